@@ -1,0 +1,127 @@
+"""The errors that Insula's own code raises. Library errors are translated where they appear: `raise X(...) from exc`.
+
+    InsulaError
+    ├── InvalidInput(field, problem)        something that a person or a peer handed in is wrong; never worth a retry
+    └── ContentError                        content by hash could not be read, written or walked
+        ├── BlockMissing(cid)               not here (or not public: the two look the same on purpose)
+        ├── BlockMismatch(cid, where)       bytes that do not hash to their CID; the source is bad, never retry it
+        ├── MalformedBlock(cid, problem)    right hash, but not valid dag-pb or UnixFS; can never be read
+        ├── ContentTooLarge(what, limit)    a limit on bytes, entries or depth was passed
+        ├── UnsafeName(name, problem)       a name or a kind of file that we never write, nor read from a job's folder
+        ├── SourceChanged(path)             a file changed while it was being imported
+        ├── CarError(problem)               not a well-formed CARv1 stream, or cut
+        └── DiskFull                        no space left for the block store
+
+The docstring of a class is its message where none is given. Every error can be pickled (jobs run in child processes).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from executor.protocol.cid import Cid
+
+
+class InsulaError(Exception):
+    """Insula could not do this."""
+
+    def __str__(self) -> str:
+        return super().__str__() or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
+
+
+class InvalidInput(InsulaError):  # noqa: N818 - the project's names say what is wrong, without a suffix
+    """An input is not valid.
+
+    field: the path of the field as its author wrote it ("inputs[0].cid"); problem: what is wrong and what to do.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(field, problem)
+        self.field = field
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}"
+
+
+class ContentError(InsulaError):
+    """Content could not be read or written."""
+
+
+class BlockMissing(ContentError):  # noqa: N818
+    """A block is not in this store."""
+
+    def __init__(self, cid: Cid) -> None:
+        super().__init__(cid)
+        self.cid = cid
+
+    def __str__(self) -> str:
+        return f"block {self.cid} is not here"
+
+
+class BlockMismatch(ContentError):  # noqa: N818
+    """Bytes do not hash to the CID they were given for."""
+
+    def __init__(self, cid: Cid, where: str) -> None:
+        super().__init__(cid, where)
+        self.cid = cid
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: the bytes do not hash to {self.cid}"
+
+
+class MalformedBlock(ContentError):  # noqa: N818
+    """A block has the right hash but is not what its codec says."""
+
+    def __init__(self, cid: Cid | None, problem: str) -> None:
+        super().__init__(cid, problem)
+        self.cid = cid
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"block {self.cid}: {self.problem}" if self.cid else self.problem
+
+
+class ContentTooLarge(ContentError):  # noqa: N818
+    """Content is over a limit: `what` names it ("bytes", "files", "depth"), `limit` is its value."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(what, limit)
+        self.what = what
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.what}: more than the limit of {self.limit}"
+
+
+class UnsafeName(ContentError):  # noqa: N818
+    """A name, or the kind of file behind it, is refused. `name` is shown escaped: it may hold any bytes."""
+
+    def __init__(self, name: str | bytes, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name = name
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.name!r}: {self.problem}"
+
+
+class SourceChanged(ContentError):  # noqa: N818
+    """A file changed while it was being imported."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path!r}: changed while it was being imported"
+
+
+class CarError(ContentError):
+    """A CAR stream is not well formed, or was cut."""
+
+
+class DiskFull(ContentError):  # noqa: N818
+    """No space left for the block store."""

@@ -1,0 +1,111 @@
+"""CIDv1 with sha2-256: the only content identifiers that Insula writes or accepts.
+
+Source: https://github.com/multiformats/cid (CIDv1), multibase prefix `b` (RFC 4648 base32, lower case, no padding),
+multicodec table. One spelling per CID: whatever `parse` accepts, `str` gives back unchanged, so texts can be compared.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from executor.errors import InvalidInput
+
+RAW: Final = 0x55
+DAG_PB: Final = 0x70
+DAG_CBOR: Final = 0x71
+CODECS: Final = {RAW: "raw", DAG_PB: "dag-pb", DAG_CBOR: "dag-cbor"}
+
+BINARY_LENGTH: Final = 36
+"""Bytes of a binary CID: version, codec, hash function, digest length (one byte each), digest."""
+TEXT_LENGTH: Final = 59
+"""Characters of a CID's text: the multibase prefix and 58 of base32."""
+
+_VERSION: Final = 1
+_SHA2_256: Final = 0x12
+_DIGEST_LENGTH: Final = 32
+_TEXT = re.compile(r"b[a-z2-7]{58}")
+_CID_V0 = re.compile(r"Qm[1-9A-HJ-NP-Za-km-z]{44}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cid:
+    """A CIDv1: `codec` is RAW, DAG_PB or DAG_CBOR, `digest` the 32 bytes of the block's sha2-256."""
+
+    codec: int
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise InvalidInput("cid", _unknown_codec(self.codec))
+        if len(self.digest) != _DIGEST_LENGTH:
+            raise InvalidInput("cid", f"a sha2-256 digest has {_DIGEST_LENGTH} bytes, not {len(self.digest)}")
+
+    @classmethod
+    def of(cls, codec: int, block: bytes | memoryview) -> Cid:
+        """The CID of a block's bytes."""
+        return cls(codec, hashlib.sha256(block).digest())
+
+    @classmethod
+    def parse(cls, text: str, field: str = "cid") -> Cid:
+        """Read a CID from its one canonical text; InvalidInput names `field` and what to do."""
+        if _CID_V0.fullmatch(text):
+            raise InvalidInput(field, f"CIDv0 is not accepted; give the CIDv1 that `ipfs cid base32 {text}` prints")
+        if not _TEXT.fullmatch(text):
+            raise InvalidInput(field, _why_not_a_text(text))
+        try:
+            binary = base64.b32decode(text[1:].upper() + "======")
+        except binascii.Error as exc:  # pragma: no cover - the pattern above admits nothing that the decoder refuses
+            raise InvalidInput(field, "not base32") from exc
+        cid = cls.from_binary(binary, field)
+        if str(cid) != text:
+            raise InvalidInput(field, f"not the canonical text of this CID, which is {cid}")
+        return cid
+
+    @classmethod
+    def from_binary(cls, binary: bytes, field: str = "cid") -> Cid:
+        """Read a CID from exactly its 36 bytes."""
+        if binary[:2] == bytes([_SHA2_256, _DIGEST_LENGTH]):
+            raise InvalidInput(field, "CIDv0 is not accepted; use its CIDv1 form")
+        if len(binary) != BINARY_LENGTH:
+            raise InvalidInput(field, f"a CIDv1 with sha2-256 has {BINARY_LENGTH} bytes, not {len(binary)}")
+        version, codec, function, length = binary[:4]
+        if version != _VERSION:
+            raise InvalidInput(field, f"CID version {version} is not accepted, only version {_VERSION}")
+        if codec not in CODECS:
+            raise InvalidInput(field, _unknown_codec(codec))
+        if (function, length) != (_SHA2_256, _DIGEST_LENGTH):
+            raise InvalidInput(field, f"hash function 0x{function:02x} is not accepted, only sha2-256 (32 bytes)")
+        return cls(codec, binary[4:])
+
+    @property
+    def binary(self) -> bytes:
+        """The 36 bytes that stand in blocks, CAR files and on-chain."""
+        return bytes([_VERSION, self.codec, _SHA2_256, _DIGEST_LENGTH]) + self.digest
+
+    def matches(self, block: bytes | memoryview) -> bool:
+        """Whether these bytes are this CID's block."""
+        return hashlib.sha256(block).digest() == self.digest
+
+    def __str__(self) -> str:
+        return "b" + base64.b32encode(self.binary).decode("ascii").rstrip("=").lower()
+
+    def __repr__(self) -> str:
+        return f"Cid.parse({str(self)!r})"
+
+
+def _unknown_codec(codec: int) -> str:
+    accepted = ", ".join(f"{name} (0x{code:02x})" for code, name in CODECS.items())
+    return f"codec 0x{codec:02x} is not accepted, only {accepted}"
+
+
+def _why_not_a_text(text: str) -> str:
+    if not text.startswith("b"):
+        return "a CID is written in lower-case base32 and starts with 'b' (bafy...); convert it: `ipfs cid base32 CID`"
+    if len(text) != TEXT_LENGTH:
+        return f"a CIDv1 with sha2-256 has {TEXT_LENGTH} characters, not {len(text)}"
+    return "a CID holds only the letters a-z and the digits 2-7 after its 'b'"
