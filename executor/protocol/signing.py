@@ -1,0 +1,203 @@
+"""Keys and EIP-712 signatures: attestations, key joining and node API calls. The executor's only importer of eth_account.
+
+Sources: EIP-712 (typed data), EIP-2 (low s); the types stand in `contracts/interfaces/` and docs/spec.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from eth_account import Account
+from eth_account.messages import SignableMessage, encode_typed_data
+from eth_account.signers.local import LocalAccount
+from eth_keys.exceptions import BadSignature
+from eth_utils.crypto import keccak
+from eth_utils.exceptions import ValidationError
+
+from executor.errors import InvalidInput
+
+Field = dict[str, str]
+
+_DOMAIN_TYPE: list[Field] = [
+    {"name": "name", "type": "string"},
+    {"name": "version", "type": "string"},
+    {"name": "chainId", "type": "uint256"},
+    {"name": "verifyingContract", "type": "address"},
+]
+_ATTESTATION_TYPE: list[Field] = [
+    {"name": "requestHash", "type": "bytes32"},
+    {"name": "outcomeHash", "type": "bytes32"},
+    {"name": "receiptHash", "type": "bytes32"},
+    {"name": "logRoot", "type": "bytes32"},
+    {"name": "logSize", "type": "uint64"},
+    {"name": "relayer", "type": "address"},
+]
+_NODE_KEY_TYPE: list[Field] = [
+    {"name": "operator", "type": "address"},
+    {"name": "nodeId", "type": "uint256"},
+    {"name": "nonce", "type": "uint256"},
+]
+_API_CALL_TYPE: list[Field] = [
+    {"name": "method", "type": "string"},
+    {"name": "path", "type": "string"},
+    {"name": "bodyHash", "type": "bytes32"},
+    {"name": "audience", "type": "string"},
+    {"name": "time", "type": "uint64"},
+    {"name": "nonce", "type": "bytes32"},
+]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The chain and the contract that a signature is for."""
+
+    chain_id: int
+    contract: str
+
+
+class Key:
+    """A secp256k1 key that signs typed data. Its secret is never printed."""
+
+    def __init__(self, account: LocalAccount) -> None:
+        self._account = account
+        self.address: str = account.address
+
+    def __repr__(self) -> str:
+        return f"Key({self.address})"
+
+    @classmethod
+    def from_hex(cls, secret: str, field: str = "key") -> Self:
+        """The key of 64 hexadecimal digits, 0x or not. InvalidInput(field) that never repeats the secret."""
+        digits = secret.strip().removeprefix("0x")
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+            raise InvalidInput(field, "is not a private key: 64 hexadecimal digits are expected")
+        try:
+            return cls(Account.from_key(digits))
+        except (ValueError, ValidationError) as exc:
+            raise InvalidInput(field, "is not a private key of secp256k1") from exc
+
+    @classmethod
+    def load(cls, reference: str) -> Self:
+        """The key behind `env:NAME` or `file:PATH`. A file that others can read is refused."""
+        kind, _, name = reference.partition(":")
+        if kind == "env":
+            secret = os.environ.get(name)
+            if secret is None:
+                raise InvalidInput("key", f"the environment variable {name} is not set")
+            return cls.from_hex(secret, reference)
+        if kind == "file":
+            return cls.from_hex(_read_secret(Path(name).expanduser()), reference)
+        raise InvalidInput("key", "give env:NAME or file:PATH, never the key itself")
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """A new random key, stored in `path` (mode 0600). FileExistsError if the file is there."""
+        account = Account.create()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"0x{bytes(account.key).hex()}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return cls(account)
+
+    def sign(self, message: SignableMessage) -> bytes:
+        """65 bytes r || s || v with low s and v 27 or 28."""
+        return bytes(self._account.sign_message(message).signature)
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as exc:
+        raise InvalidInput(f"file:{path}", f"the key file cannot be read ({exc.strerror})") from exc
+    with os.fdopen(descriptor) as file:
+        if os.fstat(descriptor).st_mode & 0o077:
+            raise InvalidInput(f"file:{path}", f"others can read this key; run: chmod 600 {path}")
+        return file.read(200)
+
+
+def attestation_message(
+    scope: Scope,
+    *,
+    request_hash: bytes,
+    outcome_hash: bytes,
+    receipt_hash: bytes,
+    log_root: bytes,
+    log_size: int,
+    relayer: str,
+) -> SignableMessage:
+    """What a node signs for an outcome: domain {Insula, 1, chainId, ComputeBridge}. Hashes are 32 bytes."""
+    value = {
+        "requestHash": request_hash,
+        "outcomeHash": outcome_hash,
+        "receiptHash": receipt_hash,
+        "logRoot": log_root,
+        "logSize": log_size,
+        "relayer": relayer,
+    }
+    return _message("Insula", scope, "Attestation", _ATTESTATION_TYPE, value)
+
+
+def node_key_message(scope: Scope, *, operator: str, node_id: int, nonce: int) -> SignableMessage:
+    """What a key signs to join a node: domain {InsulaNodeRegistry, 1, chainId, NodeRegistry}."""
+    value = {"operator": operator, "nodeId": node_id, "nonce": nonce}
+    return _message("InsulaNodeRegistry", scope, "NodeKey", _NODE_KEY_TYPE, value)
+
+
+def api_call_message(
+    scope: Scope, *, method: str, path: str, body_hash: bytes, audience: str, time: int, nonce: bytes
+) -> SignableMessage:
+    """What a node or an uploader signs for one HTTP call: domain {InsulaNodeApi, 1, chainId, ComputeBridge}.
+
+    `path` with its query, `body_hash` SHA-256 of the body, `audience` the bridge's URL, `time` seconds since 1970.
+    """
+    value = {
+        "method": method,
+        "path": path,
+        "bodyHash": body_hash,
+        "audience": audience,
+        "time": time,
+        "nonce": nonce,
+    }
+    return _message("InsulaNodeApi", scope, "ApiCall", _API_CALL_TYPE, value)
+
+
+def recover(message: SignableMessage, signature: bytes) -> str:
+    """The address that signed. InvalidInput("signature") for anything but 65 bytes with low s that recover to a key."""
+    if len(signature) != 65 or signature[64] not in (27, 28):
+        raise InvalidInput("signature", "must be 65 bytes that end in 27 or 28")
+    if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
+        raise InvalidInput("signature", "has a high s (EIP-2); only the low form is accepted")
+    try:
+        return str(Account.recover_message(message, signature=signature))
+    except (BadSignature, ValidationError, ValueError) as exc:
+        raise InvalidInput("signature", "recovers to no key") from exc
+
+
+def digest(message: SignableMessage) -> bytes:
+    """The 32 bytes that are signed: keccak256(0x19 0x01 || domainSeparator || hashStruct)."""
+    return keccak(b"\x19" + message.version + message.header + message.body)
+
+
+_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+
+
+def _message(name: str, scope: Scope, primary: str, fields: list[Field], value: Mapping[str, Any]) -> SignableMessage:
+    return encode_typed_data(
+        full_message={
+            "domain": {
+                "name": name,
+                "version": "1",
+                "chainId": scope.chain_id,
+                "verifyingContract": scope.contract,
+            },
+            "types": {"EIP712Domain": _DOMAIN_TYPE, primary: fields},
+            "primaryType": primary,
+            "message": dict(value),
+        }
+    )
