@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.28;
+
+import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
+import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
+import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+
+import {IComputeBridge, IComputeCallback} from "./interfaces/IComputeBridge.sol";
+import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
+import {BoundedCall} from "./libraries/BoundedCall.sol";
+import {WireRules} from "./libraries/WireRules.sol";
+
+/// @title ComputeBridge
+/// @notice Escrows the price of a job, settles it on the word of a quorum of registered nodes, calls the dApp back.
+/// @dev Two slots a request. Orders and outcomes live in events only: callers bring them again, and they are checked
+///      against the stored hash. No path of the owner leads to the escrow; pausing stops new requests and nothing else.
+contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, ReentrancyGuardTransient {
+    /// @param hash           while open the request hash, once an outcome is settled keccak256(abi.encode(requestHash,
+    ///                       outcomeHash)), after expiry or cancellation zero
+    /// @param deadline       seconds since 1970; the last second in which a result is accepted
+    /// @param cancelMarkedAt seconds since 1970; zero when not marked
+    struct Request {
+        bytes32 hash;
+        address requester;
+        uint40 deadline;
+        State state;
+        uint40 cancelMarkedAt;
+        bool callbackFailed;
+    }
+
+    /// @dev A signer that counted.
+    struct Signer {
+        uint256 nodeId;
+        address operator;
+        address key;
+    }
+
+    bytes32 public constant ATTESTATION_TYPEHASH = keccak256(
+        "Attestation(bytes32 requestHash,bytes32 outcomeHash,bytes32 receiptHash,bytes32 logRoot,uint64 logSize,address relayer)"
+    );
+    /// @notice Gas kept back for what follows a callback: the failure flag, an event with 256 bytes, the guard.
+    uint256 public constant CALLBACK_RESERVE = 50_000;
+    uint256 public constant MAX_RETURN_BYTES = 256;
+
+    /// @dev The upper 12 bytes of a masked ID address of FEVM, a second address of one and the same actor.
+    uint256 private constant _MASKED_ID_PREFIX = 0xff0000000000000000000000;
+
+    address private immutable _registry;
+    uint32 private immutable _minTtl;
+    uint32 private immutable _maxTtl;
+    uint32 private immutable _cancelDelay;
+
+    uint256 private _requestCount;
+    mapping(uint256 id => Request request) private _requests;
+    mapping(address account => mapping(address token => uint256 amount)) private _credits;
+    mapping(address token => uint256 amount) private _owed;
+
+    error ComputeBridgeInvalidParameter(string name);
+
+    /// @param registry_    the NodeRegistry whose nodes can attest
+    /// @param minTtl       seconds, at least 1
+    /// @param maxTtl       seconds, at least `minTtl`
+    /// @param cancelDelay  seconds between a cancellation's mark and its refund
+    /// @param owner        can pause new requests, nothing else
+    constructor(address registry_, uint32 minTtl, uint32 maxTtl, uint32 cancelDelay, address owner)
+        EIP712("Insula", "1")
+        Ownable(owner)
+    {
+        if (registry_.code.length == 0) revert ComputeBridgeInvalidParameter("registry");
+        if (minTtl == 0) revert ComputeBridgeInvalidParameter("minTtl");
+        if (maxTtl < minTtl) revert ComputeBridgeInvalidParameter("maxTtl");
+        _registry = registry_;
+        _minTtl = minTtl;
+        _maxTtl = maxTtl;
+        _cancelDelay = cancelDelay;
+    }
+
+    /// @inheritdoc IComputeBridge
+    /// @dev Calls nothing, so it needs no guard: a callback may order the next step of a pipeline.
+    function requestJob(Order calldata order) external payable returns (uint256 id) {
+        uint256 price = quote(order);
+        if (msg.value != price) revert ComputeBridgeWrongPayment(msg.value, price);
+        id = ++_requestCount;
+        bytes32 hash = _requestHash(id, msg.sender, order);
+        uint40 deadline = uint40(block.timestamp + order.ttl);
+        _requests[id] = Request(hash, msg.sender, deadline, State.Requested, 0, false);
+        _owed[order.token] += price;
+        emit JobRequested(id, hash, msg.sender, deadline, order);
+    }
+
+    /// @inheritdoc IComputeBridge
+    function fulfil(uint256 id, Order calldata order, Outcome calldata outcome, Attestation[] calldata attestations)
+        external
+        nonReentrant
+    {
+        Request storage request = _existing(id);
+        bytes32 hash = _requestHash(id, request.requester, order);
+        bytes32 outcomeHash = keccak256(abi.encode(outcome));
+        bytes32 digest = keccak256(abi.encode(hash, outcomeHash));
+        if (_isSettled(request.state)) {
+            if (request.hash != digest) revert ComputeBridgeOutcomeConflict(id, request.hash, digest);
+            return; // The same outcome again: relayers race, and the loser's transaction is no error.
+        }
+        _checkOpen(id, request, hash);
+        if (block.timestamp > request.deadline) revert ComputeBridgeDeadlinePassed(id, request.deadline);
+        WireRules.checkOutcome(outcome, order.resultKind);
+        Signer[] memory signers = _verify(hash, outcomeHash, order, attestations);
+
+        request.hash = digest;
+        request.state = _settledState(outcome.status);
+        emit JobSettled(id, hash, request.state, outcomeHash, attestations[0].relayer, outcome);
+        _pay(id, request, order, attestations, signers);
+        if (order.callback != address(0)) _callBack(id, request, order, hash, outcome, false);
+    }
+
+    /// @inheritdoc IComputeBridge
+    function expire(uint256 id, Order calldata order) external nonReentrant {
+        (Request storage request, bytes32 hash) = _open(id, order);
+        if (block.timestamp <= request.deadline) revert ComputeBridgeDeadlineNotPassed(id, request.deadline);
+        uint256 refund = _close(request, State.Expired, order);
+        emit JobExpired(id, hash, refund);
+        _credit(request.requester, order.token, refund);
+    }
+
+    /// @inheritdoc IComputeBridge
+    function cancel(uint256 id, Order calldata order) external nonReentrant {
+        (Request storage request, bytes32 hash) = _open(id, order);
+        if (msg.sender != request.requester) revert ComputeBridgeNotRequester(id, msg.sender);
+        if (request.cancelMarkedAt != 0) revert ComputeBridgeAlreadyMarked(id);
+        if (block.timestamp > request.deadline) revert ComputeBridgeDeadlinePassed(id, request.deadline);
+        request.cancelMarkedAt = uint40(block.timestamp);
+        emit JobCancelRequested(id, hash, _refundableAt(request));
+    }
+
+    /// @inheritdoc IComputeBridge
+    function drawCancelled(uint256 id, Order calldata order) external nonReentrant {
+        (Request storage request, bytes32 hash) = _open(id, order);
+        if (request.cancelMarkedAt == 0) revert ComputeBridgeNotMarked(id);
+        uint64 refundableAt = _refundableAt(request);
+        if (block.timestamp < refundableAt) revert ComputeBridgeCancelPending(id, refundableAt);
+        uint256 refund = _close(request, State.Cancelled, order);
+        emit JobCancelled(id, hash, refund);
+        _credit(request.requester, order.token, refund);
+    }
+
+    /// @inheritdoc IComputeBridge
+    /// @dev The callback gets all the gas that the caller brings, never less than the order's: a callback that failed
+    ///      for want of gas can succeed, and nobody can make it fail by bringing little.
+    function retryCallback(uint256 id, Order calldata order, Outcome calldata outcome) external nonReentrant {
+        Request storage request = _existing(id);
+        if (!request.callbackFailed) revert ComputeBridgeCallbackNotRetryable(id);
+        bytes32 hash = _requestHash(id, request.requester, order);
+        bytes32 digest = keccak256(abi.encode(hash, keccak256(abi.encode(outcome))));
+        if (request.hash != digest) revert ComputeBridgeOutcomeConflict(id, request.hash, digest);
+        _callBack(id, request, order, hash, outcome, true);
+    }
+
+    /// @inheritdoc IComputeBridge
+    function withdraw(address token, address payable to) external nonReentrant {
+        uint256 amount = _credits[msg.sender][token];
+        if (amount == 0) revert ComputeBridgeNothingToWithdraw(msg.sender, token);
+        if (to == address(0)) revert ComputeBridgeTransferFailed(to, amount);
+        delete _credits[msg.sender][token];
+        _owed[token] -= amount;
+        emit Withdrawn(msg.sender, token, to, amount);
+        (bool success,) = BoundedCall.call(to, gasleft(), amount, "", 0);
+        if (!success) revert ComputeBridgeTransferFailed(to, amount);
+    }
+
+    /// @notice Stops new requests. Everything that is open runs on: results, refunds, withdrawals.
+    function pause() external onlyOwner {
+        _pause();
+    }
+
+    /// @notice Lets new requests in again.
+    function unpause() external onlyOwner {
+        _unpause();
+    }
+
+    /// @inheritdoc IComputeBridge
+    function requestCount() external view returns (uint256) {
+        return _requestCount;
+    }
+
+    /// @inheritdoc IComputeBridge
+    function requestHash(uint256 id) external view returns (bytes32) {
+        Request storage request = _requests[id];
+        return request.state == State.Requested ? request.hash : bytes32(0);
+    }
+
+    /// @inheritdoc IComputeBridge
+    function resultOf(uint256 id) external view returns (State state, bytes32 digest) {
+        Request storage request = _requests[id];
+        state = request.state;
+        digest = _isSettled(state) ? request.hash : bytes32(0);
+    }
+
+    /// @inheritdoc IComputeBridge
+    function requestOf(uint256 id)
+        external
+        view
+        returns (address requester, uint64 deadline, State state, uint64 cancelMarkedAt, bool callbackFailed)
+    {
+        Request storage r = _requests[id];
+        return (r.requester, r.deadline, r.state, r.cancelMarkedAt, r.callbackFailed);
+    }
+
+    /// @inheritdoc IComputeBridge
+    function checkResult(uint256 id, bytes32 hash, Outcome calldata outcome) external view returns (bool) {
+        Request storage request = _requests[id];
+        return _isSettled(request.state)
+            && request.hash == keccak256(abi.encode(hash, keccak256(abi.encode(outcome))));
+    }
+
+    /// @inheritdoc IComputeBridge
+    function creditOf(address account, address token) external view returns (uint256) {
+        return _credits[account][token];
+    }
+
+    /// @inheritdoc IComputeBridge
+    function owed(address token) external view returns (uint256) {
+        return _owed[token];
+    }
+
+    /// @inheritdoc IComputeBridge
+    function registry() external view returns (address) {
+        return _registry;
+    }
+
+    /// @inheritdoc IComputeBridge
+    function bounds() external view returns (uint32 minTtl, uint32 maxTtl, uint32 cancelDelay) {
+        return (_minTtl, _maxTtl, _cancelDelay);
+    }
+
+    /// @inheritdoc IComputeBridge
+    function quote(Order calldata order) public view whenNotPaused returns (uint256 price) {
+        WireRules.checkOrder(order, _minTtl, _maxTtl);
+        address callback = order.callback;
+        if (callback == address(this) || callback == _registry || uint160(callback) >> 64 == _MASKED_ID_PREFIX) {
+            revert ComputeBridgeInvalidOrder("callback");
+        }
+        return WireRules.price(order);
+    }
+
+    /// @dev Escrow becomes credits: what is owed in all stays the same, and the parts add up to the price.
+    function _pay(
+        uint256 id,
+        Request storage request,
+        Order calldata order,
+        Attestation[] calldata attestations,
+        Signer[] memory signers
+    ) private {
+        State state = request.state;
+        uint256 share = state == State.Fulfilled ? order.unitPrice : state == State.Failed ? order.failPrice : 0;
+        uint256 rest = WireRules.price(order) - share * signers.length;
+        for (uint256 i = 0; i < signers.length; ++i) {
+            Attestation calldata a = attestations[i];
+            emit Attested(id, signers[i].nodeId, signers[i].key, a.receiptHash, a.logRoot, a.logSize, share);
+            _credit(signers[i].operator, order.token, share);
+        }
+        address relayer = attestations[0].relayer;
+        if (relayer != address(0)) {
+            rest -= order.deliveryFee;
+            _credit(relayer, order.token, order.deliveryFee);
+        }
+        _credit(request.requester, order.token, rest);
+    }
+
+    /// @dev The last act of `fulfil` and `retryCallback`: state and credits are final, and nothing the callback does,
+    ///      reverting, burning its gas, returning megabytes, re-entering, changes them.
+    function _callBack(
+        uint256 id,
+        Request storage request,
+        Order calldata order,
+        bytes32 hash,
+        Outcome calldata outcome,
+        bool withAllGas
+    ) private {
+        bool success;
+        bytes memory returned;
+        if (order.callback.code.length != 0) {
+            bytes memory data = abi.encodeCall(IComputeCallback.onJobResult, (id, hash, outcome));
+            uint256 available = _forwardableGas();
+            if (available < order.callbackGas) {
+                revert ComputeBridgeInsufficientCallbackGas(available, order.callbackGas);
+            }
+            uint256 gasLimit = withAllGas ? available : order.callbackGas;
+            (success, returned) = BoundedCall.call(order.callback, gasLimit, 0, data, MAX_RETURN_BYTES);
+            // Where a call costs more than the reserve (FEVM), EIP-150 may have cut the gas after the check above; then
+            // less than a 63rd of it is left, and the failure is the caller's, not the callback's.
+            if (!success && gasleft() < order.callbackGas / 63) {
+                revert ComputeBridgeInsufficientCallbackGas(gasleft(), order.callbackGas);
+            }
+        }
+        if (request.callbackFailed == success) request.callbackFailed = !success;
+        emit CallbackResult(id, order.callback, success, returned);
+    }
+
+    function _close(Request storage request, State state, Order calldata order) private returns (uint256 refund) {
+        delete request.hash;
+        request.state = state;
+        return WireRules.price(order);
+    }
+
+    function _credit(address account, address token, uint256 amount) private {
+        if (amount == 0) return;
+        _credits[account][token] += amount;
+        emit Credited(account, token, amount);
+    }
+
+    function _verify(bytes32 hash, bytes32 outcomeHash, Order calldata order, Attestation[] calldata attestations)
+        private
+        view
+        returns (Signer[] memory signers)
+    {
+        uint256 count = attestations.length;
+        if (count < order.quorum) revert ComputeBridgeTooFewAttestations(count, order.quorum);
+        if (count > order.nodes) revert ComputeBridgeTooManyAttestations(count, order.nodes);
+        signers = new Signer[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            address key = _recover(hash, outcomeHash, attestations[i]);
+            (uint256 nodeId, address operator) = INodeRegistry(_registry).activeNodeOfKey(key);
+            if (nodeId == 0) revert ComputeBridgeUnknownSigner(i, key);
+            for (uint256 j = 0; j < i; ++j) {
+                if (signers[j].operator == operator) revert ComputeBridgeDuplicateOperator(i, operator);
+            }
+            if (!INodeRegistry(_registry).carries(nodeId, order.curator, order.labels)) {
+                revert ComputeBridgeMissingLabels(i, nodeId);
+            }
+            signers[i] = Signer(nodeId, operator, key);
+        }
+    }
+
+    /// @dev Zero for a signature of another length, with a high s or a wrong v; no node has the key zero.
+    function _recover(bytes32 hash, bytes32 outcomeHash, Attestation calldata a) private view returns (address key) {
+        bytes32 structHash = keccak256(
+            abi.encode(ATTESTATION_TYPEHASH, hash, outcomeHash, a.receiptHash, a.logRoot, a.logSize, a.relayer)
+        );
+        (key,,) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(structHash), a.signature);
+    }
+
+    function _open(uint256 id, Order calldata order) private view returns (Request storage request, bytes32 hash) {
+        request = _existing(id);
+        hash = _requestHash(id, request.requester, order);
+        _checkOpen(id, request, hash);
+    }
+
+    function _existing(uint256 id) private view returns (Request storage request) {
+        request = _requests[id];
+        if (request.state == State.Unknown) revert ComputeBridgeUnknownRequest(id);
+    }
+
+    function _checkOpen(uint256 id, Request storage request, bytes32 hash) private view {
+        if (request.state != State.Requested) revert ComputeBridgeUnexpectedState(id, request.state);
+        if (request.hash != hash) revert ComputeBridgeOrderMismatch(id, request.hash, hash);
+    }
+
+    /// @dev No block and no time in it: a request that a reorg moves unchanged keeps its hash, and an id that a reorg
+    ///      gives to another request cannot take the old result.
+    function _requestHash(uint256 id, address requester, Order calldata order) private view returns (bytes32) {
+        return keccak256(abi.encode(block.chainid, address(this), id, requester, keccak256(abi.encode(order))));
+    }
+
+    function _refundableAt(Request storage request) private view returns (uint64) {
+        return uint64(request.cancelMarkedAt) + _cancelDelay;
+    }
+
+    /// @dev EIP-150 lets a call have 63 of 64 parts of what is left.
+    function _forwardableGas() private view returns (uint256) {
+        uint256 forwardable = gasleft() - gasleft() / 64;
+        return forwardable > CALLBACK_RESERVE ? forwardable - CALLBACK_RESERVE : 0;
+    }
+
+    function _isSettled(State state) private pure returns (bool) {
+        return state >= State.Fulfilled && state <= State.Withheld;
+    }
+
+    /// @dev Statuses 1 to 4 and the states Fulfilled to Withheld stand in the same order.
+    function _settledState(uint8 status) private pure returns (State) {
+        return State(uint8(State.Fulfilled) + status - 1);
+    }
+}

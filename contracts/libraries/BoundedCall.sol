@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.28;
+
+/// @title BoundedCall
+/// @notice A call whose return data cannot be used to burn the caller's gas.
+library BoundedCall {
+    /// @notice Calls `target` with `gasLimit` gas (at most: EIP-150 keeps a 64th back), and copies at most `maxReturn`
+    ///         bytes of what it returns or reverts with.
+    function call(address target, uint256 gasLimit, uint256 value, bytes memory data, uint256 maxReturn)
+        internal
+        returns (bool success, bytes memory returned)
+    {
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            success := call(gasLimit, target, value, add(data, 0x20), mload(data), 0x00, 0x00)
+            let size := returndatasize()
+            if gt(size, maxReturn) { size := maxReturn }
+            returned := mload(0x40)
+            mstore(returned, size)
+            returndatacopy(add(returned, 0x20), 0x00, size)
+            // The free memory pointer stays aligned to words.
+            mstore(0x40, add(returned, and(add(size, 0x3f), not(0x1f))))
+        }
+    }
+}
