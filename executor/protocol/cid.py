@@ -28,6 +28,10 @@ TEXT_LENGTH: Final = 59
 _VERSION: Final = 1
 _SHA2_256: Final = 0x12
 _DIGEST_LENGTH: Final = 32
+CID_V0_PREFIX: Final = bytes([_SHA2_256, _DIGEST_LENGTH])
+"""How a CIDv0 begins in binary form: it is a bare multihash."""
+CID_V0_LENGTH: Final = 34
+
 _TEXT = re.compile(r"b[a-z2-7]{58}")
 _CID_V0 = re.compile(r"Qm[1-9A-HJ-NP-Za-km-z]{44}")
 
@@ -69,7 +73,7 @@ class Cid:
     @classmethod
     def from_binary(cls, binary: bytes, field: str = "cid") -> Cid:
         """Read a CID from exactly its 36 bytes."""
-        if binary[:2] == bytes([_SHA2_256, _DIGEST_LENGTH]):
+        if binary[:2] == CID_V0_PREFIX:
             raise InvalidInput(field, "CIDv0 is not accepted; use its CIDv1 form")
         if len(binary) != BINARY_LENGTH:
             raise InvalidInput(field, f"a CIDv1 with sha2-256 has {BINARY_LENGTH} bytes, not {len(binary)}")
@@ -81,6 +85,17 @@ class Cid:
         if (function, length) != (_SHA2_256, _DIGEST_LENGTH):
             raise InvalidInput(field, f"hash function 0x{function:02x} is not accepted, only sha2-256 (32 bytes)")
         return cls(codec, binary[4:])
+
+    @classmethod
+    def from_link(cls, binary: bytes, field: str = "link") -> Cid:
+        """Read a CID inside a block or a CAR file, where old content still has CIDv0.
+
+        A CIDv0 is a bare sha2-256 multihash (34 bytes) that always means dag-pb, so it becomes the CIDv1 of the same
+        block; one block keeps one name here.
+        """
+        if len(binary) == CID_V0_LENGTH and binary[:2] == CID_V0_PREFIX:
+            return cls(DAG_PB, binary[2:])
+        return cls.from_binary(binary, field)
 
     @property
     def binary(self) -> bytes:

@@ -44,7 +44,8 @@ class Label:
         if not equals or not LABEL_KEY.fullmatch(key) or not LABEL_VALUE.fullmatch(value):
             raise InvalidInput(
                 "label",
-                f"{word!r:.140} is not key=value with key [a-z0-9][a-z0-9._/-]{{0,62}} and value [A-Za-z0-9._-]{{0,63}}",
+                f"{word!r:.140} is not key=value; a key is [a-z0-9][a-z0-9._/-]{{0,62}}, "
+                "a value [A-Za-z0-9._-]{0,63}",
             )
         return cls(key, value)
 

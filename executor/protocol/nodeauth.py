@@ -39,7 +39,7 @@ class SignedCall:
 def sign_call(
     key: Key, audience: Audience, *, method: str, path: str, body_hash: bytes, time: int, nonce: bytes
 ) -> dict[str, str]:
-    """The headers for one call. `path` with its query, `body_hash` the body's SHA-256, `nonce` 32 fresh random bytes."""
+    """The headers for one call. `path` has its query, `body_hash` is the body's SHA-256, `nonce` 32 random bytes."""
     message = api_call_message(
         audience.scope,
         method=method,

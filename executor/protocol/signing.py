@@ -1,4 +1,4 @@
-"""Keys and EIP-712 signatures: attestations, key joining and node API calls. The executor's only importer of eth_account.
+"""Keys and EIP-712 signatures: attestations, key joining, node API calls. The executor's only importer of eth_account.
 
 Sources: EIP-712 (typed data), EIP-2 (low s); the types stand in `contracts/interfaces/` and docs/spec.md.
 """

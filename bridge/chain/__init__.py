@@ -1,0 +1,1 @@
+"""The chain side: reading it, deciding on it, writing to it."""

@@ -1,0 +1,122 @@
+"""The bridge's configuration: one TOML file, every field typed, unknown keys refused.
+
+Depths have no default on purpose: what is deep enough depends on the chain (docs/architecture.md, "Depths").
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from executor.errors import InvalidInput
+from executor.protocol.leases import Address, Amount
+
+
+def _path(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_path)]
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChainConfig(Section):
+    """Which chain, which contract, and how deep is deep enough (in blocks)."""
+
+    rpc_url: str
+    chain_id: int = Field(ge=1)
+    bridge_contract: Address
+    deploy_block: int = Field(ge=0)  # where the contract was deployed; nothing older is read
+    confirmation_depth: int = Field(ge=0)  # a request this deep may run
+    posting_depth: int = Field(ge=0)  # a request this deep may be answered on-chain
+    finality_depth: int = Field(ge=1)  # a block this deep never leaves the chain; if one does, the bridge halts
+    poll_seconds: float = Field(default=10.0, gt=0)
+    rpc_timeout_seconds: float = Field(default=20.0, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.confirmation_depth <= self.posting_depth <= self.finality_depth:
+            raise ValueError("must hold: confirmation_depth <= posting_depth <= finality_depth")
+        return self
+
+
+class RelayerConfig(Section):
+    """Who pays for deliveries, and how much at most."""
+
+    key: str  # env:NAME or file:PATH
+    max_fee_per_gas_wei: Amount = 10**12
+    max_in_flight: int = Field(default=4, ge=1, le=100)
+    bump_after_seconds: float = Field(default=180.0, gt=0)  # resend with higher fees when not mined by then
+    resend_after_seconds: float = Field(default=60.0, gt=0)  # send the same bytes again
+    expire_requests: bool = False  # also send the refund of requests that nobody fulfilled
+
+
+class DispatchConfig(Section):
+    """Leases and shares."""
+
+    lease_seconds: float = Field(default=60.0, gt=0)  # a lease without a heartbeat for this long is given elsewhere
+    heartbeat_seconds: float = Field(default=15.0, gt=0)
+    delivery_margin_seconds: float = Field(default=120.0, ge=0)  # kept free before the deadline for the delivery
+    max_attempts: int = Field(default=5, ge=1)  # per slot
+    max_running_per_requester: int = Field(default=16, ge=1)
+    agreement_grace_seconds: float = Field(default=10.0, ge=0)  # once a quorum agrees, wait this long for the others
+    min_unit_price: Amount = 0
+    min_delivery_fee: Amount = 0
+
+
+class ContentConfig(Section):
+    """What the bridge stores for others."""
+
+    max_output_bytes: int = Field(default=256 * 2**20, ge=0)  # per lease, whatever the job's own limits
+    retention_seconds: float = Field(default=30 * 86400.0, gt=0)  # public results and uploads are kept this long
+    upload_quota_bytes: int = Field(default=0, ge=0)  # per account below; 0: nobody may upload
+    upload_accounts: tuple[Address, ...] = ()
+
+
+class BridgeConfig(Section):
+    """Everything that the bridge needs to know."""
+
+    data_dir: FilePath
+    database_url: str = ""  # empty: SQLite in data_dir
+    listen_host: str = "127.0.0.1"
+    listen_port: int = Field(default=8040, ge=0, le=65535)
+    public_url: str  # how nodes and requesters reach this bridge; part of what they sign
+    chain: ChainConfig
+    relayer: RelayerConfig
+    dispatch: DispatchConfig = DispatchConfig()
+    content: ContentConfig = ContentConfig()
+
+    @model_validator(mode="after")
+    def _url(self) -> Self:
+        if not self.public_url.startswith(("http://", "https://")) or self.public_url.endswith("/"):
+            raise ValueError("public_url must start with http:// or https:// and end without a slash")
+        return self
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'bridge.db'}"
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The configuration in `path`. InvalidInput that names the key and what is wrong with it."""
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise InvalidInput(str(path), f"cannot be read ({exc.strerror})") from exc
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise InvalidInput(str(path), f"is not TOML: {exc}") from exc
+        try:
+            return cls.model_validate(data)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "configuration"
+            raise InvalidInput(f"{path}: {where}", first["msg"]) from exc

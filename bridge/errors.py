@@ -1,0 +1,64 @@
+"""The errors of the bridge, by what the caller does next.
+
+InsulaError (executor.errors)
+└── BridgeError
+    ├── RpcError                  an endpoint did not answer, or not as its protocol says
+    │   ├── RpcUnavailable        try again later, same call
+    │   ├── RpcRefused(code)      the endpoint understood and said no
+    │   └── NullRound(number)     no tipset at that epoch: not an error of anybody's
+    ├── StaleTransition           somebody else moved the row first; drop what was decided on the old state
+    ├── StaleLease                the fencing token is not the current one; stop working
+    └── FatalError                stop the process, a human is needed (wrong chain, deep reorg, bad configuration)
+"""
+
+from __future__ import annotations
+
+from executor.errors import InsulaError
+
+
+class BridgeError(InsulaError):
+    """The bridge could not do this."""
+
+
+class RpcError(BridgeError):
+    """The chain's endpoint did not answer as it should."""
+
+
+class RpcUnavailable(RpcError):
+    """The chain's endpoint cannot be reached now."""
+
+
+class RpcRefused(RpcError):
+    """The chain's endpoint refused the call. `code` is the JSON-RPC code, `data` what came with it."""
+
+    def __init__(self, code: int, message: str, data: object = None) -> None:
+        super().__init__(code, message, data)
+        self.code = code
+        self.message = message
+        self.data = data
+
+    def __str__(self) -> str:
+        return f"{self.message} (code {self.code})"
+
+
+class NullRound(RpcError):
+    """There is no block at this epoch."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"epoch {self.number} is a null round"
+
+
+class StaleTransition(BridgeError):
+    """The row was no longer in the state that the decision was made on."""
+
+
+class StaleLease(BridgeError):
+    """The lease is gone, or another attempt has taken its place."""
+
+
+class FatalError(BridgeError):
+    """The bridge cannot go on without a human."""

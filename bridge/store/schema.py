@@ -1,0 +1,225 @@
+"""The tables. Times are seconds since 1970 (float), hashes raw bytes, addresses checksummed text, amounts decimal text.
+
+Rows are keyed by request hash: the request id is an attribute, which a reorg may give to another request.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+_RowId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only on INTEGER PRIMARY KEY
+
+#: One row per request that was ever seen in the contract's log. `state` moves by `bridge.jobs.TRANSITIONS` alone.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("request_hash", LargeBinary(32), primary_key=True),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("contract", String(42), nullable=False),
+    Column("request_id", BigInteger, nullable=False),
+    Column("requester", String(42), nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    Column("order_bytes", LargeBinary, nullable=False),  # abi.encode(order)
+    Column("spec", LargeBinary),  # the job spec's bytes; null while a spec by CID is not here
+    Column("state", String(16), nullable=False),
+    Column("reason", Integer, nullable=False, default=0),  # a code from 500: why it is where it is
+    Column("detail", Text, nullable=False, default=""),
+    Column("block_number", BigInteger, nullable=False),  # of its JobRequested log, on the canonical chain
+    Column("block_hash", LargeBinary(32), nullable=False),
+    Column("tx_hash", LargeBinary(32), nullable=False),
+    Column("observed_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("agreed_at", Float),  # when a quorum agreed first
+    Column("outcome", LargeBinary),  # abi.encode(outcome): the agreed one, or the one that stands on-chain
+    Column("chain_state", Integer, nullable=False, default=1),  # IComputeBridge.State as last seen in the log
+    Column("settled_tx", LargeBinary(32)),
+    Column("settled_block_number", BigInteger),
+    Column("settled_block_hash", LargeBinary(32)),
+    Column("cancel_marked", Boolean, nullable=False, default=False),
+    Column("callback_ok", Boolean),
+)
+Index("jobs_by_state", jobs.c.state, jobs.c.block_number)
+Index("jobs_by_id", jobs.c.request_id)
+
+#: One row per (request, slot): what a node answered. A node, and an operator, never has two slots of one request.
+slots = Table(
+    "slots",
+    metadata,
+    Column("request_hash", LargeBinary(32), primary_key=True),
+    Column("slot", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),  # open, leased, answered
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("node_id", BigInteger),  # of the current lease, or of the answer
+    Column("operator", String(42)),
+    Column("key", String(42)),
+    Column("outcome", LargeBinary),
+    Column("outcome_hash", LargeBinary(32)),
+    Column("receipt", LargeBinary),
+    Column("receipt_hash", LargeBinary(32)),
+    Column("log_root", LargeBinary(32)),
+    Column("log_size", BigInteger),
+    Column("relayer", String(42)),
+    Column("signature", LargeBinary(65)),
+    Column("answered_at", Float),
+)
+
+#: Every lease that was ever given. `token` is the fencing token: it only grows.
+leases = Table(
+    "leases",
+    metadata,
+    Column("token", _RowId, primary_key=True, autoincrement=True),
+    Column("lease_id", String(32), nullable=False, unique=True),
+    Column("request_hash", LargeBinary(32), nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("node_id", BigInteger, nullable=False),
+    Column("operator", String(42), nullable=False),
+    Column("key", String(42), nullable=False),
+    Column("state", String(16), nullable=False),  # active, answered, returned, expired, revoked
+    Column("phase", String(16), nullable=False),  # running, held
+    Column("granted_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("reason", Integer, nullable=False, default=0),  # a code from 400 when returned
+    Column("detail", Text, nullable=False, default=""),
+    Column("cpu_millis", BigInteger, nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("disk_bytes", BigInteger, nullable=False),
+    Column("uploaded_bytes", BigInteger, nullable=False, default=0),
+    Column("output_root", LargeBinary),  # the root that the node uploads for this lease
+)
+Index("leases_by_request", leases.c.request_hash, leases.c.slot)
+Index("leases_by_state", leases.c.state, leases.c.expires_at)
+
+#: What each node said of itself when it last asked for work.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node_id", BigInteger, primary_key=True),
+    Column("key", String(42), nullable=False),
+    Column("operator", String(42), nullable=False),
+    Column("advert", JSON, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+#: Nonces of signed calls, kept for twice the allowed clock skew.
+api_nonces = Table(
+    "api_nonces",
+    metadata,
+    Column("key", String(42), primary_key=True),
+    Column("nonce", LargeBinary(32), primary_key=True),
+    Column("seen_at", Float, nullable=False),
+)
+
+#: What requesters' accounts have uploaded.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("account", String(42), primary_key=True),
+    Column("root", LargeBinary, primary_key=True),
+    Column("stored_bytes", BigInteger, nullable=False, default=0),
+    Column("public", Boolean, nullable=False, default=False),
+    Column("complete", Boolean, nullable=False, default=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+#: Where the listener stands: one row per (chain, contract).
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("contract", String(42), primary_key=True),
+    Column("genesis_hash", LargeBinary(32), nullable=False),
+    Column("scanned_number", BigInteger, nullable=False),
+    Column("scanned_hash", LargeBinary(32), nullable=False),
+    Column("final_number", BigInteger, nullable=False),
+    Column("final_hash", LargeBinary(32), nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+#: The canonical blocks since the last final one, linked by hash: parent_hash of each is the hash of the one before.
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("parent_hash", LargeBinary(32), nullable=False),
+    Column("timestamp", BigInteger, nullable=False),
+)
+
+#: The contract's events on the canonical chain. Never keyed by log index, which is not stable on FEVM.
+events = Table(
+    "events",
+    metadata,
+    Column("block_hash", LargeBinary(32), primary_key=True),
+    Column("tx_hash", LargeBinary(32), primary_key=True),
+    Column("kind", String(24), primary_key=True),
+    Column("request_hash", LargeBinary(32), primary_key=True),
+    Column("block_number", BigInteger, nullable=False),
+    Column("request_id", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),  # the log's data, as the chain gave it
+    Column("topics", JSON, nullable=False),
+)
+Index("events_by_block", events.c.block_number)
+Index("events_by_request", events.c.request_hash)
+
+#: What has to be sent. Written in the transaction that moves the job.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("request_hash", LargeBinary(32), nullable=False),
+    Column("kind", String(16), nullable=False),  # fulfil, expire, draw
+    Column("state", String(16), nullable=False),  # new, signed, sent, mined, done, superseded, dead
+    Column("calldata", LargeBinary, nullable=False),
+    Column("detail", Text, nullable=False, default=""),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    UniqueConstraint("request_hash", "kind"),
+)
+
+#: Signed transactions, stored before they are first sent. Several share a nonce when fees were raised.
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("tx_hash", LargeBinary(32), primary_key=True),
+    Column("outbox_id", BigInteger),  # null: a self-send that fills a nonce
+    Column("sender", String(42), nullable=False),
+    Column("nonce", BigInteger, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("gas", BigInteger, nullable=False),
+    Column("max_fee_wei", String(78), nullable=False),
+    Column("tip_wei", String(78), nullable=False),
+    Column("signed_at", Float, nullable=False),
+    Column("sent_at", Float),
+    Column("error", Text, nullable=False, default=""),
+    Column("mined_block_hash", LargeBinary(32)),
+    Column("mined_block_number", BigInteger),
+    Column("mined_ok", Boolean),
+)
+Index("transactions_by_nonce", transactions.c.sender, transactions.c.nonce)
+Index("transactions_by_outbox", transactions.c.outbox_id)
+
+#: The next nonce of each sender: ours, not the endpoint's guess.
+senders = Table(
+    "senders",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("address", String(42), primary_key=True),
+    Column("next_nonce", BigInteger, nullable=False),
+)

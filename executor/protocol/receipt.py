@@ -1,0 +1,146 @@
+"""A node's receipt: its own record of one execution, an in-toto Statement with SLSA provenance as canonical JSON. Pure.
+
+Sources: in-toto Statement v1, SLSA provenance v1, RFC 8785 (canonical form). The receipt's hash, SHA-256 of its exact
+bytes, stands in the node's attestation, so the contract's event anchors it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from executor.errors import InvalidInput
+from executor.protocol.canonical import DepthError, canonical_json, sha256, strict_json
+from executor.protocol.cid import Cid
+from executor.protocol.wire import Outcome, Request
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "urn:insula:job:v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dependency:
+    """Something that the job was given: an input, its program. `source` says where its blocks came from."""
+
+    name: str
+    cid: Cid
+    size: int
+    blocks: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a node says about one execution. Times are seconds since 1970."""
+
+    key: str
+    slot: int
+    attempt: int
+    started_at: float
+    finished_at: float
+    dependencies: Sequence[Dependency]
+    runtime: Mapping[str, Any]
+    policy: Mapping[str, Any]
+    manifest: Sequence[Mapping[str, Any]]
+    detail: str
+
+
+def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> bytes:
+    """The receipt in its canonical bytes."""
+    return canonical_json(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": _subjects(outcome),
+            "predicateType": PREDICATE_TYPE,
+            "predicate": {
+                "buildDefinition": {
+                    "buildType": BUILD_TYPE,
+                    "externalParameters": {**_request(request), "specSha256": sha256(spec).hex()},
+                    "internalParameters": {"runtime": dict(run.runtime), "policy": dict(run.policy)},
+                    "resolvedDependencies": [_dependency(item) for item in run.dependencies],
+                },
+                "runDetails": {
+                    "builder": {"id": f"urn:insula:node:{run.key}"},
+                    "metadata": {
+                        "invocationId": f"0x{request.hash.hex()}/{run.slot}/{run.attempt}",
+                        "startedOn": _rfc3339(run.started_at),
+                        "finishedOn": _rfc3339(run.finished_at),
+                    },
+                    "byproducts": [
+                        {"name": "outcome", "annotations": {**_outcome(outcome), "detail": run.detail}},
+                        {"name": "manifest", "annotations": {"entries": [dict(entry) for entry in run.manifest]}},
+                    ],
+                },
+            },
+        }
+    )
+
+
+def receipt_hash(receipt: bytes) -> bytes:
+    """SHA-256 of the receipt's exact bytes, 32 bytes."""
+    return sha256(receipt)
+
+
+def parse_receipt(receipt: bytes) -> dict[str, Any]:
+    """The receipt as JSON. InvalidInput("receipt") unless it is one, in canonical form."""
+    try:
+        value = strict_json(receipt.decode(), max_depth=24)
+    except (ValueError, DepthError) as exc:
+        raise InvalidInput("receipt", f"is not JSON: {exc!s:.100}") from exc
+    if not isinstance(value, dict) or value.get("_type") != STATEMENT_TYPE:
+        raise InvalidInput("receipt", f"is not a {STATEMENT_TYPE}")
+    if canonical_json(value) != receipt:
+        raise InvalidInput("receipt", "is not in canonical form (RFC 8785)")
+    return value
+
+
+def dependency_cids(receipt: Mapping[str, Any]) -> dict[str, str]:
+    """Name to CID of every dependency of a parsed receipt. InvalidInput("receipt") if the receipt has another form."""
+    try:
+        items = receipt["predicate"]["buildDefinition"]["resolvedDependencies"]
+        return {str(item["name"]): str(item["uri"]).removeprefix("ipfs://") for item in items}
+    except (KeyError, TypeError) as exc:
+        raise InvalidInput("receipt", "names no resolvedDependencies") from exc
+
+
+def _subjects(outcome: Outcome) -> list[dict[str, Any]]:
+    subjects: list[dict[str, Any]] = [{"name": "outcome", "digest": {"sha256": sha256(outcome.encode()).hex()}}]
+    if outcome.output_cid:
+        cid = Cid.from_binary(outcome.output_cid)
+        subjects.append({"name": "output", "uri": f"ipfs://{cid}", "digest": {"sha256": cid.digest.hex()}})
+    return subjects
+
+
+def _request(request: Request) -> dict[str, Any]:
+    return {
+        "chainId": request.chain_id,
+        "contract": request.contract,
+        "requestId": str(request.id),
+        "requester": request.requester,
+        "requestHash": f"0x{request.hash.hex()}",
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "exitCode": outcome.exit_code,
+        "outcomeHash": f"0x{outcome.hash.hex()}",
+    }
+
+
+def _dependency(item: Dependency) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "uri": f"ipfs://{item.cid}",
+        "digest": {"sha256": item.cid.digest.hex()},
+        "annotations": {"bytes": item.size, "blocks": item.blocks, "source": item.source},
+    }
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
