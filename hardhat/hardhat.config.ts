@@ -22,6 +22,8 @@ export default defineConfig({
     solidity: { fuzz: { runs: 256, seed: "0x696e73756c61" } },
   },
   networks: {
+    // Where tests and scripts run: no opcode newer than FEVM's.
+    default: { type: "edr-simulated", hardfork: "cancun" },
     // FEVM's chain id (local networks), gas limit and opcodes; a block every second, empty ones too.
     devnet: {
       type: "edr-simulated",
