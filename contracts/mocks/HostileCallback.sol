@@ -19,9 +19,9 @@ contract HostileCallback is IComputeCallback {
     uint256 private constant _BOMB_BYTES = 200_000;
 
     Mode public mode;
-    address public target;
-    bytes public data;
-    uint256 public value;
+    address private _target;
+    bytes private _data;
+    uint256 private _value;
     uint256 public gasNeeded;
 
     uint256 public calls;
@@ -44,7 +44,7 @@ contract HostileCallback is IComputeCallback {
 
     /// @notice What to call back into when the result arrives.
     function setCall(address target_, bytes calldata data_, uint256 value_) external payable {
-        (mode, target, data, value) = (Mode.Call, target_, data_, value_);
+        (mode, _target, _data, _value) = (Mode.Call, target_, data_, value_);
     }
 
     /// @notice Does anything as this contract: orders, cancels, withdraws.
@@ -74,7 +74,7 @@ contract HostileCallback is IComputeCallback {
         lastId = id;
         lastRequestHash = requestHash;
         if (mode == Mode.Call) {
-            (innerSuccess, innerReturned) = target.call{value: value}(data);
+            (innerSuccess, innerReturned) = _target.call{value: _value}(_data);
         }
     }
 
