@@ -1,0 +1,67 @@
+"""Documentation that can drift is compared with the code."""
+
+import re
+from pathlib import Path
+
+from bridge.jobs import TRANSITIONS
+from executor.protocol.reasons import Reason
+from executor.protocol.spec import LIMITS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+def between(text, name):
+    return text.split(f"<!-- {name}: begin", 1)[1].split("-->", 1)[1].split(f"<!-- {name}: end -->", 1)[0]
+
+
+def rows(text):
+    lines = [line for line in text.strip().splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_reason_table_is_the_enum():
+    table = {int(code): name for code, name, *_ in rows(between((DOCS / "spec.md").read_text(), "reasons"))}
+
+    assert table == {reason.value: reason.name for reason in Reason}
+
+
+def test_the_reason_codes_say_who_may_attest_them():
+    for code, name, status, _ in rows(between((DOCS / "spec.md").read_text(), "reasons")):
+        hundred = {"any": 0, "Refused": 1, "Failed": 2, "Withheld": 3, "returned": 4, "bridge": 5}[status]
+        assert int(code) // 100 == hundred, name
+        assert Reason[name].is_attestable == (hundred < 4)
+
+
+def test_the_limits_table_is_the_code():
+    table = {
+        name: (int(default), int(smallest), int(largest))
+        for name, _, default, smallest, largest in rows(between((DOCS / "spec.md").read_text(), "limits"))
+    }
+
+    assert table == LIMITS
+
+
+def test_the_state_table_is_the_code():
+    table = {
+        state.lower(): {target.lower() for target in re.findall(r"[A-Z]+", targets)}
+        for state, _, targets in rows(between((DOCS / "architecture.md").read_text(), "states"))
+    }
+
+    assert table == {state.value: {target.value for target in targets} for state, targets in TRANSITIONS.items()}
+
+
+def test_every_adr_is_in_the_index():
+    index = (DOCS / "adr" / "README.md").read_text()
+
+    assert [p.name for p in sorted((DOCS / "adr").glob("0*.md")) if p.name not in index] == []
+
+
+def test_every_relative_link_leads_somewhere():
+    broken = []
+    for page in [ROOT / "README.md", *ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "contracts").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if not target.startswith(("http", "mailto:")) and not (page.parent / target).exists():
+                broken.append((page.name, target))
+
+    assert broken == []
