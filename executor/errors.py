@@ -8,6 +8,7 @@
         ├── MalformedBlock(cid, problem)    right hash, but not valid dag-pb or UnixFS; can never be read
         ├── ContentTooLarge(what, limit)    a limit on bytes, entries or depth was passed
         ├── UnsafeName(name, problem)       a name or a kind of file that we never write, nor read from a job's folder
+        ├── PathNotFound(root, path)        a directory has no entry of that name
         ├── SourceChanged(path)             a file changed while it was being imported
         ├── CarError(problem)               not a well-formed CARv1 stream, or cut
         └── DiskFull                        no space left for the block store
@@ -106,6 +107,18 @@ class UnsafeName(ContentError):  # noqa: N818
 
     def __str__(self) -> str:
         return f"{self.name!r}: {self.problem}"
+
+
+class PathNotFound(ContentError):  # noqa: N818
+    """A directory has no entry of that name."""
+
+    def __init__(self, root: Cid, path: str) -> None:
+        super().__init__(root, path)
+        self.root = root
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.root} has no entry {self.path!r}"
 
 
 class SourceChanged(ContentError):  # noqa: N818

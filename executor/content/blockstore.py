@@ -1,0 +1,225 @@
+"""Blocks on disk, one file each, named by their CID.
+
+    root/blocks/<2 characters>/<CID>    a block; the folder is named after the last characters of the CID but one
+    root/tmp/<pid>-<random>             a block that is being written
+    root/lock                           shared: writers of blocks and roots; exclusive: garbage collection, for moments
+    root/roots.sqlite3                  which DAGs are kept, and which of them are public (roots.py)
+
+Any number of processes may use one store. A block appears under its name only when its bytes were verified and are on
+disk, so that kill -9 or a power cut leaves at most files in tmp/, which garbage collection removes. Bytes are verified
+again whenever they are read: a damaged block is never handed out, and writing it again repairs it. A quarantine is
+nothing but a second store in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from executor.content.blocks import Block
+from executor.content.dagpb import MAX_BLOCK_BYTES
+from executor.content.disk import is_disk_full
+from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, DiskFull, InvalidInput
+from executor.protocol.cid import Cid
+
+BATCH_BLOCKS: Final = 64
+BATCH_BYTES: Final = 16 * 1024 * 1024
+"""put_many makes blocks durable in groups of this size: one flush of many files is far cheaper than many of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStat:
+    """size: bytes of the block as it lies on disk, unverified; written_at: when it was last put, seconds since 1970."""
+
+    size: int
+    written_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A block in tmp/ that is not yet durable; its file is still open."""
+
+    cid: Cid
+    path: Path
+    descriptor: int
+
+
+class BlockStore:
+    """See the module. Creates `root` (0700) where it does not exist."""
+
+    def __init__(self, root: Path, max_block_bytes: int = MAX_BLOCK_BYTES) -> None:
+        self.root = root
+        self.max_block_bytes = max_block_bytes
+        self._blocks = root / "blocks"
+        self._tmp = root / "tmp"
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._blocks.mkdir(mode=0o700, exist_ok=True)
+        self._tmp.mkdir(mode=0o700, exist_ok=True)
+        (root / "lock").touch(mode=0o600)
+
+    def put(self, cid: Cid, block: bytes) -> None:
+        """Store one block; when this returns, it is on disk. BlockMismatch, ContentTooLarge, DiskFull."""
+        self.put_many([(cid, block)])
+
+    def put_many(self, blocks: Iterable[Block]) -> int:
+        """Store blocks as they come, in constant memory; when this returns, all are on disk. Gives their number.
+
+        After an error, whole groups before it are on disk, and all the others are not there at all.
+        """
+        count = 0
+        size = 0
+        group: dict[Cid, bytes] = {}
+        for cid, block in blocks:
+            self._check(cid, block)
+            group[cid] = block
+            size += len(block)
+            count += 1
+            if len(group) >= BATCH_BLOCKS or size >= BATCH_BYTES:
+                self._write_group(group)
+                group, size = {}, 0
+        if group:
+            self._write_group(group)
+        return count
+
+    def get(self, cid: Cid) -> bytes:
+        """The verified bytes of a block; BlockMissing, BlockMismatch."""
+        try:
+            with self._path(cid).open("rb") as file:
+                block = file.read(self.max_block_bytes + 1)
+        except FileNotFoundError:
+            raise BlockMissing(cid) from None
+        if len(block) > self.max_block_bytes or not cid.matches(block):
+            raise BlockMismatch(cid, "block store")
+        return block
+
+    def has(self, cid: Cid) -> bool:
+        """Whether the block is here; its bytes are not read."""
+        return self._path(cid).is_file()
+
+    def stat(self, cid: Cid) -> BlockStat:
+        """Size and time of a block; BlockMissing."""
+        try:
+            found = self._path(cid).stat()
+        except FileNotFoundError:
+            raise BlockMissing(cid) from None
+        return BlockStat(found.st_size, found.st_mtime)
+
+    def delete(self, cid: Cid) -> bool:
+        """Remove a block, whether anything needs it or not; whether it was here."""
+        try:
+            self._path(cid).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[Cid]:
+        """Every block that is here, in no order; files that are not blocks are passed over."""
+        for folder in self._blocks.iterdir():
+            for path in folder.iterdir():
+                with suppress(InvalidInput):
+                    yield Cid.parse(path.name)
+
+    def damaged(self) -> Iterator[Cid]:
+        """Re-hash everything; the blocks whose bytes are not theirs."""
+        for cid in self:
+            try:
+                self.get(cid)
+            except BlockMismatch:
+                yield cid
+            except BlockMissing:
+                continue
+
+    @contextmanager
+    def locked(self, *, exclusive: bool = False) -> Iterator[None]:
+        """Hold the store's lock. Exclusive only for moments: every writer of every process waits meanwhile."""
+        with (self.root / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            yield  # closing the file gives the lock back, as does the end of the process
+
+    def remove_old_tmp(self, before: float) -> int:
+        """Remove what killed writers left in tmp/ and did not touch since `before` (seconds since 1970); how many."""
+        removed = 0
+        for path in self._tmp.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _path(self, cid: Cid) -> Path:
+        text = str(cid)
+        return self._blocks / text[-3:-1] / text
+
+    def _check(self, cid: Cid, block: bytes) -> None:
+        if len(block) > self.max_block_bytes:
+            raise ContentTooLarge("bytes of a block", self.max_block_bytes)
+        if not cid.matches(block):
+            raise BlockMismatch(cid, "block store")
+
+    def _write_group(self, group: dict[Cid, bytes]) -> None:
+        pending: list[_Pending] = []
+        try:
+            # The lock stands between "it is here already, keep it" and garbage collection's "it is old, remove it".
+            with self.locked():
+                for cid, block in group.items():
+                    if not self._keep(cid, block):
+                        pending.append(self._write_tmp(cid, block))
+                self._publish(pending)
+        except OSError as exc:
+            if is_disk_full(exc):
+                raise DiskFull(f"no space left in the block store {str(self.root)!r}") from exc
+            raise
+        finally:
+            for item in pending:
+                os.close(item.descriptor)
+                item.path.unlink(missing_ok=True)
+
+    def _keep(self, cid: Cid, block: bytes) -> bool:
+        """Whether the block is on disk already, unharmed; if so it counts as written now."""
+        path = self._path(cid)
+        try:
+            if path.read_bytes() != block:
+                return False
+            os.utime(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _write_tmp(self, cid: Cid, block: bytes) -> _Pending:
+        path = self._tmp / f"{os.getpid()}-{secrets.token_hex(8)}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        try:
+            view = memoryview(block)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            os.close(descriptor)
+            path.unlink()
+            raise
+        return _Pending(cid, path, descriptor)
+
+    def _publish(self, pending: list[_Pending]) -> None:
+        for item in pending:
+            os.fsync(item.descriptor)
+        folders = {self._blocks}  # always: another process may have made a folder that is not on disk yet
+        for item in pending:
+            target = self._path(item.cid)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            item.path.replace(target)
+            folders.add(target.parent)
+        for folder in folders:
+            _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,89 @@
+"""Garbage collection: remove the blocks that no kept root reaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from executor.content.blockstore import BlockStore
+from executor.content.roots import RootSet
+from executor.content.walk import links
+from executor.errors import BlockMismatch, BlockMissing, MalformedBlock
+from executor.protocol.cid import DAG_PB, Cid
+
+GRACE_SECONDS: Final = 3600.0
+_STEP: Final = 256
+"""Blocks that are looked at while writers wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What one collection removed."""
+
+    blocks: int
+    bytes: int
+    roots: int
+    tmp_files: int
+
+
+def collect_garbage(store: BlockStore, roots: RootSet, now: float, grace_seconds: float = GRACE_SECONDS) -> Collected:
+    """Mark and sweep. `now`: seconds since 1970.
+
+    A block stays if a live root reaches it (as far as its DAG is here), or if it was put less than grace_seconds ago:
+    an import has that long from its first block until its root is kept. Roots and blocks that arrive meanwhile are seen
+    before each step, so that this may run at any time beside writers.
+    """
+    expired = roots.drop_expired(now)
+    marks = _Marks(store, roots, now)
+    removed = freed = 0
+    candidates = iter(store)
+    while step := list(islice(candidates, _STEP)):
+        marks.update()
+        with store.locked(exclusive=True):
+            marks.update()
+            for cid in step:
+                if cid not in marks.reached and (size := _remove_if_old(store, cid, now - grace_seconds)) is not None:
+                    removed += 1
+                    freed += size
+    return Collected(removed, freed, expired, store.remove_old_tmp(now - grace_seconds))
+
+
+class _Marks:
+    """What the live roots reach; about 200 bytes of memory a block."""
+
+    def __init__(self, store: BlockStore, roots: RootSet, now: float) -> None:
+        self.reached: set[Cid] = set()
+        self._store = store
+        self._roots = roots
+        self._now = now
+        self._absent: set[Cid] = set()
+
+    def update(self) -> None:
+        """Follow the roots that are new since the last time, and the blocks that were absent then."""
+        stack = [root.cid for root in self._roots.live(self._now) if root.cid not in self.reached]
+        stack += [cid for cid in self._absent if self._store.has(cid)]
+        while stack:
+            cid = stack.pop()
+            if cid in self.reached and cid not in self._absent:
+                continue
+            self.reached.add(cid)
+            self._absent.discard(cid)
+            if cid.codec == DAG_PB:
+                try:
+                    stack.extend(links(cid, self._store.get(cid)))
+                except BlockMissing:
+                    self._absent.add(cid)
+                except (BlockMismatch, MalformedBlock):
+                    continue  # nothing below it can be known
+
+
+def _remove_if_old(store: BlockStore, cid: Cid, before: float) -> int | None:
+    try:
+        found = store.stat(cid)
+    except BlockMissing:
+        return None
+    if found.written_at >= before:
+        return None
+    store.delete(cid)
+    return found.size

@@ -1,0 +1,300 @@
+"""Files and directories to blocks, with the CIDs that Kubo gives them under the profile `unixfs-v1-2025`.
+
+Source: https://specs.ipfs.tech/ipips/ipip-0499/. CIDv1, sha2-256, chunks of 1 MiB as raw blocks, balanced trees with at
+most 1024 children, sharded directories above 256 KiB (the size of the unsharded block), empty directories included, no
+mode, no mtime. Hidden files are included (the profile's opt-in, `ipfs add --hidden`): an output must not lose a file
+because of its name. Symbolic links and everything else that is neither file nor directory are refused.
+
+The functions named `*_blocks` are generators of blocks that return what they made: children come before their parents,
+memory stays constant but for the names of one directory a level, and where the blocks go is the caller's matter.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from executor.content import dagpb, hamt, unixfs_node
+from executor.content.blocks import Block, BlockSink
+from executor.content.dagpb import Link, Node
+from executor.content.limits import TreeLimits, Usage, check_name
+from executor.content.unixfs_node import TYPE_DIRECTORY, TYPE_FILE, Data
+from executor.errors import ContentTooLarge, InvalidInput, SourceChanged, UnsafeName
+from executor.protocol.cid import DAG_PB, RAW, Cid
+
+CHUNK_BYTES: Final = 1024 * 1024
+MAX_CHILDREN: Final = 1024
+SHARD_ABOVE_BYTES: Final = 256 * 1024
+"""A directory whose single block would be larger than this is sharded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What a file or directory became. size: bytes of its files; total: bytes of its blocks, as often as they occur."""
+
+    cid: Cid
+    size: int
+    total: int
+
+
+BlockStream = Generator[Block, None, Imported]
+
+
+def import_bytes(sink: BlockSink, content: bytes) -> Cid:
+    """Store bytes as a file."""
+    return _store(sink, file_blocks(_slices(content))).cid
+
+
+def import_file(sink: BlockSink, source: Path | int, max_bytes: int) -> Cid:
+    """Store one regular file, given by its path (never a link) or by an open descriptor that is read from its start.
+
+    ContentTooLarge over `max_bytes`; UnsafeName where it is not a regular file; SourceChanged.
+    """
+    usage = Usage(TreeLimits(max_bytes))
+    if isinstance(source, int):
+        os.lseek(source, 0, os.SEEK_SET)
+        return _store(sink, _descriptor_blocks(source, "file", usage)).cid
+    descriptor = _open(source.name, os.fspath(source), None, stat.S_ISREG)
+    try:
+        return _store(sink, _descriptor_blocks(descriptor, source.name, usage)).cid
+    finally:
+        os.close(descriptor)
+
+
+def import_tree(sink: BlockSink, root: Path, limits: TreeLimits) -> Cid:
+    """Store a folder with all that is below it; the folder's own name is not part of it."""
+    return _store(sink, tree_blocks(root, limits)).cid
+
+
+def import_listing(sink: BlockSink, files: Mapping[str, bytes], limits: TreeLimits) -> Cid:
+    """Store files that are held in memory: {"a/b.txt": b"..."}; a path that ends in "/" is an empty directory."""
+    return _store(sink, listing_blocks(files, limits)).cid
+
+
+def import_directory(sink: BlockSink, entries: Iterable[tuple[str, Imported]]) -> Imported:
+    """Store a directory of things that were imported before."""
+    return _store(sink, directory_blocks(entries))
+
+
+def file_blocks(chunks: Iterable[bytes]) -> BlockStream:
+    """The blocks of a file. Every chunk but the last must have CHUNK_BYTES."""
+    levels: list[list[Imported]] = [[]]
+    for chunk in chunks:
+        cid = Cid.of(RAW, chunk)
+        yield cid, chunk
+        levels[0].append(Imported(cid, len(chunk), len(chunk)))
+        depth = 0
+        while len(levels[depth]) > MAX_CHILDREN:
+            # One more than fits: the first MAX_CHILDREN become a node one level up, the newest starts the next one.
+            if depth + 1 == len(levels):
+                levels.append([])
+            full, levels[depth] = levels[depth][:MAX_CHILDREN], levels[depth][MAX_CHILDREN:]
+            levels[depth + 1].append((yield from _file_node(full)))
+            depth += 1
+    if not levels[0]:
+        cid = Cid.of(RAW, b"")
+        yield cid, b""
+        return Imported(cid, 0, 0)
+    for depth, level in enumerate(levels):
+        if depth + 1 == len(levels):
+            break
+        levels[depth + 1].append((yield from _file_node(level)))
+    return level[0] if len(level) == 1 else (yield from _file_node(level))
+
+
+def _file_node(children: list[Imported]) -> BlockStream:
+    size = sum(child.size for child in children)
+    links = tuple(Link("", child.cid, child.total) for child in children)
+    data = Data(TYPE_FILE, file_size=size, block_sizes=tuple(child.size for child in children))
+    block = dagpb.encode(Node(links, unixfs_node.encode_data(data)))
+    cid = Cid.of(DAG_PB, block)
+    yield cid, block
+    return Imported(cid, size, len(block) + sum(child.total for child in children))
+
+
+def directory_blocks(entries: Iterable[tuple[str, Imported]]) -> BlockStream:
+    """The blocks of one directory, one block or shards; the names must be unique."""
+    size = 0
+    links = []
+    for name, child in entries:
+        links.append(Link(check_name(name), child.cid, child.total))
+        size += child.size
+    if len({link.name for link in links}) != len(links):
+        raise UnsafeName(_first_double(links), "a name occurs twice in a directory")
+    links.sort(key=lambda link: link.name.encode())
+    block = dagpb.encode(Node(tuple(links), unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
+    if len(block) > SHARD_ABOVE_BYTES:
+        root = links[0]
+        for shard, link in hamt.build(links):
+            yield shard
+            root = link
+        return Imported(root.cid, size, root.tsize)
+    cid = Cid.of(DAG_PB, block)
+    yield cid, block
+    return Imported(cid, size, len(block) + sum(link.tsize for link in links))
+
+
+def _first_double(links: list[Link]) -> str:
+    seen: set[str] = set()
+    for link in links:
+        if link.name in seen:
+            return link.name
+        seen.add(link.name)
+    return ""
+
+
+def tree_blocks(root: Path, limits: TreeLimits) -> BlockStream:
+    """The blocks of a folder, read through descriptors so that nothing in it can lead the reader out of it."""
+    descriptor = _open(root.name, os.fspath(root), None, stat.S_ISDIR)
+    try:
+        return (yield from _folder_blocks(descriptor, "", 0, Usage(limits)))
+    finally:
+        os.close(descriptor)
+
+
+def _folder_blocks(folder: int, path: str, depth: int, usage: Usage) -> BlockStream:
+    entries = []
+    for name in _names(folder, path, usage.limits.max_files):
+        usage.add_entry(depth)
+        shown = f"{path}/{name}" if path else name
+        descriptor = _open(shown, name, folder, lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        try:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                child = yield from _folder_blocks(descriptor, shown, depth + 1, usage)
+            else:
+                child = yield from _descriptor_blocks(descriptor, shown, usage)
+        finally:
+            os.close(descriptor)
+        entries.append((name, child))
+    return (yield from directory_blocks(entries))
+
+
+def _names(folder: int, path: str, max_files: int) -> list[str]:
+    names = []
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            try:
+                names.append(check_name(entry.name))
+            except UnsafeName as exc:
+                raise UnsafeName(f"{path}/{entry.name}" if path else entry.name, exc.problem) from exc
+            if len(names) > max_files:
+                raise ContentTooLarge("files and directories", max_files)
+    return sorted(names)
+
+
+def _open(shown: str, name: str, folder: int | None, wanted: Callable[[int], bool]) -> int:
+    """Open a file of a wanted kind without following a link and without waking a device or waiting on a pipe."""
+    try:
+        before = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not wanted(before.st_mode):
+            raise UnsafeName(shown, f"{_kind(before.st_mode)} is refused here")
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as exc:
+        raise UnsafeName(shown, f"cannot be read: {exc.strerror}") from exc
+    after = os.fstat(descriptor)
+    if (before.st_dev, before.st_ino, before.st_mode) != (after.st_dev, after.st_ino, after.st_mode):
+        os.close(descriptor)
+        raise SourceChanged(shown)
+    return descriptor
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFREG: "a file",
+    }
+    return kinds.get(stat.S_IFMT(mode), "this kind of file")
+
+
+def _descriptor_blocks(descriptor: int, shown: str, usage: Usage) -> BlockStream:
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):
+        raise UnsafeName(shown, f"{_kind(before.st_mode)} is refused here")
+    usage.add_bytes(before.st_size)  # first, so that a sparse file of terabytes costs nothing
+    result = yield from file_blocks(_read_chunks(descriptor, before.st_size, shown))
+    after = os.fstat(descriptor)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise SourceChanged(shown)
+    return result
+
+
+def _read_chunks(descriptor: int, size: int, shown: str) -> Iterator[bytes]:
+    left = size
+    while left:
+        chunk = bytearray()
+        wanted = min(CHUNK_BYTES, left)
+        while len(chunk) < wanted:
+            piece = os.read(descriptor, wanted - len(chunk))
+            if not piece:
+                raise SourceChanged(shown)
+            chunk += piece
+        left -= wanted
+        yield bytes(chunk)
+
+
+def _slices(content: bytes) -> Iterator[bytes]:
+    for offset in range(0, len(content), CHUNK_BYTES):
+        yield content[offset : offset + CHUNK_BYTES]
+
+
+def listing_blocks(files: Mapping[str, bytes], limits: TreeLimits) -> BlockStream:
+    """The blocks of a directory whose files are held in memory; see import_listing."""
+    usage = Usage(limits)
+    root: _Folder = {}
+    for path, content in files.items():
+        *parents, name = path.removesuffix("/").split("/")
+        folder = root
+        for parent in parents:
+            below = folder.setdefault(check_name(parent), {})
+            if isinstance(below, bytes):
+                raise InvalidInput(path, f"{parent!r} is a file as well as a directory")
+            folder = below
+        entry: _Folder | bytes = {} if path.endswith("/") else content
+        if folder.setdefault(check_name(name), entry) is not entry:
+            raise InvalidInput(path, "this path is given twice, or as a file and as a directory")
+    return (yield from _listing_folder_blocks(root, 0, usage))
+
+
+_Folder = dict[str, "_Folder | bytes"]
+
+
+def _listing_folder_blocks(folder: _Folder, depth: int, usage: Usage) -> BlockStream:
+    entries = []
+    for name, entry in folder.items():
+        usage.add_entry(depth)
+        if isinstance(entry, bytes):
+            usage.add_bytes(len(entry))
+            child = yield from file_blocks(_slices(entry))
+        else:
+            child = yield from _listing_folder_blocks(entry, depth + 1, usage)
+        entries.append((name, child))
+    return (yield from directory_blocks(entries))
+
+
+def _store(sink: BlockSink, blocks: BlockStream) -> Imported:
+    kept: list[Imported] = []
+
+    def stream() -> Iterator[Block]:
+        kept.append((yield from blocks))
+
+    sink.put_many(stream())
+    return kept[0]
+
+
+def only_hash(blocks: BlockStream) -> Imported:
+    """Run a stream of blocks without keeping any: what would this be called?"""
+    while True:
+        try:
+            next(blocks)
+        except StopIteration as done:
+            result: Imported = done.value
+            return result

@@ -1,0 +1,146 @@
+"""Which DAGs a store keeps, for how long, and which blocks the world may see.
+
+A root is kept under a label ("job:0x...", "upload:..."), so that two reasons to keep one DAG do not end each other.
+Private is the default. A block is public only if it was reachable from a root when that root was published: the list is
+written down then, so that serving a block costs one look-up and nothing that arrives later becomes public by itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from executor.content.blockstore import BlockStore
+from executor.content.walk import missing, walk
+from executor.errors import BlockMissing, ContentError
+from executor.protocol.cid import Cid
+
+BUSY_SECONDS: Final = 30.0
+"""How long to wait for another process that writes roots."""
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS roots (
+    root BLOB NOT NULL, label TEXT NOT NULL, public INTEGER NOT NULL, expires_at REAL,
+    PRIMARY KEY (root, label)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS public_blocks (
+    cid BLOB NOT NULL, root BLOB NOT NULL, PRIMARY KEY (cid, root)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS public_blocks_by_root ON public_blocks (root);
+"""
+_LIVE: Final = "(expires_at IS NULL OR expires_at > :now)"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A DAG that is kept. expires_at: seconds since 1970, None for as long as nobody drops it."""
+
+    cid: Cid
+    label: str
+    public: bool
+    expires_at: float | None
+
+
+class RootSet:
+    """The kept roots of one store, in a sqlite3 file beside its blocks; any number of threads and processes."""
+
+    def __init__(self, store: BlockStore) -> None:
+        self._store = store
+        self._path = store.root / "roots.sqlite3"
+        with store.locked(exclusive=True), self._connection() as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_SCHEMA)
+
+    def keep(self, root: Cid, label: str, expires_at: float | None = None) -> None:
+        """Keep whatever of a DAG is here or arrives; private under this label. Given again, the new expiry counts.
+
+        Garbage collection leaves its blocks alone from now on. To keep blocks that were put long ago, keep first, then
+        ask `missing`.
+        """
+        with self._store.locked(), self._writing() as db:
+            _insert_root(db, Root(root, label, public=False, expires_at=expires_at))
+            _forget_unpublished(db, root)
+
+    def publish(self, root: Cid, label: str, expires_at: float | None = None) -> int:
+        """Keep a DAG and serve all its blocks; how many there are. BlockMissing, and no change, if one is absent."""
+        # The lock keeps garbage collection away from the first look to the last; the temporary table belongs to this
+        # connection alone, so that no other writer of roots waits for the walk.
+        with self._store.locked(), self._writing() as db:
+            db.execute("CREATE TEMP TABLE reachable (cid BLOB PRIMARY KEY) WITHOUT ROWID")
+            absent = missing(self._store, root, limit=1)
+            if absent:
+                raise BlockMissing(absent[0])
+            db.executemany("INSERT INTO reachable VALUES (?)", ((cid.binary,) for cid in walk(self._store, root)))
+            db.commit()
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("INSERT OR IGNORE INTO public_blocks SELECT cid, ? FROM reachable", (root.binary,))
+            _insert_root(db, Root(root, label, public=True, expires_at=expires_at))
+            count: int = db.execute("SELECT count(*) FROM reachable").fetchone()[0]
+            return count
+
+    def drop(self, root: Cid, label: str) -> bool:
+        """Stop keeping a DAG under this label, and serving it if nothing else publishes it; whether it was kept."""
+        with self._writing() as db:
+            found = db.execute("DELETE FROM roots WHERE root = ? AND label = ?", (root.binary, label)).rowcount
+            _forget_unpublished(db, root)
+            return found > 0
+
+    def drop_expired(self, now: float) -> int:
+        """Forget every root whose time is over; how many."""
+        with self._writing() as db:
+            gone = db.execute(f"SELECT root, label FROM roots WHERE NOT {_LIVE}", {"now": now}).fetchall()  # noqa: S608
+            for root, label in gone:
+                db.execute("DELETE FROM roots WHERE root = ? AND label = ?", (root, label))
+                _forget_unpublished(db, Cid.from_binary(root))
+            return len(gone)
+
+    def live(self, now: float) -> list[Root]:
+        """Every root that is kept at this time, sorted by CID and label."""
+        with self._connection() as db:
+            rows = db.execute(
+                f"SELECT root, label, public, expires_at FROM roots WHERE {_LIVE} ORDER BY root, label",  # noqa: S608
+                {"now": now},
+            ).fetchall()
+        return [Root(Cid.from_binary(root), label, bool(public), expires) for root, label, public, expires in rows]
+
+    def is_public(self, cid: Cid, now: float) -> bool:
+        """Whether a block may be served to anybody: reachable from a root that is public and not expired."""
+        with self._connection() as db:
+            row = db.execute(
+                "SELECT 1 FROM public_blocks JOIN roots USING (root)"  # noqa: S608
+                f" WHERE cid = :cid AND public = 1 AND {_LIVE} LIMIT 1",
+                {"cid": cid.binary, "now": now},
+            ).fetchone()
+        return row is not None
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as db:
+                yield db
+        except sqlite3.Error as exc:
+            raise ContentError(f"{str(self._path)!r}: {exc}") from exc
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as db, db:
+            yield db
+
+
+def _insert_root(db: sqlite3.Connection, root: Root) -> None:
+    db.execute(
+        "INSERT INTO roots VALUES (?, ?, ?, ?) ON CONFLICT (root, label)"
+        " DO UPDATE SET public = excluded.public, expires_at = excluded.expires_at",
+        (root.cid.binary, root.label, int(root.public), root.expires_at),
+    )
+
+
+def _forget_unpublished(db: sqlite3.Connection, root: Cid) -> None:
+    db.execute(
+        "DELETE FROM public_blocks WHERE root = :root"
+        " AND NOT EXISTS (SELECT 1 FROM roots WHERE root = :root AND public = 1)",
+        {"root": root.binary},
+    )

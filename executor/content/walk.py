@@ -1,0 +1,98 @@
+"""From block to block: everything below a root, and what of it is missing. Reads links only, not what the blocks mean.
+
+Both walks visit each block once, however often it is linked, so a DAG of a few blocks that unfolds to billions of paths
+costs what its blocks cost. They keep one CID in memory a block visited (about 100 bytes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from executor.content import dagpb
+from executor.content.blocks import Block, BlockSource
+from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, MalformedBlock
+from executor.protocol.cid import DAG_CBOR, DAG_PB, Cid
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSize:
+    """Distinct blocks of a DAG, and their bytes: what it takes to store or send it."""
+
+    blocks: int
+    bytes: int
+
+
+def links(cid: Cid, block: bytes) -> list[Cid]:
+    """What a block links to, in its order; none for raw. MalformedBlock for dag-cbor, which no content of ours uses."""
+    if cid.codec == DAG_CBOR:
+        raise MalformedBlock(cid, "its codec is dag-cbor, which cannot be part of a file or directory")
+    return [link.cid for link in dagpb.decode(block, cid).links] if cid.codec == DAG_PB else []
+
+
+def walk(source: BlockSource, root: Cid) -> Iterator[Cid]:
+    """Every block of a DAG once, parents before children, depth first; BlockMissing where a dag-pb block is not here.
+
+    Raw blocks are named without being read: whoever needs them all calls `missing` or reads them.
+    """
+    for cid, _ in _walk(source, root):
+        yield cid
+
+
+def blocks(source: BlockSource, root: Cid, max_bytes: int | None = None) -> Iterator[Block]:
+    """Every block of a DAG once, in the order of `walk`, with its verified bytes; ContentTooLarge over max_bytes."""
+    total = 0
+    for cid, block in _walk(source, root):
+        content = source.get(cid) if block is None else block
+        total += len(content)
+        if max_bytes is not None and total > max_bytes:
+            raise ContentTooLarge("bytes of all blocks", max_bytes)
+        yield cid, content
+
+
+def _walk(source: BlockSource, root: Cid) -> Iterator[tuple[Cid, bytes | None]]:
+    seen: set[Cid] = set()
+    stack = [root]
+    while stack:
+        cid = stack.pop()
+        if cid in seen:
+            continue
+        seen.add(cid)
+        block = source.get(cid) if cid.codec == DAG_PB else None
+        children = links(cid, block or b"")
+        yield cid, block
+        stack.extend(child for child in reversed(children) if child not in seen)
+
+
+def missing(source: BlockSource, root: Cid, limit: int | None = None) -> list[Cid]:
+    """The frontier of absent blocks: those whose parent is here (or the root), in the order of `walk`, at most `limit`.
+
+    Fetch them, ask again; an empty list means that the DAG is complete. A block with damaged bytes counts as absent.
+    """
+    absent: list[Cid] = []
+    seen: set[Cid] = set()
+    stack = [root]
+    while stack and (limit is None or len(absent) < limit):
+        cid = stack.pop()
+        if cid in seen:
+            continue
+        seen.add(cid)
+        try:
+            if not source.has(cid):
+                absent.append(cid)
+            elif cid.codec == DAG_PB:
+                stack.extend(reversed(links(cid, source.get(cid))))
+            else:
+                links(cid, b"")
+        except (BlockMissing, BlockMismatch):
+            absent.append(cid)
+    return absent
+
+
+def stored_size(source: BlockSource, root: Cid) -> StoredSize:
+    """How many distinct blocks a DAG has and how many bytes they hold; reads them all."""
+    count = total = 0
+    for _, block in blocks(source, root):
+        count += 1
+        total += len(block)
+    return StoredSize(count, total)
