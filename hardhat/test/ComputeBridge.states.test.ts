@@ -1,0 +1,110 @@
+import { expect } from "chai";
+
+import { CANCEL_DELAY, deployed, loadFixture, place, type Placed, settle, type System, time } from "./helpers/fixture.ts";
+import { makeOrder, makeOutcome, type Outcome, outcomeHash, resultDigest, State, Status } from "./helpers/wire.ts";
+
+const OUTCOMES: Record<string, Outcome> = {
+  Fulfilled: makeOutcome(),
+  Failed: makeOutcome({ status: Status.Failed }),
+  Refused: makeOutcome({ status: Status.Refused, outputCid: "0x" }),
+  Withheld: makeOutcome({ status: Status.Withheld, outputCid: "0x" }),
+};
+const SAME = OUTCOMES.Fulfilled;
+const OTHER = makeOutcome({ reason: 999 });
+
+type Expected = "ok" | { error: string; args: (placed: Placed, state: number) => unknown[] };
+
+const unknown: Expected = { error: "ComputeBridgeUnknownRequest", args: ({ id }) => [id] };
+const unexpected: Expected = { error: "ComputeBridgeUnexpectedState", args: ({ id }, state) => [id, state] };
+const notRetryable: Expected = { error: "ComputeBridgeCallbackNotRetryable", args: ({ id }) => [id] };
+const notMarked: Expected = { error: "ComputeBridgeNotMarked", args: ({ id }) => [id] };
+
+const CALLS: Record<string, (system: System, placed: Placed, same: Outcome) => Promise<unknown>> = {
+  "fulfil with the same outcome": (system, placed, same) => settle(system, placed, same, [1]),
+  "fulfil with another outcome": (system, placed) => settle(system, placed, OTHER, [1]),
+  expire: ({ bridge }, { id, order }) => bridge.expire(id, order),
+  cancel: ({ bridge, requester }, { id, order }) => bridge.connect(requester).cancel(id, order),
+  drawCancelled: ({ bridge }, { id, order }) => bridge.drawCancelled(id, order),
+  retryCallback: ({ bridge }, { id, order }, same) => bridge.retryCallback(id, order, same),
+};
+
+/** What each call must answer, in the order of CALLS. "Open" is Requested before its deadline, "Late" after it. */
+const MATRIX: Record<string, Expected[]> = {
+  Unknown: [unknown, unknown, unknown, unknown, unknown, unknown],
+  Open: ["ok", "ok", { error: "ComputeBridgeDeadlineNotPassed", args: () => [] }, "ok", notMarked, notRetryable],
+  Marked: [
+    "ok",
+    "ok",
+    { error: "ComputeBridgeDeadlineNotPassed", args: () => [] },
+    { error: "ComputeBridgeAlreadyMarked", args: ({ id }) => [id] },
+    { error: "ComputeBridgeCancelPending", args: () => [] },
+    notRetryable,
+  ],
+  Drawable: [
+    "ok",
+    "ok",
+    { error: "ComputeBridgeDeadlineNotPassed", args: () => [] },
+    { error: "ComputeBridgeAlreadyMarked", args: ({ id }) => [id] },
+    "ok",
+    notRetryable,
+  ],
+  Late: [
+    { error: "ComputeBridgeDeadlinePassed", args: () => [] },
+    { error: "ComputeBridgeDeadlinePassed", args: () => [] },
+    "ok",
+    { error: "ComputeBridgeDeadlinePassed", args: () => [] },
+    notMarked,
+    notRetryable,
+  ],
+  ...Object.fromEntries(
+    Object.entries(OUTCOMES).map(([name, settledWith]) => {
+      const conflict: Expected = {
+        error: "ComputeBridgeOutcomeConflict",
+        args: ({ id, hash }) => [
+          id,
+          resultDigest(hash, outcomeHash(settledWith)),
+          resultDigest(hash, outcomeHash(OTHER)),
+        ],
+      };
+      return [name, ["ok", conflict, unexpected, unexpected, unexpected, notRetryable]];
+    }),
+  ),
+  Cancelled: [unexpected, unexpected, unexpected, unexpected, unexpected, notRetryable],
+  Expired: [unexpected, unexpected, unexpected, unexpected, unexpected, notRetryable],
+};
+
+async function reach(system: System, name: string): Promise<Placed> {
+  const placed = await place(system, makeOrder());
+  const { bridge, requester } = system;
+  if (name in OUTCOMES) await settle(system, placed, OUTCOMES[name], [1]);
+  if (["Marked", "Drawable", "Cancelled"].includes(name)) await bridge.connect(requester).cancel(placed.id, placed.order);
+  if (["Drawable", "Cancelled"].includes(name)) await time.increase(CANCEL_DELAY);
+  if (["Late", "Expired"].includes(name)) await time.increase(placed.order.ttl);
+  if (name === "Cancelled") await bridge.drawCancelled(placed.id, placed.order);
+  if (name === "Expired") await bridge.expire(placed.id, placed.order);
+  return name === "Unknown" ? { ...placed, id: 99n } : placed;
+}
+
+describe("ComputeBridge: every call in every state", () => {
+  for (const [name, row] of Object.entries(MATRIX)) {
+    for (const [index, call] of Object.keys(CALLS).entries()) {
+      const expected = row[index];
+      it(`${name}: ${call} ${expected === "ok" ? "is fine" : `reverts with ${expected.error}`}`, async () => {
+        const system = await loadFixture(deployed);
+        const placed = await reach(system, name);
+        const before = await system.bridge.requestOf(placed.id);
+        const done = CALLS[call](system, placed, OUTCOMES[name] ?? SAME);
+        if (expected === "ok") {
+          await done;
+          return;
+        }
+        const state = State[name as keyof typeof State] ?? State.Requested;
+        const args = expected.args(placed, state);
+        const reverted = expect(done).to.be.revertedWithCustomError(system.bridge, expected.error);
+        await (args.length > 0 ? reverted.withArgs(...args) : reverted);
+        expect(await system.bridge.requestOf(placed.id)).to.deep.equal(before);
+        expect(before.state).to.equal(state);
+      });
+    }
+  }
+});
