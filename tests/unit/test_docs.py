@@ -58,10 +58,12 @@ def test_every_adr_is_in_the_index():
 
 
 def test_every_relative_link_leads_somewhere():
-    broken = []
-    for page in [ROOT / "README.md", *ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "contracts").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-            if not target.startswith(("http", "mailto:")) and not (page.parent / target).exists():
-                broken.append((page.name, target))
+    pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "contracts").glob("*.md")]
+    broken = [
+        (page.name, target)
+        for page in pages
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+        if not target.startswith(("http", "mailto:")) and not (page.parent / target).exists()
+    ]
 
     assert broken == []

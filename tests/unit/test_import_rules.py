@@ -68,7 +68,12 @@ def test_a_dangerous_library_has_one_importer(library):
 
 
 def test_the_executor_never_imports_the_bridge():
-    guilty = {name_of(p) for p in sources() for i in imports(p) if name_of(p).startswith("executor/") and i.split(".")[0] == "bridge"}
+    guilty = {
+        name_of(p)
+        for p in sources()
+        for i in imports(p)
+        if name_of(p).startswith("executor/") and i.split(".")[0] == "bridge"
+    }
 
     assert guilty == set()
 

@@ -1,0 +1,65 @@
+"""How the command line speaks: one JSON object with --json, else text; and its exit codes (docs/cli.md)."""
+
+from __future__ import annotations
+
+import sys
+from enum import IntEnum
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+
+
+class Exit(IntEnum):
+    """Stable exit codes."""
+
+    OK = 0
+    NOT_SO = 1  # what was asked about does not hold: the job failed, verification found something
+    BAD_INPUT = 2  # the call, a file or a key is wrong; nothing was done
+    UNREACHABLE = 3  # a bridge, chain or engine does not answer
+    TIMEOUT = 4  # waited as long as asked
+    CHAIN_UNCHECKED = 5  # verification: all that can be checked offline holds; the chain was not asked
+    STOPPED = 130  # Ctrl-C
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON types: bytes as 0x-hex, integers beyond 2**53 as text, tuples as lists."""
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if isinstance(value, bool) or value is None or isinstance(value, (str, float)):
+        return value
+    if isinstance(value, int):
+        return int(value) if abs(value) < 2**53 else str(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def emit(value: dict[str, Any], *, as_json: bool, text: str | None = None) -> None:
+    """Print a result: the JSON object, or `text` (by default the object's fields, a line each)."""
+    if as_json:
+        sys.stdout.write(orjson.dumps(plain(value), option=orjson.OPT_INDENT_2).decode() + "\n")
+        sys.stdout.flush()
+    elif text is not None:
+        console.print(text, markup=False)
+    else:
+        for key, item in value.items():
+            console.print(f"{key:<16} {plain(item)}", markup=False)
+
+
+def fail(message: str, *, code: Exit, as_json: bool = False) -> typer.Exit:
+    """Say what is wrong and give the exception to raise: `raise fail(...)`."""
+    if as_json:
+        emit({"ok": False, "error": message, "exit": int(code)}, as_json=True)
+    else:
+        errors.print(f"error: {message}", markup=False)
+    return typer.Exit(int(code))

@@ -1,0 +1,208 @@
+"""`insula job verify`: every hash and signature from the chain's event to the output's bytes.
+
+Two kinds of checks, listed apart. Offline ones hold by mathematics alone, given the anchors that the verifier names;
+chain ones are an endpoint's word (a FEVM block hash cannot be recomputed from a header).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from executor.content import unixfs
+from executor.content.blockstore import BlockStore
+from executor.errors import ContentError, InsulaError, InvalidInput
+from executor.protocol.bundle import Bundle, BundleAttestation
+from executor.protocol.cid import Cid
+from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
+from executor.protocol.signing import Scope, attestation_message, recover
+from executor.protocol.spec import InvalidSpec, JobSpec, job_of, spec_cid
+from executor.protocol.wire import Outcome, Request, ResultKind, Status
+
+FetchDag = Callable[[Cid, BlockStore], None]  # brings every block of a DAG into a store, verified; InsulaError
+
+MAX_STREAM_BYTES = 16 * 2**20  # of stdout or stderr
+
+
+class Basis(StrEnum):
+    """What a check stands on."""
+
+    OFFLINE = "offline"
+    CHAIN = "chain"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. `detail` says what was found, or what is wrong."""
+
+    name: str
+    ok: bool
+    detail: str
+    basis: Basis = Basis.OFFLINE
+
+
+def check_bundle(bundle: Bundle) -> list[Check]:
+    """Everything that follows from the bundle's own bytes: request, spec, outcome, signatures, receipts."""
+    try:
+        request = bundle.request.request()
+        outcome = Outcome.decode(bundle.outcome)
+    except InvalidInput as exc:
+        return [Check("bundle", ok=False, detail=str(exc))]
+    return [
+        _check_request(bundle, request),
+        _check_spec(bundle, request, outcome),
+        *_check_attestations(bundle, request, outcome),
+    ]
+
+
+def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStore) -> Iterator[Check]:
+    """Fetch every input and the output by CID, re-hash every block, and compare what the outcome says of them."""
+    request, outcome = bundle.request.request(), Outcome.decode(bundle.outcome)
+    for name, cid in _inputs(bundle, request):
+        yield _check_dag(f"input {name}", cid, fetch, store)
+    if not outcome.output_cid:
+        yield Check("output", ok=True, detail="the outcome names no output")
+        return
+    try:
+        root = Cid.from_binary(outcome.output_cid)
+    except InvalidInput as exc:
+        yield Check("output", ok=False, detail=f"the outcome's output CID is not valid: {exc.problem}")
+        return
+    found = _check_dag("output", root, fetch, store)
+    yield found
+    if found.ok:
+        yield _check_payload(request, outcome, root, store)
+
+
+def _check_request(bundle: Bundle, request: Request) -> Check:
+    if request.hash != bundle.request_hash:
+        return Check(
+            "request hash", ok=False, detail=f"the request hashes to 0x{request.hash.hex()}, not to the bundle's hash"
+        )
+    return Check("request hash", ok=True, detail=f"0x{request.hash.hex()} is the hash of request {request.id}")
+
+
+def _check_spec(bundle: Bundle, request: Request, outcome: Outcome) -> Check:
+    try:
+        cid = spec_cid(request.order)
+    except InvalidSpec as exc:
+        return _refusal(outcome, exc)
+    if cid is not None and not cid.matches(bundle.spec):
+        return Check("spec", ok=False, detail=f"the spec's bytes do not hash to the order's CID {cid}")
+    if cid is None and bundle.spec != request.order.spec:
+        return Check("spec", ok=False, detail="the spec's bytes are not those of the order")
+    try:
+        job = job_of(request.order, bundle.spec)
+    except InvalidSpec as exc:
+        return _refusal(outcome, exc)
+    if outcome.status == Status.REFUSED:
+        return Check("spec", ok=False, detail="the outcome refuses a spec that is valid")
+    return Check("spec", ok=True, detail=f"valid; asks for {job.engine.tier} and {len(job.inputs)} inputs")
+
+
+def _refusal(outcome: Outcome, exc: InvalidSpec) -> Check:
+    agrees = outcome.status == Status.REFUSED and outcome.reason == exc.reason
+    return Check(
+        "spec", ok=agrees, detail=f"can never run, reason {exc.reason.name} ({exc}); the outcome agrees: {agrees}"
+    )
+
+
+def _check_attestations(bundle: Bundle, request: Request, outcome: Outcome) -> Iterator[Check]:
+    operators = {item.operator for item in bundle.attestations}
+    quorum = request.order.quorum
+    enough = len(operators) == len(bundle.attestations) >= quorum
+    yield Check(
+        "quorum",
+        ok=enough,
+        detail=f"{len(bundle.attestations)} attestations of {len(operators)} operators; {quorum} are needed",
+    )
+    for item in bundle.attestations:
+        yield _check_signature(item, request, outcome)
+        yield _check_receipt(item, bundle, request, outcome)
+
+
+def _check_signature(item: BundleAttestation, request: Request, outcome: Outcome) -> Check:
+    name = f"signature of node {item.node_id}"
+    message = attestation_message(
+        Scope(request.chain_id, request.contract),
+        request_hash=request.hash,
+        outcome_hash=outcome.hash,
+        receipt_hash=receipt_hash(item.receipt),
+        log_root=item.log_root,
+        log_size=item.log_size,
+        relayer=item.relayer,
+    )
+    try:
+        signer = recover(message, item.signature)
+    except InvalidInput as exc:
+        return Check(name, ok=False, detail=str(exc))
+    if signer != item.key:
+        return Check(
+            name,
+            ok=False,
+            detail=f"is not {item.key}'s over this outcome and receipt: one of signature, outcome, receipt, log root "
+            "or relayer was changed",
+        )
+    return Check(name, ok=True, detail=f"{item.key} signed this outcome and this receipt")
+
+
+def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, outcome: Outcome) -> Check:
+    name = f"receipt of node {item.node_id}"
+    try:
+        receipt = parse_receipt(item.receipt)
+        parameters = receipt["predicate"]["buildDefinition"]["externalParameters"]
+        names = dependency_cids(receipt)
+        said = receipt["predicate"]["runDetails"]["byproducts"][0]["annotations"]["outcomeHash"]
+    except (InvalidInput, KeyError, IndexError, TypeError) as exc:
+        return Check(name, ok=False, detail=f"is no receipt of ours: {exc}")
+    if parameters.get("requestHash") != f"0x{request.hash.hex()}":
+        return Check(name, ok=False, detail="is for another request")
+    if said != f"0x{outcome.hash.hex()}":
+        return Check(name, ok=False, detail="is for another outcome")
+    if outcome.status != Status.REFUSED:
+        wanted = {str(cid) for cid in _job(bundle, request).content}
+        if not wanted <= set(names.values()):
+            return Check(name, ok=False, detail=f"does not name these inputs: {sorted(wanted - set(names.values()))}")
+    return Check(name, ok=True, detail=f"names the request, the outcome and {len(names)} inputs")
+
+
+def _job(bundle: Bundle, request: Request) -> JobSpec:
+    return job_of(request.order, bundle.spec)
+
+
+def _inputs(bundle: Bundle, request: Request) -> list[tuple[str, Cid]]:
+    try:
+        job = _job(bundle, request)
+    except InvalidSpec:
+        return []
+    return [(str(cid), cid) for cid in job.content]
+
+
+def _check_dag(name: str, cid: Cid, fetch: FetchDag, store: BlockStore) -> Check:
+    try:
+        fetch(cid, store)
+        size = unixfs.stored_size(store, cid)
+    except InsulaError as exc:
+        return Check(name, ok=False, detail=str(exc))
+    return Check(name, ok=True, detail=f"{cid}: {size.blocks} blocks, {size.bytes} bytes, every block re-hashed")
+
+
+def _check_payload(request: Request, outcome: Outcome, root: Cid, store: BlockStore) -> Check:
+    kind = request.order.result_kind
+    if kind == ResultKind.EXIT_CODE:
+        expected = str(outcome.exit_code).encode()
+        return _compared("payload", outcome.payload, expected, "the exit code")
+    if kind not in (ResultKind.STDOUT, ResultKind.STDERR) or outcome.status != Status.SUCCEEDED:
+        return Check("payload", ok=outcome.payload == b"", detail="none is due")
+    stream = "stdout" if kind == ResultKind.STDOUT else "stderr"
+    try:
+        data = b"".join(unixfs.read_file(store, unixfs.resolve(store, root, stream), MAX_STREAM_BYTES))
+    except ContentError as exc:
+        return Check("payload", ok=False, detail=f"the output has no readable {stream}: {exc}")
+    return _compared("payload", outcome.payload, data, f"the output's {stream}")
+
+
+def _compared(name: str, given: bytes, expected: bytes, what: str) -> Check:
+    same = given == expected
+    return Check(name, ok=same, detail=f"{len(given)} bytes on-chain {'are' if same else 'are not'} {what}")
