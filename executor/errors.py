@@ -2,6 +2,9 @@
 
     InsulaError
     ├── InvalidInput(field, problem)        something that a person or a peer handed in is wrong; never worth a retry
+    ├── PeerError                           another program on the network did not do what we asked
+    │   ├── PeerUnavailable(problem)        no answer in time, or "try again later"; the same call may work later
+    │   └── PeerRefused(status, problem)    it understood and said no; the same call will fail again
     └── ContentError                        content by hash could not be read, written or walked
         ├── BlockMissing(cid)               not here (or not public: the two look the same on purpose)
         ├── BlockMismatch(cid, where)       bytes that do not hash to their CID; the source is bad, never retry it
@@ -44,6 +47,26 @@ class InvalidInput(InsulaError):  # noqa: N818 - the project's names say what is
 
     def __str__(self) -> str:
         return f"{self.field}: {self.problem}"
+
+
+class PeerError(InsulaError):
+    """Another program on the network did not do what we asked."""
+
+
+class PeerUnavailable(PeerError):  # noqa: N818
+    """The peer did not answer in time. The message says who and why."""
+
+
+class PeerRefused(PeerError):  # noqa: N818
+    """The peer said no. `status` is the HTTP status, `problem` its own words (untrusted, cut)."""
+
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(status, problem)
+        self.status = status
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.problem} (HTTP status {self.status})"
 
 
 class ContentError(InsulaError):
