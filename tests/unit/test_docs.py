@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from bridge.cli.output import Exit
 from bridge.jobs import TRANSITIONS
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import LIMITS
@@ -40,6 +41,12 @@ def test_the_limits_table_is_the_code():
     }
 
     assert table == LIMITS
+
+
+def test_the_exit_code_table_is_the_code():
+    table = {int(code): name for code, name, _ in rows(between((DOCS / "cli.md").read_text(), "exits"))}
+
+    assert table == {exit.value: exit.name for exit in Exit}
 
 
 def test_the_state_table_is_the_code():

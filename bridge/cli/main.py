@@ -1,0 +1,66 @@
+"""`insula`: one program. Each noun is a module of its own, imported when its verbs are needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from bridge.cli.output import Exit, errors
+from bridge.errors import FatalError, RpcError
+from executor.errors import InsulaError, InvalidInput
+
+
+def _application() -> typer.Typer:
+    from bridge.cli import bridge_verbs, content_verbs, devnet_verbs, job_verbs, node_verbs, spec_verbs
+
+    app = typer.Typer(
+        name="insula",
+        help="A smart-contract-triggered compute bridge.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.add_typer(bridge_verbs.app, name="bridge")
+    app.add_typer(node_verbs.app, name="node")
+    app.add_typer(job_verbs.app, name="job")
+    app.add_typer(spec_verbs.app, name="spec")
+    app.add_typer(content_verbs.app, name="content")
+    app.add_typer(devnet_verbs.app, name="devnet")
+    app.command("demo")(devnet_verbs.demo)
+    app.command("doctor")(bridge_verbs.doctor)
+    return app
+
+
+def exit_code_of(error: InsulaError) -> Exit:
+    """Which exit code tells a script what kind of failure this was."""
+    if isinstance(error, InvalidInput):
+        return Exit.BAD_INPUT
+    if isinstance(error, RpcError):
+        return Exit.UNREACHABLE
+    return Exit.NOT_SO
+
+
+def run(action: Callable[[], object]) -> int:
+    """Run `action`; an expected failure becomes a line and an exit code, never a traceback."""
+    try:
+        action()
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(Exit.NOT_SO)
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        return int(Exit.STOPPED)
+    except FatalError as exc:
+        errors.print(f"fatal: {exc}", markup=False)
+        return int(Exit.NOT_SO)
+    except InsulaError as exc:
+        errors.print(f"error: {exc}", markup=False)
+        return int(exit_code_of(exc))
+    return int(Exit.OK)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(_application()))
