@@ -48,10 +48,10 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     /// @dev The upper 12 bytes of a masked ID address of FEVM, a second address of one and the same actor.
     uint256 private constant _MASKED_ID_PREFIX = 0xff0000000000000000000000;
 
-    address private immutable _registry;
-    uint32 private immutable _minTtl;
-    uint32 private immutable _maxTtl;
-    uint32 private immutable _cancelDelay;
+    address private immutable _REGISTRY;
+    uint32 private immutable _MIN_TTL;
+    uint32 private immutable _MAX_TTL;
+    uint32 private immutable _CANCEL_DELAY;
 
     uint256 private _requestCount;
     mapping(uint256 id => Request request) private _requests;
@@ -72,10 +72,10 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         if (registry_.code.length == 0) revert ComputeBridgeInvalidParameter("registry");
         if (minTtl == 0) revert ComputeBridgeInvalidParameter("minTtl");
         if (maxTtl < minTtl) revert ComputeBridgeInvalidParameter("maxTtl");
-        _registry = registry_;
-        _minTtl = minTtl;
-        _maxTtl = maxTtl;
-        _cancelDelay = cancelDelay;
+        _REGISTRY = registry_;
+        _MIN_TTL = minTtl;
+        _MAX_TTL = maxTtl;
+        _CANCEL_DELAY = cancelDelay;
     }
 
     /// @inheritdoc IComputeBridge
@@ -166,7 +166,7 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         delete _credits[msg.sender][token];
         _owed[token] -= amount;
         emit Withdrawn(msg.sender, token, to, amount);
-        (bool success,) = BoundedCall.call(to, gasleft(), amount, "", 0);
+        (bool success,) = BoundedCall.tryCall(to, gasleft(), amount, "", 0);
         if (!success) revert ComputeBridgeTransferFailed(to, amount);
     }
 
@@ -227,19 +227,19 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
 
     /// @inheritdoc IComputeBridge
     function registry() external view returns (address) {
-        return _registry;
+        return _REGISTRY;
     }
 
     /// @inheritdoc IComputeBridge
     function bounds() external view returns (uint32 minTtl, uint32 maxTtl, uint32 cancelDelay) {
-        return (_minTtl, _maxTtl, _cancelDelay);
+        return (_MIN_TTL, _MAX_TTL, _CANCEL_DELAY);
     }
 
     /// @inheritdoc IComputeBridge
     function quote(Order calldata order) public view whenNotPaused returns (uint256 price) {
-        WireRules.checkOrder(order, _minTtl, _maxTtl);
+        WireRules.checkOrder(order, _MIN_TTL, _MAX_TTL);
         address callback = order.callback;
-        if (callback == address(this) || callback == _registry || uint160(callback) >> 64 == _MASKED_ID_PREFIX) {
+        if (callback == address(this) || callback == _REGISTRY || uint160(callback) >> 64 == _MASKED_ID_PREFIX) {
             revert ComputeBridgeInvalidOrder("callback");
         }
         return WireRules.price(order);
@@ -288,7 +288,7 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
                 revert ComputeBridgeInsufficientCallbackGas(available, order.callbackGas);
             }
             uint256 gasLimit = withAllGas ? available : order.callbackGas;
-            (success, returned) = BoundedCall.call(order.callback, gasLimit, 0, data, MAX_RETURN_BYTES);
+            (success, returned) = BoundedCall.tryCall(order.callback, gasLimit, 0, data, MAX_RETURN_BYTES);
             // Where a call costs more than the reserve (FEVM), EIP-150 may have cut the gas after the check above; then
             // less than a 63rd of it is left, and the failure is the caller's, not the callback's.
             if (!success && gasleft() < order.callbackGas / 63) {
@@ -322,12 +322,12 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         signers = new Signer[](count);
         for (uint256 i = 0; i < count; ++i) {
             address key = _recover(hash, outcomeHash, attestations[i]);
-            (uint256 nodeId, address operator) = INodeRegistry(_registry).activeNodeOfKey(key);
+            (uint256 nodeId, address operator) = INodeRegistry(_REGISTRY).activeNodeOfKey(key);
             if (nodeId == 0) revert ComputeBridgeUnknownSigner(i, key);
             for (uint256 j = 0; j < i; ++j) {
                 if (signers[j].operator == operator) revert ComputeBridgeDuplicateOperator(i, operator);
             }
-            if (!INodeRegistry(_registry).carries(nodeId, order.curator, order.labels)) {
+            if (!INodeRegistry(_REGISTRY).carries(nodeId, order.curator, order.labels)) {
                 revert ComputeBridgeMissingLabels(i, nodeId);
             }
             signers[i] = Signer(nodeId, operator, key);
@@ -365,7 +365,7 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     }
 
     function _refundableAt(Request storage request) private view returns (uint64) {
-        return uint64(request.cancelMarkedAt) + _cancelDelay;
+        return uint64(request.cancelMarkedAt) + _CANCEL_DELAY;
     }
 
     /// @dev EIP-150 lets a call have 63 of 64 parts of what is left.

@@ -29,7 +29,7 @@ contract NodeRegistry is INodeRegistry, EIP712 {
     /// @dev A declared label counts until this time; a removed one until the removal's effect.
     uint64 private constant _FOREVER = type(uint64).max;
 
-    uint32 private immutable _notice;
+    uint32 private immutable _NOTICE;
 
     uint256 private _nodeCount;
     mapping(uint256 nodeId => Node node) private _nodes;
@@ -39,7 +39,7 @@ contract NodeRegistry is INodeRegistry, EIP712 {
 
     /// @param notice_ seconds between a removal or deactivation and its effect
     constructor(uint32 notice_) EIP712("InsulaNodeRegistry", "1") {
-        _notice = notice_;
+        _NOTICE = notice_;
     }
 
     modifier onlyOperator(uint256 nodeId) {
@@ -193,7 +193,7 @@ contract NodeRegistry is INodeRegistry, EIP712 {
 
     /// @inheritdoc INodeRegistry
     function notice() external view returns (uint32) {
-        return _notice;
+        return _NOTICE;
     }
 
     /// @dev A label under notice that is declared again simply stays.
@@ -229,7 +229,7 @@ contract NodeRegistry is INodeRegistry, EIP712 {
     }
 
     function _afterNotice() private view returns (uint64) {
-        return uint64(block.timestamp) + _notice;
+        return uint64(block.timestamp) + _NOTICE;
     }
 
     function _checkMetadata(string calldata metadata) private pure {

@@ -6,7 +6,7 @@ pragma solidity 0.8.28;
 library BoundedCall {
     /// @notice Calls `target` with `gasLimit` gas (at most: EIP-150 keeps a 64th back), and copies at most `maxReturn`
     ///         bytes of what it returns or reverts with.
-    function call(address target, uint256 gasLimit, uint256 value, bytes memory data, uint256 maxReturn)
+    function tryCall(address target, uint256 gasLimit, uint256 value, bytes memory data, uint256 maxReturn)
         internal
         returns (bool success, bytes memory returned)
     {

@@ -30,7 +30,7 @@ contract ComputeBridgeTest {
         vm.warp(1_000_000);
     }
 
-    function testFuzz_APriceIsPaidOutToTheLastUnit(
+    function testFuzzAPriceIsPaidOutToTheLastUnit(
         uint8 nodes,
         uint8 quorum,
         uint8 signers,
@@ -60,7 +60,7 @@ contract ComputeBridgeTest {
         assert(_bridge.owed(address(0)) == price && address(_bridge).balance == price);
     }
 
-    function testFuzz_ARefundIsTheWholePrice(uint8 nodes, uint128 unitPrice, uint128 deliveryFee, bool cancelled)
+    function testFuzzARefundIsTheWholePrice(uint8 nodes, uint128 unitPrice, uint128 deliveryFee, bool cancelled)
         public
     {
         IComputeBridge.Order memory order = _order(nodes, 0, unitPrice, 0, deliveryFee);
@@ -84,7 +84,7 @@ contract ComputeBridgeTest {
         assert(_bridge.owed(address(0)) == 0 && address(_bridge).balance == 0);
     }
 
-    function testFuzz_OneSettlementDoesNotTouchAnothersEscrow(uint128 first, uint128 second, uint8 status) public {
+    function testFuzzOneSettlementDoesNotTouchAnothersEscrow(uint128 first, uint128 second, uint8 status) public {
         IComputeBridge.Order memory mine = _order(0, 0, first, 0, 0);
         IComputeBridge.Order memory other = _order(2, 2, second, 0, 0);
         (uint256 id, uint256 price) = _place(mine);
@@ -97,7 +97,7 @@ contract ComputeBridgeTest {
         assert(_bridge.creditOf(_REQUESTER, address(0)) - before == otherPrice);
     }
 
-    function testFuzz_TheRequestHashIsItsFormula(bytes memory spec, uint8 dialect, uint32 ttl, bytes32[] memory labels)
+    function testFuzzTheRequestHashIsItsFormula(bytes memory spec, uint8 dialect, uint32 ttl, bytes32[] memory labels)
         public
     {
         vm.assume(spec.length > 0 && spec.length <= 16_384);

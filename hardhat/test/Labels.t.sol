@@ -9,14 +9,15 @@ contract LabelsTest {
     bytes private constant _VALUE_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789._-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     uint256 private constant _FIRST_OF_KEY = 36;
 
-    function testFuzz_AnyBytesAreJudgedAsTheGrammarSays(bytes memory key, bytes memory value) public pure {
+    function testFuzzAnyBytesAreJudgedAsTheGrammarSays(bytes memory key, bytes memory value) public pure {
         bool expected = key.length > 0 && key.length <= 63 && value.length <= 63
-            && _allOf(key, _KEY_CHARACTERS, _KEY_CHARACTERS.length) && _allOf(value, _VALUE_CHARACTERS, _VALUE_CHARACTERS.length)
+            && _allOf(key, _KEY_CHARACTERS, _KEY_CHARACTERS.length)
+            && _allOf(value, _VALUE_CHARACTERS, _VALUE_CHARACTERS.length)
             && _allOf(_head(key), _KEY_CHARACTERS, _FIRST_OF_KEY);
         assert(Labels.isValid(string(key), string(value)) == expected);
     }
 
-    function testFuzz_EveryWordOfTheGrammarIsALabel(bytes memory key, bytes memory value) public pure {
+    function testFuzzEveryWordOfTheGrammarIsALabel(bytes memory key, bytes memory value) public pure {
         bytes memory k = _map(_cut(key), _KEY_CHARACTERS);
         bytes memory v = _map(_cut(value), _VALUE_CHARACTERS);
         if (k.length == 0) k = "a";
@@ -24,7 +25,7 @@ contract LabelsTest {
         assert(Labels.isValid(string(k), string(v)));
     }
 
-    function testFuzz_OneForeignByteMakesItNoLabel(bytes memory key, uint256 at, bytes1 foreign) public pure {
+    function testFuzzOneForeignByteMakesItNoLabel(bytes memory key, uint256 at, bytes1 foreign) public pure {
         bytes memory k = _map(_cut(key), _KEY_CHARACTERS);
         if (k.length == 0) k = "a";
         k[0] = "a";
@@ -33,7 +34,7 @@ contract LabelsTest {
         assert(Labels.isValid(string(k), "") == stays);
     }
 
-    function testFuzz_TheHashIsThatOfKeyEqualsValue(string memory key, string memory value) public pure {
+    function testFuzzTheHashIsThatOfKeyEqualsValue(string memory key, string memory value) public pure {
         assert(Labels.hash(key, value) == keccak256(abi.encodePacked(key, "=", value)));
     }
 
