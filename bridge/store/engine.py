@@ -1,4 +1,7 @@
-"""Opening the database: SQLite in WAL mode with a busy deadline, or any URL that SQLAlchemy knows."""
+"""Opening the database: SQLite in WAL mode with a busy deadline, or any URL that SQLAlchemy knows.
+
+`Engine` and `Connection` are named here for those outside the store, which hand them on and never look inside.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection as Connection
+from sqlalchemy import Engine as Engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 
 BUSY_TIMEOUT_MS = 30_000
+_READING = "insula_reading"
 
 
 def open_engine(url: str) -> Engine:
@@ -29,6 +35,13 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent snapshot to read from, that keeps no writer waiting. Nothing is written through it."""
+    with engine.connect().execution_options(**{_READING: True}) as connection, connection.begin():
+        yield connection
+
+
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, below
     cursor = connection.cursor()
@@ -40,5 +53,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
+    if connection.get_execution_options().get(_READING):
+        connection.exec_driver_sql("BEGIN")
+        return
     # A read that later writes cannot be upgraded in SQLite when another writer came between: take the lock first.
     connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -37,6 +37,8 @@ class Job:
     settled_block_hash: bytes | None
     cancel_marked: bool
     callback_ok: bool | None
+    wanted_block: bytes | None
+    published_at: float | None
 
 
 def job_of(row: Row[Any]) -> Job:
@@ -68,6 +70,8 @@ def job_of(row: Row[Any]) -> Job:
         settled_block_hash=row.settled_block_hash,
         cancel_marked=row.cancel_marked,
         callback_ok=row.callback_ok,
+        wanted_block=row.wanted_block,
+        published_at=row.published_at,
     )
 
 

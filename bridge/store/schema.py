@@ -52,6 +52,8 @@ jobs = Table(
     Column("settled_block_hash", LargeBinary(32)),
     Column("cancel_marked", Boolean, nullable=False, default=False),
     Column("callback_ok", Boolean),
+    Column("wanted_block", LargeBinary),  # of the agreed output: could not be read back, its nodes upload it again
+    Column("published_at", Float),  # when the output became public
 )
 Index("jobs_by_state", jobs.c.state, jobs.c.block_number)
 Index("jobs_by_id", jobs.c.request_id)
@@ -76,6 +78,8 @@ slots = Table(
     Column("relayer", String(42)),
     Column("signature", LargeBinary(65)),
     Column("answered_at", Float),
+    UniqueConstraint("request_hash", "node_id", name="slots_one_per_node"),
+    UniqueConstraint("request_hash", "operator", name="slots_one_per_operator"),
 )
 
 #: Every lease that was ever given. `token` is the fencing token: it only grows.
@@ -102,6 +106,14 @@ leases = Table(
     Column("disk_bytes", BigInteger, nullable=False),
     Column("uploaded_bytes", BigInteger, nullable=False, default=0),
     Column("output_root", LargeBinary),  # the root that the node uploads for this lease
+)
+Index(
+    "leases_one_active",
+    leases.c.request_hash,
+    leases.c.slot,
+    unique=True,
+    sqlite_where=leases.c.state == "active",
+    postgresql_where=leases.c.state == "active",
 )
 Index("leases_by_request", leases.c.request_hash, leases.c.slot)
 Index("leases_by_state", leases.c.state, leases.c.expires_at)
@@ -136,6 +148,15 @@ uploads = Table(
     Column("public", Boolean, nullable=False, default=False),
     Column("complete", Boolean, nullable=False, default=False),
     Column("changed_at", Float, nullable=False),
+)
+
+#: Which blocks each uploader brought, so that nobody learns from the bridge what others have stored.
+held_blocks = Table(
+    "held_blocks",
+    metadata,
+    Column("owner", String(120), primary_key=True),
+    Column("cid", LargeBinary(36), primary_key=True),
+    Column("size", BigInteger, nullable=False),
 )
 
 #: Where the listener stands: one row per (chain, contract).
