@@ -1,0 +1,63 @@
+"""From how a run ended to what a quorum agrees on: the rules of docs/spec.md, as pure functions.
+
+Everything in an outcome must be the same on every honest node. A program that ran to its end is deterministic as far as
+it is itself; where a limit cut it off is not. So a job that hit a limit has no output, no payload and exit code 0.
+"""
+
+from __future__ import annotations
+
+from executor.protocol.cid import Cid
+from executor.protocol.reasons import Reason
+from executor.protocol.spec import InvalidSpec
+from executor.protocol.wire import MAX_PAYLOAD_BYTES, Outcome, ResultKind, Status
+from executor.sandbox.types import RunReport
+
+
+def refused(problem: InvalidSpec) -> Outcome:
+    """The job can never run."""
+    return Outcome(status=Status.REFUSED, reason=problem.reason)
+
+
+def cut(reason: Reason) -> Outcome:
+    """A limit, a trap or an unusable program ended the job: nothing of what it left is the same everywhere."""
+    return Outcome(status=Status.FAILED, reason=reason)
+
+
+def withheld(reason: Reason) -> Outcome:
+    """The job ran, and its output does not leave the node. Says nothing that depends on the output."""
+    return Outcome(status=Status.WITHHELD, reason=reason)
+
+
+def ran_to_its_end(report: RunReport) -> bool:
+    """Whether the program ended by itself, so that what it left can be collected."""
+    return report.reason in (Reason.NONE, Reason.EXIT_NON_ZERO)
+
+
+def released(report: RunReport, kind: int, output: Cid) -> Outcome:
+    """The program ended by itself and its output `output` was released."""
+    payload = payload_of(report, kind)
+    if report.exit_code != 0 or report.reason == Reason.EXIT_NON_ZERO:
+        # The exit code says what happened; a stream that is too long for the chain is still under the CID.
+        return Outcome(
+            status=Status.FAILED,
+            reason=Reason.EXIT_NON_ZERO,
+            exit_code=report.exit_code,
+            output_cid=output.binary,
+            payload=payload if len(payload) <= MAX_PAYLOAD_BYTES else b"",
+        )
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        return Outcome(status=Status.FAILED, reason=Reason.PAYLOAD_TOO_LARGE, output_cid=output.binary)
+    return Outcome(status=Status.SUCCEEDED, output_cid=output.binary, payload=payload)
+
+
+def payload_of(report: RunReport, kind: int) -> bytes:
+    """What the order wants on-chain: exact bytes of a stream, the exit code in decimal ASCII, nothing for a CID."""
+    match kind:
+        case ResultKind.STDOUT:
+            return report.stdout
+        case ResultKind.STDERR:
+            return report.stderr
+        case ResultKind.EXIT_CODE:
+            return str(report.exit_code).encode("ascii")
+        case _:
+            return b""

@@ -1,0 +1,1 @@
+"""What an operator lets in and out: the policy, and the rules on outputs. Pure."""

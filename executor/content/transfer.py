@@ -1,0 +1,202 @@
+"""Moving a DAG between this store and a peer: resumable in both directions, verified before it is stored.
+
+Nothing here knows HTTP: a peer is three small calls (`executor.content.web` has those that speak it). Every transfer
+ends: by its deadline, by a source that brings nothing new, or at once when a source sends what nobody asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from executor.content.blocks import Block, BlockStoreLike
+from executor.content.car import CarLimits, CarParser, write_car
+from executor.content.walk import StoredSize, blocks, links, missing, stored_size
+from executor.errors import CarError, ContentTooLarge, PeerRefused, PeerUnavailable
+from executor.patience import Patience
+from executor.protocol.cid import Cid
+
+SEGMENT_BYTES: Final = 16 * 2**20
+"""Blocks of one upload: held in memory, because the call's signature covers its body."""
+MAX_SEGMENT_BYTES: Final = 48 * 2**20
+BLOCK_SECONDS: Final = 30.0
+"""A download that completes no block for this long is given up and resumed; silence ends earlier (in the peer)."""
+TRIES: Final = 5
+"""Tries in a row that bring nothing new before a peer is given up."""
+_BATCH_BYTES: Final = 8 * 2**20
+
+
+class CarSource(Protocol):
+    """Where a DAG comes from."""
+
+    def get_car(self, cid: Cid) -> AbstractContextManager[Iterator[bytes]]:
+        """The DAG below a CID as a CAR stream, parents first. PeerUnavailable, PeerRefused (404: not there)."""
+
+
+class CarSink(Protocol):
+    """Where a DAG goes."""
+
+    def missing(self, root: Cid) -> tuple[Cid, ...]:
+        """Some blocks below `root` that it lacks, none of them below another; empty when it has all."""
+
+    def put_car(self, root: Cid, car: bytes) -> tuple[Cid, ...]:
+        """Give it blocks below `root`; what it lacks then."""
+
+
+class Peer(CarSource, CarSink, Protocol):
+    """Both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What one transfer moved: blocks and their bytes, not counting what was there before."""
+
+    blocks: int
+    bytes: int
+
+
+def fetch_dag(source: CarSource, store: BlockStoreLike, root: Cid, *, max_bytes: int, patience: Patience) -> Moved:
+    """Bring everything below `root` into `store`; asks only for what is not there.
+
+    PeerUnavailable when the deadline passes or the source goes quiet; PeerRefused as the source said it; CarError when
+    the source sends wrong or unasked bytes (never worth a retry); ContentTooLarge when the DAG's distinct blocks have
+    more than `max_bytes`. Whatever was verified stays in the store, so that the next call resumes.
+    """
+    moved = Moved(0, 0)
+    idle = 0
+    while absent := missing(store, root, limit=1):
+        download = _Download(source, store, patience, max_bytes - moved.bytes)
+        try:
+            download.run(absent[0])
+        except PeerUnavailable as exc:
+            failure = exc
+        else:
+            failure = PeerUnavailable(f"{root}: the peer ends the stream before the whole DAG is here")
+        idle = 0 if download.blocks else idle + 1
+        moved = Moved(moved.blocks + download.blocks, moved.bytes + download.bytes)
+        if (download.failed or not download.blocks) and (idle >= TRIES or not patience.rest(max(1, idle))):
+            raise failure
+    _check_size(stored_size(store, root), max_bytes)
+    return moved
+
+
+def upload_dag(
+    sink: CarSink, store: BlockStoreLike, root: Cid, *, patience: Patience, segment_bytes: int = SEGMENT_BYTES
+) -> Moved:
+    """Give a peer everything below `root` that it lacks, in segments; BlockMissing where it is not all here.
+
+    PeerUnavailable when the deadline passes; PeerRefused as the peer said it, or when it takes the same blocks again
+    and again and still lacks them.
+    """
+    moved = Moved(0, 0)
+    absent = patience.persist(lambda: sink.missing(root))
+    idle = 0
+    while absent:
+        segment = _segment(store, absent, min(segment_bytes, MAX_SEGMENT_BYTES))
+        car = b"".join(write_car([root], segment))
+        left = patience.persist(_putting(sink, root, car))
+        moved = Moved(moved.blocks + len(segment), moved.bytes + sum(len(block) for _, block in segment))
+        idle = idle + 1 if left == absent else 0
+        if idle >= TRIES:
+            raise PeerRefused(200, f"the peer takes {absent[0]} again and again and still lacks it")
+        absent = left
+    return moved
+
+
+def _putting(sink: CarSink, root: Cid, car: bytes) -> Callable[[], tuple[Cid, ...]]:
+    """`put_car` as a call that can be repeated: the same blocks again do no harm."""
+    return lambda: sink.put_car(root, car)
+
+
+def _segment(store: BlockStoreLike, roots: Sequence[Cid], max_bytes: int) -> list[Block]:
+    """Blocks below `roots`, parents first, each once, at least one and not more than `max_bytes` of them."""
+    taken: dict[Cid, bytes] = {}
+    size = 0
+    for root in roots:
+        for cid, block in blocks(store, root):
+            if cid in taken:
+                continue
+            size += len(block) + 40  # a CAR section's CID and length
+            if taken and size > max_bytes:
+                return list(taken.items())
+            taken[cid] = block
+    return list(taken.items())
+
+
+def _check_size(size: StoredSize, max_bytes: int) -> None:
+    if size.bytes > max_bytes:
+        raise ContentTooLarge("bytes of all blocks", max_bytes)
+
+
+class _Download:
+    """One CAR stream into the store. Only blocks that the DAG needs are taken: each must be linked by one before it."""
+
+    def __init__(self, source: CarSource, store: BlockStoreLike, patience: Patience, room: int) -> None:
+        self.blocks = 0
+        self.bytes = 0
+        self.failed = False
+        self._source = source
+        self._store = store
+        self._patience = patience
+        self._room = max(0, room)
+        self._wanted: set[Cid] = set()
+        self._taken: set[Cid] = set()
+        self._batch: list[Block] = []
+        self._batch_bytes = 0
+        self._last = patience.clock()
+
+    def run(self, cid: Cid) -> None:
+        """Read the DAG below `cid`. PeerUnavailable when it is cut, too slow or late; CarError when it is wrong."""
+        self._wanted.add(cid)
+        parser = CarParser(CarLimits(total_bytes=2 * self._room + 2**20))
+        try:
+            with self._source.get_car(cid) as pieces:
+                for piece in pieces:
+                    for block in parser.feed(piece):
+                        self._take(block)
+                    self._check_pace()
+            self._end(parser)
+        except PeerUnavailable:
+            self.failed = True
+            raise
+        finally:
+            self._flush()
+
+    def _end(self, parser: CarParser) -> None:
+        parser.feed(b"")  # an error that was kept back for the good blocks before it: the source is bad
+        try:
+            parser.finish()
+        except CarError as exc:
+            raise PeerUnavailable(f"the CAR stream is cut: {exc}") from exc
+
+    def _take(self, block: Block) -> None:
+        cid, content = block
+        if cid in self._taken:
+            return
+        if cid not in self._wanted:
+            raise CarError(f"block {cid} is nothing that was asked for")
+        if self.bytes + len(content) > self._room:
+            raise ContentTooLarge("bytes of all blocks", self._room)
+        self._wanted.update(links(cid, content))
+        self._taken.add(cid)
+        self._batch.append(block)
+        self._batch_bytes += len(content)
+        self.bytes += len(content)
+        self.blocks += 1
+        self._last = self._patience.clock()
+        if self._batch_bytes >= _BATCH_BYTES:
+            self._flush()
+
+    def _check_pace(self) -> None:
+        now = self._patience.clock()
+        if now >= self._patience.deadline:
+            raise PeerUnavailable("the time for this transfer is over")
+        if now - self._last > BLOCK_SECONDS:
+            raise PeerUnavailable(f"the peer brought no whole block for {BLOCK_SECONDS:.0f} s")
+
+    def _flush(self) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if batch:
+            self._store.put_many(batch)

@@ -1,0 +1,254 @@
+"""HTTP: calls to a bridge, signed or not, and DAGs over it. The only opener of URLs for content.
+
+Whatever comes back is untrusted: every body has a byte limit and a deadline, compression is refused, redirects are not
+followed, a peer's words are cut before they are shown. Errors: PeerUnavailable (a later try may work: no answer, 408,
+425, 429, 5xx) and PeerRefused (any other status from 300 up).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+
+from executor.content.car import MEDIA_TYPE
+from executor.content.transport import DeadlineTransport, until
+from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
+from executor.protocol.canonical import sha256
+from executor.protocol.cid import Cid
+from executor.protocol.leases import MAX_JSON_BYTES, Missing
+from executor.protocol.nodeauth import Audience, sign_call
+from executor.protocol.signing import Key
+
+CALL_SECONDS: Final = 20.0
+SILENCE_SECONDS: Final = 10.0
+"""No byte for this long ends a try."""
+UPLOAD_SECONDS: Final = 300.0
+STREAM_SECONDS: Final = 24 * 3600.0
+_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MAX_PROBLEM_BYTES: Final = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signs calls: a key and the bridge that they are for. `clock` gives seconds since 1970."""
+
+    key: Key
+    audience: Audience
+    clock: Callable[[], float] = time.time
+    nonce: Callable[[], bytes] = lambda: secrets.token_bytes(32)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A successful answer."""
+
+    status: int
+    body: bytes
+
+
+class Http:
+    """One long-lived client for one base URL. With a signer, every call is signed (`executor.protocol.nodeauth`)."""
+
+    def __init__(self, base_url: str, signer: Signer | None = None, silence_seconds: float = SILENCE_SECONDS) -> None:
+        self._base = base_url.rstrip("/")
+        self._signer = signer
+        self._silence = silence_seconds
+        self._client = httpx.Client(
+            transport=DeadlineTransport(),
+            timeout=httpx.Timeout(silence_seconds),
+            follow_redirects=False,
+            trust_env=False,
+            headers={"Accept-Encoding": "identity", "User-Agent": "insula"},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        content_type: str = "application/json",
+        seconds: float = CALL_SECONDS,
+        silence_seconds: float | None = None,
+        max_bytes: int = MAX_JSON_BYTES,
+    ) -> Reply:
+        """One call, with its whole answer. `path` has its query."""
+        with (
+            until(seconds),
+            self._answer(method, path, body, content_type, silence_seconds) as response,
+        ):
+            return Reply(response.status_code, self._read(response, max_bytes))
+
+    @contextmanager
+    def stream(self, path: str, accept: str, seconds: float = STREAM_SECONDS) -> Iterator[Iterator[bytes]]:
+        """GET, with the answer's body piece by piece as it comes. Leaving it early closes the connection."""
+        with until(seconds), self._answer("GET", path, b"", None, None, accept) as response:
+            yield self._pieces(response)
+
+    @contextmanager
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        content_type: str | None,
+        silence_seconds: float | None,
+        accept: str = "*/*",
+    ) -> Iterator[httpx.Response]:
+        headers = {"Accept": accept, **self._signature(method, path, body)}
+        if body and content_type:
+            headers["Content-Type"] = content_type
+        try:
+            request = self._client.build_request(
+                method,
+                self._base + path,
+                content=body,
+                headers=headers,
+                timeout=httpx.Timeout(silence_seconds or self._silence),
+            )
+            response = self._client.send(request, stream=True)
+        except (httpx.TransportError, httpx.InvalidURL) as exc:
+            raise self._unavailable(exc) from exc
+        try:
+            self._check(response)
+            yield response
+        finally:
+            response.close()
+
+    def _signature(self, method: str, path: str, body: bytes) -> dict[str, str]:
+        if self._signer is None:
+            return {}
+        return sign_call(
+            self._signer.key,
+            self._signer.audience,
+            method=method,
+            path=path,
+            body_hash=sha256(body),
+            time=int(self._signer.clock()),
+            nonce=self._signer.nonce(),
+        )
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.status_code < 300:
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise PeerRefused(response.status_code, f"{self._base} compresses, which was not asked for")
+            return
+        problem = _problem(self._read(response, _MAX_PROBLEM_BYTES, cut=True))
+        if response.status_code in _LATER:
+            raise PeerUnavailable(f"{self._base} says {response.status_code}: {problem}")
+        raise PeerRefused(response.status_code, problem)
+
+    def _read(self, response: httpx.Response, max_bytes: int, *, cut: bool = False) -> bytes:
+        body = bytearray()
+        for piece in self._pieces(response):
+            body += piece
+            if len(body) > max_bytes:
+                if cut:
+                    break
+                raise PeerRefused(response.status_code, f"{self._base} answers with more than {max_bytes} bytes")
+        return bytes(body[:max_bytes])
+
+    def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
+        try:
+            yield from response.iter_raw()
+        except (httpx.TransportError, httpx.StreamError) as exc:
+            raise self._unavailable(exc) from exc
+
+    def _unavailable(self, exc: Exception) -> PeerUnavailable:
+        return PeerUnavailable(f"{self._base} does not answer: {type(exc).__name__} {exc!s:.200}".rstrip())
+
+
+class HttpPeer:
+    """A DAG's peer over HTTP: see `executor.content.transfer.Peer`. The paths are templates with {cid}."""
+
+    def __init__(self, http: Http, *, car: str, missing: str = "", content: str = "") -> None:
+        self._http = http
+        self._car = car
+        self._missing = missing
+        self._content = content
+
+    @contextmanager
+    def get_car(self, cid: Cid) -> Iterator[Iterator[bytes]]:
+        """The DAG below a CID as a CAR stream."""
+        with self._http.stream(self._car.format(cid=cid), f"{MEDIA_TYPE}; version=1; order=dfs; dups=n") as pieces:
+            yield pieces
+
+    def missing(self, root: Cid) -> tuple[Cid, ...]:
+        """What the peer lacks below `root`."""
+        return _missing(self._http.call("GET", self._missing.format(cid=root)))
+
+    def put_car(self, root: Cid, car: bytes) -> tuple[Cid, ...]:
+        """Give the peer blocks below `root`; what it lacks then."""
+        path = self._content.format(cid=root)
+        reply = self._http.call(
+            "PUT", path, car, content_type=MEDIA_TYPE, seconds=UPLOAD_SECONDS, silence_seconds=UPLOAD_SECONDS
+        )
+        return _missing(reply)
+
+
+def lease_peer(http: Http, lease_id: str, token: int) -> HttpPeer:
+    """The content of one lease: its inputs come from there, its output goes there."""
+    base = f"/v1/leases/{quote(lease_id, safe='').replace('{', '').replace('}', '')}"
+    return HttpPeer(
+        http,
+        car=f"{base}/car/{{cid}}",
+        missing=f"{base}/missing?root={{cid}}&token={token}",
+        content=f"{base}/content?root={{cid}}&token={token}",
+    )
+
+
+def upload_peer(http: Http, *, public: bool) -> HttpPeer:
+    """Where a requester's account puts inputs. `http` must sign."""
+    return HttpPeer(
+        http,
+        car="/ipfs/{cid}?format=car",
+        missing="/v1/content/missing?root={cid}",
+        content=f"/v1/content?root={{cid}}&public={int(public)}",
+    )
+
+
+def gateway_peer(http: Http) -> HttpPeer:
+    """A trustless gateway: public content, for anyone. Only `get_car`."""
+    return HttpPeer(http, car="/ipfs/{cid}?format=car")
+
+
+def _missing(reply: Reply) -> tuple[Cid, ...]:
+    try:
+        return tuple(Cid.parse(text) for text in Missing.model_validate_json(reply.body).missing)
+    except (ValidationError, InvalidInput) as exc:
+        raise PeerRefused(reply.status, "the list of missing blocks is not understood") from exc
+
+
+def _problem(body: bytes) -> str:
+    """What a problem document (RFC 9457) says, or the body itself, cut and on one line."""
+    text = body.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        words = [str(value[name]) for name in ("title", "detail") if value.get(name)]
+        text = ": ".join(words) or text
+    return "".join(char if char.isprintable() else " " for char in text).strip()[:500] or "no explanation"

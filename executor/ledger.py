@@ -1,0 +1,370 @@
+"""What a node must never forget: what it has signed, its append-only log of receipts, and what it was about to do.
+
+One sqlite3 file (WAL, synchronous=FULL). The rule that matters is in `sign_once`: for one request there is one record,
+on disk before it leaves, so that neither kill -9 nor a second process makes this key sign two outcomes. A ledger
+belongs to one key; a lost ledger means a new key, never a new ledger for the old key.
+
+The log is a Merkle tree of RFC 6962 whose entries are receipt hashes. Only the roots of its full subtrees ("peaks", one
+per set bit of the size) are needed to append, so a signature costs the same whatever the log's length.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from executor.errors import InsulaError, InvalidInput
+from executor.protocol.merkle import leaf_hash, node_hash, root_of
+from executor.protocol.receipt import receipt_hash
+
+VERSION: Final = 1
+BUSY_SECONDS: Final = 30.0
+
+_SCHEMA: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE signed (
+    request_hash BLOB PRIMARY KEY, slot INTEGER NOT NULL, outcome BLOB NOT NULL, receipt BLOB NOT NULL,
+    relayer TEXT NOT NULL, log_root BLOB NOT NULL, log_size INTEGER NOT NULL UNIQUE, signature BLOB NOT NULL,
+    signed_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE log (position INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+CREATE TABLE peaks (level INTEGER PRIMARY KEY, hash BLOB NOT NULL);
+CREATE TABLE intents (
+    execution_id TEXT PRIMARY KEY, request_hash BLOB NOT NULL, request_id INTEGER NOT NULL, lease_id TEXT NOT NULL,
+    slot INTEGER NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL, detail TEXT NOT NULL,
+    started_at REAL NOT NULL, changed_at REAL NOT NULL, closed_at REAL
+) WITHOUT ROWID;
+CREATE INDEX intents_by_time ON intents (started_at);
+"""
+
+
+class LedgerError(InsulaError):
+    """The ledger cannot be read or written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What a node is about to sign: `outcome` is abi.encode(outcome), `receipt` the receipt's exact bytes."""
+
+    request_hash: bytes
+    slot: int
+    outcome: bytes
+    receipt: bytes
+    relayer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedRecord:
+    """What a node has signed for a request, the one and only. `log_root` and `log_size` are after this receipt."""
+
+    request_hash: bytes
+    slot: int
+    outcome: bytes
+    receipt: bytes
+    relayer: str
+    log_root: bytes
+    log_size: int
+    signature: bytes
+    signed_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """An execution that was begun. `state` is "running" until it is closed; `closed_at` None means that it is open."""
+
+    execution_id: str
+    request_hash: bytes
+    request_id: int
+    lease_id: str
+    slot: int
+    attempt: int
+    state: str = "running"
+    detail: str = ""
+    started_at: float
+    changed_at: float
+    closed_at: float | None = None
+
+
+class Ledger:
+    """See the module. One per node; any number of threads."""
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = db
+        self._lock = threading.RLock()
+
+    @classmethod
+    def create(cls, path: Path, key: str) -> Self:
+        """A new, empty ledger for the key with this address. InvalidInput if the file exists."""
+        if path.exists():
+            raise InvalidInput(str(path), "exists already; a ledger is never replaced")
+        with _translated(path), closing(_connect(path)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+            db.execute("INSERT INTO meta VALUES ('key', ?)", (key,))
+        return cls.open(path, key)
+
+    @classmethod
+    def open(cls, path: Path, key: str) -> Self:
+        """The ledger of this key. InvalidInput if it is not there or belongs to another key."""
+        if not path.is_file():
+            raise InvalidInput(
+                str(path),
+                "is not there, so nobody knows what this key has signed; make a new key with `insula node init` in a "
+                "new folder, and replace the node's key in the registry",
+            )
+        with _translated(path):
+            db = _connect(path)
+            try:
+                _check(path, db, key)
+            except BaseException:
+                db.close()
+                raise
+            return cls(path, db)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    # -- signing ---------------------------------------------------------------------------------------------------
+
+    def sign_once(self, draft: Draft, sign: Callable[[bytes, int], bytes], now: float) -> SignedRecord:
+        """The one record of `draft.request_hash`: an earlier one unchanged, else `draft`, signed and on disk.
+
+        sign(log_root, log_size) gives the 65 bytes of the signature; the record becomes visible to nobody before it is
+        committed. LedgerError, and nothing signed, when the disk says no.
+        """
+        with self._writing() as db:
+            earlier = _signed(db, draft.request_hash)
+            if earlier is not None:
+                return earlier
+            root, size = _append(db, receipt_hash(draft.receipt))
+            record = SignedRecord(
+                **asdict(draft), log_root=root, log_size=size, signature=sign(root, size), signed_at=now
+            )
+            db.execute(
+                "INSERT INTO signed VALUES (:request_hash, :slot, :outcome, :receipt, :relayer, :log_root, :log_size,"
+                " :signature, :signed_at)",
+                asdict(record),
+            )
+        return record
+
+    def signed(self, request_hash: bytes) -> SignedRecord | None:
+        """What was signed for a request, if anything."""
+        with self._reading() as db:
+            return _signed(db, request_hash)
+
+    def signed_count(self) -> int:
+        """How many requests were signed."""
+        with self._reading() as db:
+            return int(db.execute("SELECT count(*) FROM signed").fetchone()[0])
+
+    # -- the log ---------------------------------------------------------------------------------------------------
+
+    def log_root(self) -> tuple[bytes, int]:
+        """Root and size of the log now."""
+        with self._reading() as db:
+            size = _size(db)
+            return _root(db, size), size
+
+    def log_entries(self, size: int | None = None) -> list[bytes]:
+        """The log's first `size` entries (all by default): receipt hashes, for inclusion proofs."""
+        with self._reading() as db:
+            rows = db.execute("SELECT entry FROM log ORDER BY position LIMIT ?", (-1 if size is None else size,))
+            return [row[0] for row in rows]
+
+    def check_log(self) -> bool:
+        """Whether every signed record's root follows from the log's entries; reads everything."""
+        entries = self.log_entries()
+        leaves = [leaf_hash(entry) for entry in entries]
+        with self._reading() as db:
+            rows = db.execute("SELECT receipt, log_root, log_size FROM signed ORDER BY log_size").fetchall()
+        if len(rows) != len(leaves):
+            return False
+        return all(
+            receipt_hash(row["receipt"]) == entries[row["log_size"] - 1]
+            and root_of(leaves[: row["log_size"]]) == row["log_root"]
+            for row in rows
+        )
+
+    # -- intents ---------------------------------------------------------------------------------------------------
+
+    def begin(self, intent: Intent) -> None:
+        """Write down what is about to be done, before it is done."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT INTO intents VALUES (:execution_id, :request_hash, :request_id, :lease_id, :slot, :attempt,"
+                " :state, :detail, :started_at, :changed_at, :closed_at)",
+                asdict(intent),
+            )
+
+    def note(self, execution_id: str, state: str, now: float) -> None:
+        """Say which phase an open execution is in."""
+        with self._writing() as db:
+            db.execute(
+                "UPDATE intents SET state = ?, changed_at = ? WHERE execution_id = ? AND closed_at IS NULL",
+                (state, now, execution_id),
+            )
+
+    def finish(self, execution_id: str, state: str, detail: str, now: float) -> None:
+        """Close an execution: how it ended. Closing a closed one changes nothing."""
+        with self._writing() as db:
+            db.execute(
+                "UPDATE intents SET state = ?, detail = ?, changed_at = ?, closed_at = ?"
+                " WHERE execution_id = ? AND closed_at IS NULL",
+                (state, detail, now, now, execution_id),
+            )
+
+    def open_intents(self) -> list[Intent]:
+        """Executions that were begun and not closed, oldest first; after a start-up these are what a crash left."""
+        return self._intents("WHERE closed_at IS NULL ORDER BY started_at", 10_000)
+
+    def last_intents(self, count: int) -> list[Intent]:
+        """The newest executions, newest first."""
+        return self._intents("ORDER BY started_at DESC", count)
+
+    def _intents(self, clause: str, count: int) -> list[Intent]:
+        with self._reading() as db:
+            rows = db.execute(f"SELECT * FROM intents {clause} LIMIT ?", (count,)).fetchall()  # noqa: S608 - ours
+        return [Intent(**dict(row)) for row in rows]
+
+    # -- transactions ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _translated(self.path):
+            yield self._db
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _translated(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")  # fsyncs: synchronous=FULL
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+class FolderLock:
+    """One agent per work folder. The lock is the kernel's: it ends with the process, however that ends."""
+
+    def __init__(self, folder: Path, wait_seconds: float = 1.0) -> None:
+        self._path = folder / "agent.lock"
+        self._wait_seconds = wait_seconds  # `is_locked` of another process holds it for an instant
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _flock(descriptor, self._wait_seconds)
+        except BlockingIOError as exc:
+            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise InvalidInput(
+                str(self._path.parent),
+                f"another node process ({holder or 'unknown'}) works in this folder; stop it first, or give this "
+                "node a folder and a key of its own",
+            ) from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)  # for the message of whoever comes second
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _flock(descriptor: int, wait_seconds: float) -> None:
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether an agent works in this folder now."""
+    try:
+        with FolderLock(folder, wait_seconds=0):
+            return False
+    except InvalidInput:
+        return True
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # isolation_level None: this module writes BEGIN and COMMIT itself. Its lock makes one thread use it at a time.
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _check(path: Path, db: sqlite3.Connection, key: str) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != VERSION:
+        raise InvalidInput(str(path), f"is a ledger of version {version}; this program reads version {VERSION}")
+    owner = db.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()
+    if owner is None or owner[0] != key:
+        raise InvalidInput(str(path), f"belongs to the key {owner[0] if owner else '?'}, not to {key}")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise LedgerError(f"{path}: {exc}") from exc
+
+
+def _signed(db: sqlite3.Connection, request_hash: bytes) -> SignedRecord | None:
+    row = db.execute("SELECT * FROM signed WHERE request_hash = ?", (request_hash,)).fetchone()
+    if row is None:
+        return None
+    fields: dict[str, Any] = dict(row)
+    return SignedRecord(**fields)
+
+
+def _size(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT coalesce(max(position) + 1, 0) FROM log").fetchone()[0])
+
+
+def _append(db: sqlite3.Connection, entry: bytes) -> tuple[bytes, int]:
+    """Add an entry; the log's new root and size. Like adding 1 in binary: full subtrees of one size merge upwards."""
+    size = _size(db)
+    db.execute("INSERT INTO log VALUES (?, ?)", (size, entry))
+    top, level = leaf_hash(entry), 0
+    while size >> level & 1:
+        left = db.execute("SELECT hash FROM peaks WHERE level = ?", (level,)).fetchone()[0]
+        db.execute("DELETE FROM peaks WHERE level = ?", (level,))
+        top, level = node_hash(left, top), level + 1
+    db.execute("INSERT INTO peaks VALUES (?, ?)", (level, top))
+    return _root(db, size + 1), size + 1
+
+
+def _root(db: sqlite3.Connection, size: int) -> bytes:
+    if not size:
+        return root_of([])
+    smallest, *larger = (row[0] for row in db.execute("SELECT hash FROM peaks ORDER BY level"))
+    root: bytes = smallest
+    for left in larger:
+        root = node_hash(left, root)
+    return root

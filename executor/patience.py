@@ -1,0 +1,48 @@
+"""How long to keep trying: one deadline, growing pauses, and only for errors that a later try can mend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from executor.errors import PeerUnavailable
+
+T = TypeVar("T")
+
+FIRST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Until when to try. `deadline` is a time of `clock`; `pause` waits (and may raise to end everything)."""
+
+    deadline: float
+    clock: Callable[[], float] = time.time
+    pause: Callable[[float], object] = time.sleep
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline; never negative."""
+        return max(0.0, self.deadline - self.clock())
+
+    def rest(self, tries: int) -> bool:
+        """Pause after the `tries`-th failure in a row (from 1); False, without a pause, when the time is over."""
+        seconds = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (min(tries, 10) - 1))
+        if self.left <= seconds:
+            return False
+        self.pause(seconds)
+        return True
+
+    def persist(self, call: Callable[[], T]) -> T:
+        """Call until it does not raise PeerUnavailable; the last one when the time is over."""
+        tries = 0
+        while True:
+            try:
+                return call()
+            except PeerUnavailable:
+                tries += 1
+                if not self.rest(tries):
+                    raise
