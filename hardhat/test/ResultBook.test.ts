@@ -53,6 +53,18 @@ describe("ResultBook", () => {
     expect((await book.resultOf(placed.id)).payload).to.equal(outcome.payload);
   });
 
+  it("keeps within its gas budget: 125 000 to order, 240 000 for two nodes' word and a stored CID", async () => {
+    const { bridge, book, system, ordered } = await loadFixture(fixture);
+    const first = await ordered(ResultKind.Cid);
+    await settle(system, first, makeOutcome(), [1, 2]);
+    const placed = await ordered(ResultKind.Cid);
+    const [requested] = await bridge.queryFilter(bridge.filters.JobRequested(placed.id));
+    expect((await requested.getTransactionReceipt()).gasUsed).to.be.lessThan(125_000n);
+    const settled = await settle(system, placed, makeOutcome(), [1, 2]);
+    expect((await settled.wait())?.gasUsed).to.be.lessThan(240_000n);
+    expect((await book.resultOf(placed.id)).status).to.equal(1n);
+  });
+
   it("stores why a job was refused", async () => {
     const { system, book, ordered } = await loadFixture(fixture);
     const placed = await ordered(ResultKind.Cid);
