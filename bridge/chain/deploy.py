@@ -1,0 +1,45 @@
+"""Deployment of the three contracts: what `insula devnet` and operators of a new network use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.chain.client import ChainClient, TxReceipt
+from bridge.chain.contracts import compute_bridge, node_registry, result_book
+from bridge.chain.operate import TransactionFailed, send_and_wait
+from bridge.chain.signer import TxSigner
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Addresses of the contracts, and the block in which the bridge was created: nothing older need be read."""
+
+    registry: str
+    bridge: str
+    result_book: str
+    deploy_block: int
+
+
+def deploy_all(
+    client: ChainClient,
+    signer: TxSigner,
+    *,
+    notice: int,
+    min_ttl: int,
+    max_ttl: int,
+    cancel_delay: int,
+    deadline_seconds: float = 180.0,
+) -> Deployment:
+    """Create NodeRegistry, ComputeBridge and ResultBook, owned by the signer. Times in seconds, for ever."""
+    registry, _ = _create(client, signer, node_registry().creation(notice), deadline_seconds)
+    arguments = (registry, min_ttl, max_ttl, cancel_delay, signer.address)
+    bridge, created = _create(client, signer, compute_bridge().creation(*arguments), deadline_seconds)
+    book, _ = _create(client, signer, result_book().creation(bridge), deadline_seconds)
+    return Deployment(registry=registry, bridge=bridge, result_book=book, deploy_block=created.block_number)
+
+
+def _create(client: ChainClient, signer: TxSigner, data: bytes, deadline_seconds: float) -> tuple[str, TxReceipt]:
+    receipt = send_and_wait(client, signer, None, data, deadline_seconds=deadline_seconds)
+    if receipt.contract_address is None:
+        raise TransactionFailed(f"transaction 0x{receipt.tx_hash.hex()} was mined but created no contract")
+    return receipt.contract_address, receipt

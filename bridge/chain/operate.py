@@ -1,0 +1,158 @@
+"""One transaction at a time, sent and waited for: what the command line and the devnet do with an operator's key.
+
+The relayer does not use this: its transactions are stored before they are sent (`bridge.relayer`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from bridge.chain.client import ChainClient, TxReceipt
+from bridge.chain.contracts import (
+    declare_labels_calldata,
+    join_key_calldata,
+    node_registry,
+    register_calldata,
+    request_job_calldata,
+    vouch_calldata,
+)
+from bridge.chain.fees import first_fees
+from bridge.chain.signer import SignedTransaction, Transaction, TxSigner
+from bridge.chain.views import RegistryViews, refusal
+from bridge.errors import BridgeError, RpcRefused, RpcUnavailable
+from executor.protocol.signing import Key, Scope, node_key_message
+from executor.protocol.wire import Order, label_hash
+
+POLL_SECONDS = 0.25
+RESEND_SECONDS = 15.0
+FEE_CAP_WEI = 10**13  # per gas; a person signs these, and a base fee beyond this is a broken endpoint
+
+
+class TransactionFailed(BridgeError):
+    """A transaction was refused, or ran and failed; the message says why."""
+
+
+class TransactionPending(BridgeError):
+    """A transaction was sent and is not mined yet; it may still be."""
+
+
+def send_and_wait(
+    client: ChainClient,
+    signer: TxSigner,
+    to: str | None,
+    data: bytes,
+    value: int = 0,
+    deadline_seconds: float = 180.0,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> TxReceipt:
+    """Send one transaction (`to` None: create a contract) and wait until it is mined and succeeded.
+
+    The same bytes are handed in again while no receipt comes. TransactionFailed with the revert's reason;
+    TransactionPending when `deadline_seconds` are over.
+    """
+    end = clock() + deadline_seconds
+    signed = _signed(client, signer, to, data, value)
+    next_send = clock()
+    while True:
+        if clock() >= next_send:
+            _send(client, signed)
+            next_send = clock() + RESEND_SECONDS
+        receipt = _receipt(client, signed.hash)
+        if receipt is not None:
+            if not receipt.ok:
+                raise TransactionFailed(f"transaction 0x{signed.hash.hex()} was mined and failed")
+            return receipt
+        if clock() >= end:
+            raise TransactionPending(f"transaction 0x{signed.hash.hex()} is not mined after {deadline_seconds:g} s")
+        sleep(POLL_SECONDS)
+
+
+def _signed(client: ChainClient, signer: TxSigner, to: str | None, data: bytes, value: int) -> SignedTransaction:
+    try:
+        gas = client.estimate_gas(signer.address, to, data, value)
+    except RpcRefused as exc:
+        raise TransactionFailed(refusal(exc)) from exc
+    fees = first_fees(*client.fees(), FEE_CAP_WEI)
+    if fees is None:
+        raise TransactionFailed(f"the endpoint's base fee is above {FEE_CAP_WEI} wei per gas")
+    transaction = Transaction(
+        chain_id=client.chain_id(),
+        nonce=client.nonce(signer.address, "pending"),
+        to=to,
+        data=data,
+        gas=gas + gas // 10,
+        max_fee=fees.max_fee,
+        tip=fees.tip,
+        value=value,
+    )
+    return signer.sign_transaction(transaction)
+
+
+def _send(client: ChainClient, signed: SignedTransaction) -> None:
+    try:
+        client.send_raw(signed.raw)
+    except RpcUnavailable:
+        return  # it may have arrived: the receipt tells, and the same bytes are sent again
+    except RpcRefused as exc:
+        if _receipt(client, signed.hash) is None and "already" not in exc.message and "Known" not in exc.message:
+            raise TransactionFailed(refusal(exc)) from exc
+
+
+def _receipt(client: ChainClient, tx_hash: bytes) -> TxReceipt | None:
+    try:
+        return client.receipt(tx_hash)
+    except RpcUnavailable:
+        return None
+
+
+# -- nodes, curators, requesters ----------------------------------------------------------------------------------
+
+
+def register_node(
+    client: ChainClient, operator: TxSigner, registry: str, labels: Iterable[str] = (), metadata: str = ""
+) -> int:
+    """Register a node of this operator; its id. Labels are words "key=value"."""
+    data = register_calldata(labels, metadata)
+    receipt = send_and_wait(client, operator, registry, data)
+    return _registered_id(client, registry, operator, receipt)
+
+
+def join_key(client: ChainClient, operator: TxSigner, registry: str, node_id: int, key: Key) -> TxReceipt:
+    """Make `key` the node's current key; the key signs for it."""
+    nonce = RegistryViews(client, registry).key_nonce(node_id)
+    scope = Scope(client.chain_id(), registry)
+    signature = key.sign(node_key_message(scope, operator=operator.address, node_id=node_id, nonce=nonce))
+    return send_and_wait(client, operator, registry, join_key_calldata(node_id, key.address, signature))
+
+
+def declare_labels(
+    client: ChainClient, operator: TxSigner, registry: str, node_id: int, labels: Iterable[str]
+) -> TxReceipt:
+    """Put more labels on a node, by its operator's own word."""
+    return send_and_wait(client, operator, registry, declare_labels_calldata(node_id, labels))
+
+
+def vouch(client: ChainClient, curator: TxSigner, registry: str, node_id: int, labels: Sequence[str]) -> TxReceipt:
+    """Vouch as a curator for a node's labels (words "key=value"; "node=admitted" for orders without labels)."""
+    return send_and_wait(client, curator, registry, vouch_calldata(node_id, [label_hash(word) for word in labels]))
+
+
+def request_job(client: ChainClient, requester: TxSigner, bridge: str, order: Order) -> TxReceipt:
+    """Order a job straight at the ComputeBridge and pay its price; the listener finds its id by the log."""
+    return send_and_wait(client, requester, bridge, request_job_calldata(order), order.price)
+
+
+def _registered_id(client: ChainClient, registry: str, operator: TxSigner, receipt: TxReceipt) -> int:
+    views = RegistryViews(client, registry)
+    topic = node_registry().event_topic("NodeRegistered")
+    for log in client.logs_by_hash(receipt.block_hash, registry):
+        if log.tx_hash == receipt.tx_hash and log.topics[:1] == (topic,) and len(log.topics) > 1:
+            return int.from_bytes(log.topics[1], "big")
+    for node_id in range(views.node_count(), 0, -1):  # an endpoint that shows no log yet (lotus#12078)
+        node = views.node_of(node_id)
+        if node is not None and node.operator == operator.address:
+            return node_id
+    raise TransactionFailed("the registration was mined, but the registry knows no node of this operator")

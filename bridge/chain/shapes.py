@@ -1,0 +1,134 @@
+"""What an endpoint answers, checked: every JSON value is taken for hostile until it has the shape it should have. Pure.
+
+Anything malformed is `RpcUnavailable`: this endpoint cannot be used now, another call may go better.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from eth_utils.address import to_checksum_address
+
+from bridge.errors import RpcUnavailable
+
+MAX_NUMBER = 2**63 - 1  # block numbers, times: what the database stores
+MAX_AMOUNT = 2**256 - 1
+MAX_DATA_BYTES = 4 * 2**20  # of one log, one return value
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
+_HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block header (on Filecoin: a tipset, an epoch). `timestamp` is in seconds since 1970, hashes are 32 bytes."""
+
+    number: int
+    hash: bytes
+    parent_hash: bytes
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class Log:
+    """One event of a contract. There is no log index here: it is not stable on FEVM."""
+
+    address: str
+    topics: tuple[bytes, ...]
+    data: bytes
+    block_number: int
+    block_hash: bytes
+    tx_hash: bytes
+
+
+@dataclass(frozen=True)
+class TxReceipt:
+    """What became of a transaction. Its logs are left out on purpose: an early receipt may lack them (lotus#13758)."""
+
+    tx_hash: bytes
+    block_number: int
+    block_hash: bytes
+    ok: bool
+    gas_used: int
+    contract_address: str | None
+
+
+def malformed(field: str, value: object) -> RpcUnavailable:
+    """The error for an answer that is not as its protocol says."""
+    return RpcUnavailable(f"the endpoint's answer is malformed: {field} is {value!r:.80}")
+
+
+def fields_of(value: object, field: str) -> dict[str, Any]:
+    """`value` as a JSON object."""
+    if not isinstance(value, dict):
+        raise malformed(field, value)
+    return value
+
+
+def quantity(value: object, field: str, limit: int = MAX_NUMBER) -> int:
+    """A hex number from 0 to `limit`."""
+    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
+        raise malformed(field, value)
+    number = int(value, 16)
+    if number > limit:
+        raise malformed(field, value)
+    return number
+
+
+def data_of(value: object, field: str, size: int | None = None) -> bytes:
+    """Hex bytes; exactly `size` of them where given."""
+    if not isinstance(value, str) or len(value) > 2 + 2 * MAX_DATA_BYTES or not _HEX.fullmatch(value):
+        raise malformed(field, value)
+    data = bytes.fromhex(value[2:])
+    if size is not None and len(data) != size:
+        raise malformed(field, value)
+    return data
+
+
+def address_of(value: object, field: str) -> str:
+    """A checksummed address."""
+    return to_checksum_address(data_of(value, field, 20))
+
+
+def block_of(value: object) -> Block:
+    """A header as eth_getBlockBy* gives it."""
+    fields = fields_of(value, "block")
+    return Block(
+        number=quantity(fields.get("number"), "block.number"),
+        hash=data_of(fields.get("hash"), "block.hash", 32),
+        parent_hash=data_of(fields.get("parentHash"), "block.parentHash", 32),
+        timestamp=quantity(fields.get("timestamp"), "block.timestamp"),
+    )
+
+
+def log_of(value: object) -> Log | None:
+    """A log as eth_getLogs gives it; None for one that is marked as removed."""
+    fields = fields_of(value, "log")
+    if fields.get("removed") is True:
+        return None
+    topics = fields.get("topics")
+    if not isinstance(topics, list) or len(topics) > 4:
+        raise malformed("log.topics", topics)
+    return Log(
+        address=address_of(fields.get("address"), "log.address"),
+        topics=tuple(data_of(topic, "log.topics", 32) for topic in topics),
+        data=data_of(fields.get("data"), "log.data"),
+        block_number=quantity(fields.get("blockNumber"), "log.blockNumber"),
+        block_hash=data_of(fields.get("blockHash"), "log.blockHash", 32),
+        tx_hash=data_of(fields.get("transactionHash"), "log.transactionHash", 32),
+    )
+
+
+def receipt_of(value: object) -> TxReceipt:
+    """A transaction receipt."""
+    fields = fields_of(value, "receipt")
+    created = fields.get("contractAddress")
+    return TxReceipt(
+        tx_hash=data_of(fields.get("transactionHash"), "receipt.transactionHash", 32),
+        block_number=quantity(fields.get("blockNumber"), "receipt.blockNumber"),
+        block_hash=data_of(fields.get("blockHash"), "receipt.blockHash", 32),
+        ok=quantity(fields.get("status"), "receipt.status", 1) == 1,
+        gas_used=quantity(fields.get("gasUsed"), "receipt.gasUsed"),
+        contract_address=None if created is None else address_of(created, "receipt.contractAddress"),
+    )
