@@ -1,0 +1,254 @@
+"""Kept and public roots, and garbage collection."""
+
+import os
+import sqlite3
+
+import pytest
+
+from executor.content.blocks import MemoryBlocks
+from executor.content.blockstore import BlockStore
+from executor.content.gc import Collected, collect_garbage
+from executor.content.roots import Root, RootSet
+from executor.content.unixfs import TreeLimits, import_listing, walk
+from executor.errors import BlockMissing, ContentError
+from executor.protocol.cid import RAW, Cid
+
+NOW = 1_000_000.0
+GRACE = 100.0
+LIMITS = TreeLimits(1_000_000)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return BlockStore(tmp_path / "store")
+
+
+@pytest.fixture
+def roots(store):
+    return RootSet(store)
+
+
+def tree(store, **files):
+    return import_listing(store, {name: text.encode() for name, text in files.items()}, LIMITS)
+
+
+def set_age(store, seconds, cids=None):
+    for cid in store if cids is None else cids:
+        [path] = store.root.rglob(str(cid))
+        os.utime(path, (NOW - seconds, NOW - seconds))
+
+
+def test_nothing_is_public_by_itself(store, roots):
+    root = tree(store, a="1")
+    roots.keep(root, "job")
+
+    assert not any(roots.is_public(cid, NOW) for cid in store)
+
+
+def test_a_published_dag_is_public_to_its_last_block_and_nothing_else_is(store, roots):
+    root = tree(store, a="1", b="2")
+    other = tree(store, c="3")
+
+    assert roots.publish(root, "job") == 3
+
+    assert all(roots.is_public(cid, NOW) for cid in walk(store, root))
+    assert not any(roots.is_public(cid, NOW) for cid in walk(store, other))
+
+
+def test_publishing_a_part_does_not_publish_the_whole(store, roots):
+    whole = tree(store, a="1", secret="2")
+
+    roots.publish(Cid.of(RAW, b"1"), "job")
+
+    assert roots.is_public(Cid.of(RAW, b"1"), NOW)
+    assert not roots.is_public(whole, NOW)
+    assert not roots.is_public(Cid.of(RAW, b"2"), NOW)
+
+
+def test_a_dag_that_is_not_complete_cannot_be_published(store, roots):
+    root = tree(store, a="1", b="2")
+    store.delete(Cid.of(RAW, b"2"))
+
+    with pytest.raises(BlockMissing, match=str(Cid.of(RAW, b"2"))):
+        roots.publish(root, "job")
+
+    assert not roots.is_public(root, NOW)
+    assert roots.live(NOW) == []
+
+
+def test_a_dag_is_public_until_it_expires(store, roots):
+    root = tree(store, a="1")
+    roots.publish(root, "job", expires_at=NOW + 1)
+
+    assert roots.is_public(root, NOW)
+    assert not roots.is_public(root, NOW + 1)
+    assert roots.live(NOW) == [Root(root, "job", public=True, expires_at=NOW + 1)]
+    assert roots.live(NOW + 1) == []
+
+
+def test_a_block_that_two_public_dags_share_stays_public_with_either(store, roots):
+    one, two = tree(store, a="shared", b="1"), tree(store, a="shared", c="2")
+    roots.publish(one, "job")
+    roots.publish(two, "job")
+
+    assert roots.drop(one, "job")
+
+    assert roots.is_public(Cid.of(RAW, b"shared"), NOW)
+    assert not roots.is_public(Cid.of(RAW, b"1"), NOW)
+
+
+def test_a_dag_that_is_public_under_two_labels_stays_public_with_either(store, roots):
+    root = tree(store, a="1")
+    roots.publish(root, "one")
+    roots.publish(root, "two")
+
+    assert roots.drop(root, "one")
+    assert roots.is_public(root, NOW)
+    assert roots.drop(root, "two")
+    assert not roots.is_public(root, NOW)
+    assert not roots.drop(root, "two")
+
+
+def test_keeping_privately_under_another_label_does_not_hide_a_public_dag(store, roots):
+    root = tree(store, a="1")
+    roots.publish(root, "one")
+    roots.keep(root, "two")
+
+    assert roots.is_public(root, NOW)
+
+
+def test_keeping_privately_under_the_same_label_ends_its_publication(store, roots):
+    root = tree(store, a="1")
+    roots.publish(root, "one")
+    roots.keep(root, "one")
+
+    assert not roots.is_public(root, NOW)
+
+
+def test_a_private_label_does_not_prolong_a_publication_that_expired(store, roots):
+    root = tree(store, a="1")
+    roots.publish(root, "one", expires_at=NOW)
+    roots.keep(root, "two")
+
+    assert not roots.is_public(root, NOW)
+
+
+def test_keeping_again_changes_the_expiry(store, roots):
+    root = tree(store, a="1")
+    roots.keep(root, "one", expires_at=NOW)
+    roots.keep(root, "one", expires_at=NOW + 5)
+
+    assert [kept.expires_at for kept in roots.live(NOW)] == [NOW + 5]
+
+
+def test_a_damaged_file_of_roots_is_said(store, roots):
+    (store.root / "roots.sqlite3").write_bytes(b"not a database" * 100)
+
+    with pytest.raises(ContentError, match=r"roots\.sqlite3"):
+        roots.live(NOW)
+
+
+def test_other_processes_and_threads_see_the_same_roots(store, roots):
+    root = tree(store, a="1")
+    roots.publish(root, "one")
+
+    assert RootSet(BlockStore(store.root)).is_public(root, NOW)
+    with sqlite3.connect(store.root / "roots.sqlite3") as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+
+
+def test_what_no_root_reaches_is_collected(store, roots):
+    kept = tree(store, a="1", b="2")
+    garbage = tree(store, a="1", c="33")
+    roots.keep(kept, "job")
+    set_age(store, 2 * GRACE)
+    expected = {Cid.of(RAW, b"33"), garbage}
+    size = sum(store.stat(cid).size for cid in expected)
+
+    assert collect_garbage(store, roots, NOW, GRACE) == Collected(blocks=2, bytes=size, roots=0, tmp_files=0)
+
+    assert set(store) == set(walk(store, kept))
+
+
+def test_new_blocks_are_not_collected(store, roots):
+    tree(store, a="1")
+    set_age(store, GRACE - 1)
+
+    assert collect_garbage(store, roots, NOW, GRACE).blocks == 0
+
+
+def test_an_expired_root_protects_nothing_and_is_forgotten(store, roots):
+    roots.publish(tree(store, a="1"), "job", expires_at=NOW)
+    set_age(store, 2 * GRACE)
+
+    collected = collect_garbage(store, roots, NOW, GRACE)
+
+    assert (collected.blocks, collected.roots) == (2, 1)
+    assert list(store) == []
+
+
+def test_the_part_of_a_dag_that_is_here_is_kept_while_the_rest_is_on_its_way(store, roots):
+    whole = MemoryBlocks()
+    root = import_listing(whole, {"a": b"1", "d/b": b"2", "d/c": b"3"}, LIMITS)
+    store.put_many((cid, whole.get(cid)) for cid in whole if cid != Cid.of(RAW, b"3"))
+    roots.keep(root, "upload")
+    set_age(store, 2 * GRACE)
+
+    assert collect_garbage(store, roots, NOW, GRACE).blocks == 0
+
+
+def test_blocks_below_a_damaged_one_are_not_known_to_be_needed(store, roots):
+    root = tree(store, a="1")
+    [path] = store.root.rglob(str(root))
+    path.chmod(0o600)
+    path.write_bytes(b"damaged")
+    roots.keep(root, "job")
+    set_age(store, 2 * GRACE)
+
+    assert collect_garbage(store, roots, NOW, GRACE).blocks == 1
+    assert list(store) == [root]
+
+
+class StoreWithEvent(BlockStore):
+    """A block store in which something happens just before garbage collection shuts writers out."""
+
+    event = None
+
+    def locked(self, *, exclusive=False):
+        if exclusive and self.event:
+            event, self.event = self.event, None
+            event()
+        return super().locked(exclusive=exclusive)
+
+
+def test_a_root_that_is_kept_while_collecting_is_seen(tmp_path):
+    store = StoreWithEvent(tmp_path)
+    roots = RootSet(store)
+    root = tree(store, a="1")
+    set_age(store, 2 * GRACE)
+    store.event = lambda: roots.keep(root, "late")
+
+    assert collect_garbage(store, roots, NOW, GRACE).blocks == 0
+    assert store.event is None
+
+
+def test_a_parent_that_arrives_while_collecting_protects_its_old_children(tmp_path):
+    store = StoreWithEvent(tmp_path)
+    roots = RootSet(store)
+    root = tree(store, a="1", b="2")
+    block = store.get(root)
+    store.delete(root)
+    roots.keep(root, "upload")
+    set_age(store, 2 * GRACE)
+    store.event = lambda: store.put(root, block)
+
+    assert collect_garbage(store, roots, NOW, GRACE).blocks == 0
+
+
+def test_leftovers_of_killed_writers_are_collected(store, roots):
+    leftover = store.root / "tmp" / "1-abc"
+    leftover.touch()
+    os.utime(leftover, (NOW - 2 * GRACE, NOW - 2 * GRACE))
+
+    assert collect_garbage(store, roots, NOW, GRACE).tmp_files == 1
