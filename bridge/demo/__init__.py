@@ -1,0 +1,1 @@
+"""The demo: programs, data and the main job, end to end."""

@@ -1,0 +1,328 @@
+"""The devnet: what is started, in which order, and what it leaves in its folder.
+
+FOLDER/devnet.json      addresses and URLs, for the next command
+FOLDER/env              the same as shell variables: `. FOLDER/env`
+FOLDER/keys/NAME        well-known test keys: worthless anywhere else
+FOLDER/bridge/          bridge.toml, database, content
+FOLDER/nodes/NAME/      a node's work folder
+FOLDER/logs/NAME.log    what each process says
+FOLDER/processes.json   what runs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bridge.chain.client import ChainClient
+from bridge.chain.deploy import Deployment, deploy_all
+from bridge.chain.operate import join_key, register_node, vouch
+from bridge.chain.signer import TxSigner
+from bridge.devnet.processes import ProcessGroup
+from bridge.errors import RpcError
+from executor.content.web import Http
+from executor.errors import InsulaError, InvalidInput
+from executor.protocol.labels import ADMITTED
+from executor.protocol.signing import Key
+
+CHAIN_ID = 31415926  # FEVM's local networks
+#: The accounts of Hardhat's test mnemonic, in its order. Everybody knows these keys.
+TEST_KEYS = {
+    "deployer": "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
+    "relayer": "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d",
+    "camera": "5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a",
+    "ap": "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6",
+    "gpu": "47e179ec197488593b187f80a00eb0da91f1b9d0b13f8733639f19c30a34926a",
+    "requester": "8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba",
+}
+START_SECONDS = 60.0
+#: Short, so that a refund at the deadline takes seconds.
+NOTICE, MIN_TTL, MAX_TTL, CANCEL_DELAY = 5, 5, 86_400, 5
+
+Say = Callable[[str], None]
+MakeNode = Callable[..., dict[str, Any]]  # executor.agent.config.init_node: only the command line imports both sides
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """A node of the devnet: its name is its operator's account's."""
+
+    name: str
+    labels: tuple[str, ...]
+
+
+PLANS = (
+    NodePlan("camera", ("site=camera",)),
+    NodePlan("ap", ("site=ap",)),
+    NodePlan("gpu", ("gpu=true", "zone=lab")),
+)
+
+
+@dataclass(frozen=True)
+class DevnetNode:
+    """A registered node."""
+
+    name: str
+    node_id: int
+    key: str
+    operator: str
+    labels: tuple[str, ...]
+    folder: str
+
+
+@dataclass(frozen=True)
+class Devnet:
+    """Where everything is. `keys` maps account names to key references."""
+
+    folder: str
+    rpc_url: str
+    bridge_url: str
+    chain_id: int
+    contract: str
+    registry: str
+    result_book: str
+    deploy_block: int
+    curator: str
+    keys: dict[str, str]
+    nodes: tuple[DevnetNode, ...]
+
+    def signer(self, name: str) -> TxSigner:
+        """The account `name`."""
+        return TxSigner.load(self.keys[name])
+
+
+def start(group: ProcessGroup, make_node: MakeNode, say: Say) -> Devnet:
+    """Start everything in `group.folder` (made anew) and wait until all of it answers."""
+    folder = group.folder
+    keys = _write_keys(folder)
+    say("starting a Hardhat node that mines every second")
+    rpc_url = start_chain(group)
+    with ChainClient(rpc_url) as client:
+        say("deploying NodeRegistry, ComputeBridge and the example dApp ResultBook")
+        deployed = deploy_all(
+            client,
+            TxSigner.load(keys["deployer"]),
+            notice=NOTICE,
+            min_ttl=MIN_TTL,
+            max_ttl=MAX_TTL,
+            cancel_delay=CANCEL_DELAY,
+        )
+        bridge_url = f"http://127.0.0.1:{free_port()}"
+        say("registering three nodes: each operator registers its labels, each key joins by its own signature,")
+        say("  and the curator (the deployer) vouches for the labels")
+        with ThreadPoolExecutor(len(PLANS)) as pool:
+            made = [
+                pool.submit(_make_node, folder, plan, keys, deployed, rpc_url, bridge_url, make_node) for plan in PLANS
+            ]
+            nodes = tuple(item.result() for item in made)
+        curator = TxSigner.load(keys["deployer"])
+        for node in nodes:
+            vouch(client, curator, deployed.registry, node.node_id, [*node.labels, ADMITTED])
+    net = Devnet(
+        folder=str(folder),
+        rpc_url=rpc_url,
+        bridge_url=bridge_url,
+        chain_id=CHAIN_ID,
+        contract=deployed.bridge,
+        registry=deployed.registry,
+        result_book=deployed.result_book,
+        deploy_block=deployed.deploy_block,
+        curator=curator.address,
+        keys=keys,
+        nodes=nodes,
+    )
+    _write_files(net)
+    say("starting the bridge and the three nodes, each a process of its own")
+    start_bridge(group, net)
+    for node in nodes:
+        start_node(group, node)
+    wait_ready(group, net)
+    return net
+
+
+def load(folder: Path) -> Devnet:
+    """The devnet that was started in `folder`. InvalidInput if there is none."""
+    try:
+        fields = json.loads((folder / "devnet.json").read_text())
+        nodes = tuple(DevnetNode(**{**node, "labels": tuple(node["labels"])}) for node in fields.pop("nodes"))
+        return Devnet(**fields, nodes=nodes)
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise InvalidInput(str(folder), "is no devnet's folder; start one with `insula devnet`") from exc
+
+
+def start_chain(group: ProcessGroup) -> str:
+    """A Hardhat node with the network `devnet` of hardhat/hardhat.config.ts; its URL once it answers."""
+    project = hardhat_project()
+    node = shutil.which("node")
+    if node is None:
+        raise InvalidInput("node", "Node.js >= 22.13 is not on the PATH; `./dev demo` sets it up")
+    port = free_port()
+    program = project / "node_modules" / "hardhat" / "dist" / "src" / "cli.js"
+    group.start(
+        "chain",
+        [node, str(program), "node", "--network", "devnet", "--hostname", "127.0.0.1", "--port", str(port)],
+        cwd=project,
+        env={"HARDHAT_DISABLE_TELEMETRY_PROMPT": "true"},
+    )
+    url = f"http://127.0.0.1:{port}"
+    with ChainClient(url, timeout_seconds=2.0) as client:
+        group.wait_until("the chain", lambda: _answers(client), START_SECONDS)
+    return url
+
+
+def start_bridge(group: ProcessGroup, net: Devnet) -> None:
+    """Start the bridge of a devnet."""
+    group.start("bridge", [*insula(), "bridge", "run", "--config", f"{net.folder}/bridge/bridge.toml"])
+
+
+def start_node(group: ProcessGroup, node: DevnetNode) -> None:
+    """Start a node of a devnet."""
+    group.start(f"node-{node.name}", [*insula(), "node", "run", "--dir", node.folder])
+
+
+def wait_ready(group: ProcessGroup, net: Devnet) -> None:
+    """Wait until the bridge answers and every node has asked it for work."""
+    with Http(net.bridge_url) as http:
+        group.wait_until("the bridge", lambda: _get(http, "/healthz") is not None, START_SECONDS)
+        group.wait_until("the nodes", lambda: _nodes_seen(http) >= len(net.nodes), START_SECONDS)
+
+
+def insula() -> list[str]:
+    """The command `insula` of this very installation."""
+    return [sys.executable, "-m", "bridge.cli"]
+
+
+def hardhat_project() -> Path:
+    """The folder hardhat/ of the source checkout, with its packages installed. InvalidInput if it is not there."""
+    project = Path(__file__).resolve().parents[2] / "hardhat"
+    if not (project / "node_modules" / "hardhat").is_dir():
+        raise InvalidInput(
+            "hardhat", f"{project} has no packages: the devnet needs a source checkout; run ./dev setup in it"
+        )
+    return project
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(client: ChainClient) -> bool:
+    try:
+        return client.chain_id() == CHAIN_ID
+    except RpcError:
+        return False
+
+
+def _get(http: Http, path: str) -> Any:
+    try:
+        return json.loads(http.call("GET", path, seconds=2.0).body or b"null") or {}
+    except (InsulaError, ValueError):
+        return None
+
+
+def _nodes_seen(http: Http) -> int:
+    answer = _get(http, "/v1/nodes")
+    return len(answer.get("nodes", ())) if isinstance(answer, dict) else 0
+
+
+def _write_keys(folder: Path) -> dict[str, str]:
+    (folder / "keys").mkdir(mode=0o700, parents=True, exist_ok=True)
+    references = {}
+    for name, secret in TEST_KEYS.items():
+        path = folder / "keys" / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+        references[name] = f"file:{path}"
+    return references
+
+
+def _make_node(
+    folder: Path,
+    plan: NodePlan,
+    keys: dict[str, str],
+    deployed: Deployment,
+    rpc_url: str,
+    bridge_url: str,
+    make_node: MakeNode,
+) -> DevnetNode:
+    work = folder / "nodes" / plan.name
+    made = make_node(
+        work,
+        bridge_url=bridge_url,
+        chain_id=CHAIN_ID,
+        bridge_contract=deployed.bridge,
+        registry=deployed.registry,
+        labels=plan.labels,
+        rpc_url=rpc_url,
+        slots=4,
+        cpu_millis=4000,
+        poll_seconds=2.0,
+    )
+    operator = TxSigner.load(keys[plan.name])
+    with ChainClient(rpc_url) as client:
+        node_id = register_node(client, operator, deployed.registry, plan.labels, f"devnet node {plan.name}")
+        join_key(client, operator, deployed.registry, node_id, Key.load(f"file:{work / 'key'}"))
+    return DevnetNode(plan.name, node_id, made["key"], operator.address, plan.labels, str(work))
+
+
+def _write_files(net: Devnet) -> None:
+    folder = Path(net.folder)
+    (folder / "bridge").mkdir(exist_ok=True)
+    (folder / "bridge" / "bridge.toml").write_text(_bridge_toml(net))
+    (folder / "devnet.json").write_text(json.dumps(asdict(net), indent=2) + "\n")
+    variables = {
+        "INSULA_BRIDGE": net.bridge_url,
+        "INSULA_RPC": net.rpc_url,
+        "INSULA_CONTRACT": net.contract,
+        "INSULA_KEY": net.keys["requester"],
+    }
+    (folder / "env").write_text("".join(f"export {name}={value}\n" for name, value in variables.items()))
+
+
+def _bridge_toml(net: Devnet) -> str:
+    requester = TxSigner.load(net.keys["requester"]).address
+    return f"""# The bridge of a devnet: blocks every second, so depths and times are short.
+data_dir = {json.dumps(f"{net.folder}/bridge")}
+listen_port = {net.bridge_url.rpartition(":")[2]}
+public_url = {json.dumps(net.bridge_url)}
+
+[chain]
+rpc_url = {json.dumps(net.rpc_url)}
+chain_id = {net.chain_id}
+bridge_contract = "{net.contract}"
+deploy_block = {net.deploy_block}
+confirmation_depth = 1
+posting_depth = 1
+finality_depth = 3
+poll_seconds = 0.5
+
+[relayer]
+key = {json.dumps(net.keys["relayer"])}
+max_in_flight = 16
+bump_after_seconds = 15
+resend_after_seconds = 5
+expire_requests = true
+
+[dispatch]
+lease_seconds = 10
+heartbeat_seconds = 2
+delivery_margin_seconds = 4
+max_running_per_requester = 64
+agreement_grace_seconds = 1
+
+[content]
+upload_quota_bytes = {2**30}
+upload_accounts = ["{requester}"]
+"""
