@@ -164,6 +164,23 @@ describe("ComputeBridge: callbacks", () => {
       expect(Math.min(seen.reverted, seen.settled)).to.be.greaterThan(10);
     });
 
+    it("no amount of gas gives the callback less than the order's, where a 64th is more than the reserve", async () => {
+      const { bridge, system, dapp, callback } = await loadFixture(fixture);
+      const large = 10_000_000n;
+      const placed = await place(system, makeOrder({ callback, callbackGas: large }));
+      const signed = await attestations(system, placed, OUTCOME, [1]);
+      const seen = { reverted: 0, settled: 0 };
+      for (let gasLimit = large; gasLimit <= large + 600_000n; gasLimit += 20_011n) {
+        const snapshot = await ethers.provider.send("evm_snapshot", []);
+        const sent = await bridge.fulfil(placed.id, placed.order, OUTCOME, signed, { gasLimit }).catch(() => null);
+        if (sent === null) seen.reverted += 1;
+        else seen.settled += 1;
+        if (sent !== null) expect(await dapp.gasSeen()).to.be.within(large - 1000n, large);
+        await ethers.provider.send("evm_revert", [snapshot]);
+      }
+      expect(Math.min(seen.reverted, seen.settled)).to.be.greaterThan(5);
+    });
+
     it("an estimate is enough for a callback that uses all of its gas", async () => {
       const { bridge, system, placed, dapp } = await loadFixture(fixture);
       await dapp.setMode(Mode.BurnGas);
