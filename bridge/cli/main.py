@@ -9,7 +9,7 @@ import typer
 
 from bridge.cli.output import Exit, errors
 from bridge.errors import FatalError, RpcError
-from executor.errors import InsulaError, InvalidInput
+from executor.errors import InsulaError, InvalidInput, PeerUnavailable
 
 
 def _application() -> typer.Typer:
@@ -38,7 +38,7 @@ def exit_code_of(error: InsulaError) -> Exit:
     """Which exit code tells a script what kind of failure this was."""
     if isinstance(error, InvalidInput):
         return Exit.BAD_INPUT
-    if isinstance(error, RpcError):
+    if isinstance(error, (RpcError, PeerUnavailable)):
         return Exit.UNREACHABLE
     return Exit.NOT_SO
 

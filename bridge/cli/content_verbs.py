@@ -1,0 +1,124 @@
+"""`insula content ...`: inputs to a bridge, outputs from one. Every block is verified before it is stored."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridge.cli.context import (
+    BridgeOption,
+    ContractOption,
+    KeyOption,
+    bridge_at,
+    contract_of,
+    get_json,
+    signed_bridge,
+)
+from bridge.cli.output import JsonFlag, emit
+from executor.content import unixfs
+from executor.content.blockstore import BlockStore
+from executor.content.transfer import fetch_dag, upload_dag
+from executor.content.web import Http, gateway_peer, upload_peer
+from executor.errors import InvalidInput
+from executor.patience import Patience
+from executor.protocol.cid import Cid
+
+app = typer.Typer(help="Content by CID.", no_args_is_help=True)
+
+MAX_TREE_BYTES = 64 * 2**30
+LIMITS = unixfs.TreeLimits(max_bytes=MAX_TREE_BYTES, max_files=1_000_000, max_depth=64)
+
+
+def home() -> Path:
+    """Where the command line keeps blocks between calls: $INSULA_HOME, else ~/.local/share/insula."""
+    return Path(os.environ.get("INSULA_HOME") or "~/.local/share/insula").expanduser()
+
+
+def local_store() -> BlockStore:
+    """The command line's own block store."""
+    return BlockStore(home() / "content")
+
+
+def import_path(store: BlockStore, path: Path) -> Cid:
+    """The CID of a file or directory, its blocks stored. InvalidInput if there is neither."""
+    if path.is_symlink() or not path.exists():
+        raise InvalidInput("PATH", f"{path} is no file or directory")
+    if path.is_dir():
+        return unixfs.import_tree(store, path, LIMITS)
+    return unixfs.import_file(store, path, MAX_TREE_BYTES)
+
+
+def upload(http: Http, store: BlockStore, root: Cid, *, public: bool, seconds: float) -> dict[str, object]:
+    """Bring a DAG to a bridge; `http` signs. What was moved."""
+    moved = upload_dag(upload_peer(http, public=public), store, root, patience=Patience(time.time() + seconds))
+    return {"cid": str(root), "blocksSent": moved.blocks, "bytesSent": moved.bytes, "public": public}
+
+
+def download(http: Http, store: BlockStore, root: Cid, seconds: float) -> None:
+    """Fetch a DAG from a gateway, every block verified."""
+    fetch_dag(gateway_peer(http), store, root, max_bytes=MAX_TREE_BYTES, patience=Patience(time.time() + seconds))
+
+
+@app.command()
+def add(
+    path: Annotated[Path, typer.Argument(help="A file or directory; links are refused.")],
+    bridge: Annotated[str, typer.Option("--to", envvar="INSULA_BRIDGE", help="Bring it to this bridge.")] = "",
+    key: KeyOption = "",
+    contract: ContractOption = "",
+    public: Annotated[bool, typer.Option("--public", help="Let the bridge serve it to anybody.")] = False,
+    only_hash: Annotated[bool, typer.Option("--only-hash", help="Compute the CID, store and send nothing.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for the whole upload.")] = 3600.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute the CID of a file or directory and bring its blocks to a bridge, so that nodes can fetch them."""
+    if only_hash or not bridge:
+        with tempfile.TemporaryDirectory() as folder:
+            root = import_path(BlockStore(Path(folder)), path)
+        emit({"ok": True, "cid": str(root)}, as_json=as_json, text=str(root))
+        return
+    store = local_store()
+    root = import_path(store, path)
+    with bridge_at(bridge) as http:
+        status = get_json(http, "/v1/status")
+    address = contract_of(contract or str(status.get("contract", "")))
+    with signed_bridge(bridge, key, int(status["chainId"]), address) as http:
+        result = upload(http, store, root, public=public, seconds=timeout)
+    emit({"ok": True, **result}, as_json=as_json, text=str(root))
+
+
+@app.command()
+def get(
+    cid: Annotated[str, typer.Argument(help="The CID, optionally with a path: CID/outputs/report.json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write; must not exist.")],
+    bridge: BridgeOption = "",
+    timeout: Annotated[float, typer.Option(help="Seconds for the whole download.")] = 3600.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fetch a file or directory by CID from a bridge's gateway and write it out, verified."""
+    text, _, inner = cid.removeprefix("ipfs://").partition("/")
+    root = Cid.parse(text)
+    if output.exists() or output.is_symlink():
+        raise InvalidInput("--output", f"{output} exists already")
+    store = local_store()
+    with bridge_at(bridge) as http:
+        download(http, store, root, timeout)
+    target = unixfs.resolve(store, root, inner) if inner else root
+    write_out(store, target, output)
+    emit({"ok": True, "cid": str(target), "output": str(output)}, as_json=as_json, text=str(output))
+
+
+def write_out(store: BlockStore, cid: Cid, output: Path) -> None:
+    """Write a DAG beside its goal, then put it in place: a reader never sees half of it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".insula-", dir=output.parent))
+    try:
+        unixfs.export_tree(store, cid, partial / "content", LIMITS)
+        (partial / "content").rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

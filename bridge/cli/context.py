@@ -1,0 +1,81 @@
+"""Options that many verbs share: where the bridge, the chain and the contract are, and whose key signs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from bridge.chain.client import ChainClient
+from bridge.chain.signer import TxSigner
+from executor.content.web import Http, Signer
+from executor.errors import InvalidInput
+from executor.protocol.leases import MAX_JSON_BYTES
+from executor.protocol.nodeauth import Audience
+from executor.protocol.signing import Scope
+from executor.protocol.wire import checksum_address
+
+BridgeOption = Annotated[str, typer.Option("--bridge", envvar="INSULA_BRIDGE", help="The bridge's URL.")]
+RpcOption = Annotated[str, typer.Option("--rpc", envvar="INSULA_RPC", help="A JSON-RPC endpoint of the chain.")]
+ContractOption = Annotated[
+    str, typer.Option("--contract", envvar="INSULA_CONTRACT", help="The ComputeBridge's address.")
+]
+KeyOption = Annotated[
+    str, typer.Option("--key", envvar="INSULA_KEY", help="Whose key signs: env:NAME or file:PATH (mode 0600).")
+]
+
+
+def required(value: str, option: str, variable: str) -> str:
+    """`value`, or InvalidInput that says how to give it."""
+    if not value:
+        raise InvalidInput(option, f"is needed; give it, or set {variable}")
+    return value
+
+
+@contextmanager
+def bridge_at(url: str) -> Iterator[Http]:
+    """Calls to a bridge, unsigned."""
+    with Http(required(url, "--bridge", "INSULA_BRIDGE")) as http:
+        yield http
+
+
+@contextmanager
+def chain_at(url: str) -> Iterator[ChainClient]:
+    """Calls to a chain."""
+    with ChainClient(required(url, "--rpc", "INSULA_RPC")) as client:
+        yield client
+
+
+@contextmanager
+def signed_bridge(url: str, key: str, chain_id: int, contract: str) -> Iterator[Http]:
+    """Calls to a bridge, signed by an account for this chain and contract."""
+    signer = signer_of(key)
+    base = required(url, "--bridge", "INSULA_BRIDGE").rstrip("/")
+    audience = Audience(Scope(chain_id, contract), base)
+    with Http(base, Signer(signer, audience)) as http:
+        yield http
+
+
+def signer_of(key: str) -> TxSigner:
+    """The account behind a key reference."""
+    return TxSigner.load(required(key, "--key", "INSULA_KEY"))
+
+
+def contract_of(address: str) -> str:
+    """The contract's address, checked."""
+    return checksum_address(required(address, "--contract", "INSULA_CONTRACT"), "--contract")
+
+
+def get_json(http: Http, path: str, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """A JSON object from a bridge."""
+    body = http.call("GET", path, max_bytes=max_bytes).body
+    try:
+        value = json.loads(body)
+    except ValueError as exc:
+        raise InvalidInput("bridge", f"GET {path} did not answer with JSON; is this a bridge?") from exc
+    if not isinstance(value, dict):
+        raise InvalidInput("bridge", f"GET {path} did not answer with a JSON object; is this a bridge?")
+    return value

@@ -1,0 +1,176 @@
+"""`insula node ...`: for operators. The process never holds a funded key; `register` uses the operator's."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bridge.cli.context import (
+    BridgeOption,
+    ContractOption,
+    KeyOption,
+    RpcOption,
+    bridge_at,
+    chain_at,
+    contract_of,
+    get_json,
+    required,
+    signer_of,
+)
+from bridge.cli.output import Exit, JsonFlag, emit, fail
+from executor.errors import InvalidInput, PeerError
+from executor.protocol.labels import Label
+from executor.protocol.signing import Key
+from executor.protocol.wire import label_hash
+
+app = typer.Typer(help="Compute nodes.", no_args_is_help=True)
+
+DirOption = Annotated[Path, typer.Option("--dir", help="The node's work folder.")]
+LabelOption = Annotated[list[str], typer.Option("--label", help="key=value; may be given several times.")]
+
+
+@app.command()
+def init(
+    folder: DirOption,
+    bridge: BridgeOption = "",
+    rpc: RpcOption = "",
+    contract: ContractOption = "",
+    label: LabelOption = [],  # noqa: B006 - typer reads it, nobody writes it
+    slots: Annotated[int, typer.Option(help="Jobs at the same time.")] = 2,
+    cpu_millis: Annotated[int, typer.Option(help="Processor for jobs, in thousandths of a core.")] = 2000,
+    memory_bytes: Annotated[int, typer.Option(help="Memory for jobs.")] = 2 * 2**30,
+    disk_bytes: Annotated[int, typer.Option(help="Disk for jobs.")] = 4 * 2**30,
+    min_unit_price: Annotated[int, typer.Option(help="Do not work for less, in wei.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a work folder with a new attestation key and node.toml."""
+    from bridge.chain.views import BridgeViews
+    from executor.agent.config import init_node
+
+    address = contract_of(contract)
+    with chain_at(rpc) as client:
+        chain_id = client.chain_id()
+        registry = BridgeViews(client, address).registry()
+    made = init_node(
+        folder,
+        bridge_url=required(bridge, "--bridge", "INSULA_BRIDGE"),
+        chain_id=chain_id,
+        bridge_contract=address,
+        registry=registry,
+        rpc_url=rpc,
+        labels=tuple(str(Label.parse(word)) for word in label),
+        slots=slots,
+        cpu_millis=cpu_millis,
+        memory_bytes=memory_bytes,
+        disk_bytes=disk_bytes,
+        min_unit_price=min_unit_price,
+    )
+    next_step = f"insula node register --dir {folder} --key <the operator's key>"
+    emit({"ok": True, **made, "next": next_step}, as_json=as_json)
+
+
+@app.command()
+def register(
+    folder: DirOption,
+    key: KeyOption = "",
+    rpc: RpcOption = "",
+    node_id: Annotated[int, typer.Option(help="Join the key to this node of yours instead of a new one.")] = 0,
+    metadata: Annotated[str, typer.Option(help="Free text, at most 1024 bytes, on-chain.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Register the node on-chain with its labels, and let its key join. The operator's key pays."""
+    from bridge.chain.operate import join_key, register_node
+    from executor.agent.config import NodeConfig
+
+    config = NodeConfig.load(folder)
+    operator = signer_of(key)
+    attestation_key: Key = config.load_key(folder)
+    with chain_at(rpc or config.rpc_url) as client:
+        if client.chain_id() != config.chain_id:
+            raise InvalidInput("--rpc", f"is chain {client.chain_id()}; the node is for chain {config.chain_id}")
+        if not node_id:
+            node_id = register_node(client, operator, config.registry, config.labels, metadata)
+        receipt = join_key(client, operator, config.registry, node_id, attestation_key)
+    emit(
+        {
+            "ok": True,
+            "nodeId": node_id,
+            "operator": operator.address,
+            "key": attestation_key.address,
+            "labels": {word: label_hash(word) for word in config.labels},
+            "transaction": receipt.tx_hash,
+            "next": "labels count once a curator vouches for them; then: insula node run --dir " + str(folder),
+        },
+        as_json=as_json,
+    )
+
+
+@app.command()
+def vouch(
+    node_id: Annotated[int, typer.Argument(help="The node.")],
+    label: LabelOption,
+    key: KeyOption = "",
+    rpc: RpcOption = "",
+    contract: ContractOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """As a curator, vouch for labels of a node; "node=admitted" admits it to orders without labels."""
+    from bridge.chain.operate import vouch as send_vouch
+    from bridge.chain.views import BridgeViews
+
+    curator = signer_of(key)
+    words = [str(Label.parse(word)) for word in label]
+    with chain_at(rpc) as client:
+        registry = BridgeViews(client, contract_of(contract)).registry()
+        receipt = send_vouch(client, curator, registry, node_id, words)
+    emit({"ok": True, "curator": curator.address, "labels": words, "transaction": receipt.tx_hash}, as_json=as_json)
+
+
+@app.command()
+def run(folder: DirOption) -> None:
+    """Run the node until it is told to stop (SIGTERM, Ctrl-C). Jobs that run are given back."""
+    from executor.agent.node import run_node
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run_node(folder, stop)
+
+
+@app.command()
+def status(folder: DirOption, as_json: JsonFlag = False) -> None:
+    """What the node's ledger says: signed outcomes, running jobs, and whether the bridge has seen it lately."""
+    from executor.agent.node import node_status
+
+    from executor.agent.config import NodeConfig
+
+    found: dict[str, Any] = node_status(folder)
+    config = NodeConfig.load(folder)
+    with bridge_at(config.bridge_url) as http:
+        try:
+            seen = [n for n in get_json(http, "/v1/nodes").get("nodes", []) if n.get("key") == found.get("key")]
+            found["bridge"] = {"url": config.bridge_url, "answers": True, "seen": seen[0] if seen else None}
+        except PeerError as exc:
+            found["bridge"] = {"url": config.bridge_url, "answers": False, "problem": str(exc)}
+    emit({"ok": True, **found}, as_json=as_json)
+
+
+@app.command()
+def drain(
+    folder: DirOption,
+    undo: Annotated[bool, typer.Option("--undo", help="Ask for work again.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask for no more work; what runs goes on to its end."""
+    flag = folder / "drain"
+    if not (folder / "node.toml").exists():
+        raise fail(f"{folder} is no node's work folder", code=Exit.BAD_INPUT, as_json=as_json)
+    if undo:
+        flag.unlink(missing_ok=True)
+    else:
+        flag.touch()
+    emit({"ok": True, "draining": not undo}, as_json=as_json)

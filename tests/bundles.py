@@ -1,0 +1,119 @@
+"""A settled request made from scratch: real keys, real receipts, real blocks. Shared by tests."""
+
+from dataclasses import dataclass, replace
+
+from executor.content import unixfs
+from executor.content.blockstore import BlockStore
+from executor.protocol.bundle import Bundle, BundleAttestation
+from executor.protocol.cid import Cid
+from executor.protocol.leases import RequestMessage
+from executor.protocol.receipt import Dependency, Run, receipt_bytes, receipt_hash
+from executor.protocol.signing import Key, Scope, attestation_message
+from executor.protocol.wire import Order, Outcome, Request, ResultKind, Status
+
+CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+RELAYER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+REQUESTER = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
+OPERATORS = [f"0x{n:040x}" for n in (0x11, 0x22, 0x33)]
+KEYS = [Key.from_hex(f"{n:064x}") for n in (7, 8, 9)]
+LIMITS = unixfs.TreeLimits(max_bytes=2**30)
+
+
+@dataclass
+class Settled:
+    """A bundle, with the store that has its content."""
+
+    bundle: Bundle
+    store: BlockStore
+    module: Cid
+    data: Cid
+    output: Cid
+
+    def fetch(self, cid, into):
+        """As a gateway would bring it, without a network."""
+        into.put_many(unixfs.blocks(self.store, cid))
+
+
+def settled(folder, *, nodes=1, result_kind=ResultKind.STDOUT, stdout=b"42 lines\n"):
+    """A request that `nodes` nodes fulfilled."""
+    store = BlockStore(folder)
+    module = unixfs.import_bytes(store, b"\0asm\1\0\0\0")
+    data = unixfs.import_bytes(store, bytes(range(256)) * 8192)
+    output = unixfs.import_listing(
+        store, {"outputs/report.json": b'{"lines":42}', "stdout": stdout, "stderr": b""}, LIMITS
+    )
+    spec = (
+        f'{{"version":"insula/v1","engine":{{"type":"wasm","module":"{module}"}},'
+        f'"inputs":[{{"cid":"{data}","path":"/inputs/log"}}]}}'
+    ).encode()
+    order = Order(spec=spec, ttl=600, nodes=nodes, quorum=nodes // 2 + 1, result_kind=int(result_kind))
+    request = Request(chain_id=31415926, contract=CONTRACT, id=3, requester=REQUESTER, order=order, deadline=2_000_000)
+    payload = stdout if result_kind == ResultKind.STDOUT else b""
+    outcome = Outcome(status=Status.SUCCEEDED, output_cid=output.binary, payload=payload)
+    bundle = Bundle(
+        request_hash=request.hash,
+        request=RequestMessage.of(request),
+        request_tx=b"\1" * 32,
+        request_block_number=10,
+        spec=spec,
+        outcome=outcome.encode(),
+        settled_tx=b"\2" * 32,
+        settled_block_number=20,
+        attestations=tuple(attest(request, outcome, n, [("module", module), ("log", data)]) for n in range(nodes)),
+    )
+    return Settled(bundle, store, module, data, output)
+
+
+def attest(request, outcome, n, dependencies):
+    """Node n's word."""
+    run = Run(
+        key=KEYS[n].address,
+        slot=n + 1,
+        attempt=1,
+        started_at=1_700_000_000.0,
+        finished_at=1_700_000_001.5,
+        dependencies=[Dependency(name=name, cid=cid, size=1, blocks=1, source="bridge") for name, cid in dependencies],
+        runtime={"engine": "wasmtime"},
+        policy={},
+        manifest=[],
+        detail="",
+    )
+    receipt = receipt_bytes(request, request.order.spec, outcome, run)
+    message = attestation_message(
+        Scope(request.chain_id, request.contract),
+        request_hash=request.hash,
+        outcome_hash=outcome.hash,
+        receipt_hash=receipt_hash(receipt),
+        log_root=b"\3" * 32,
+        log_size=5,
+        relayer=RELAYER,
+    )
+    return BundleAttestation(
+        slot=n + 1,
+        node_id=n + 1,
+        operator=OPERATORS[n],
+        key=KEYS[n].address,
+        receipt=receipt,
+        log_root=b"\3" * 32,
+        log_size=5,
+        relayer=RELAYER,
+        signature=KEYS[n].sign(message),
+    )
+
+
+def changed(bundle, **fields):
+    """The bundle with some fields replaced."""
+    return bundle.model_copy(update=fields)
+
+
+def with_attestation(bundle, **fields):
+    """The bundle with its first attestation changed."""
+    first, *rest = bundle.attestations
+    return changed(bundle, attestations=(first.model_copy(update=fields), *rest))
+
+
+def with_order(bundle, **fields):
+    """The bundle with an order that differs from what was signed for."""
+    request = bundle.request.request()
+    order = replace(request.order, **fields)
+    return changed(bundle, request=RequestMessage.of(replace(request, order=order)))

@@ -1,0 +1,137 @@
+"""Verification finds each thing that is not as it was signed, and names it."""
+
+import pytest
+
+from bridge.verify import check_bundle, check_content
+from executor.content.blockstore import BlockStore
+from executor.protocol.cid import Cid
+from executor.protocol.wire import Outcome, ResultKind, Status
+from tests.bundles import changed, settled, with_attestation, with_order
+
+
+def flip(data, at=-1):
+    """The bytes with one bit of one byte changed."""
+    damaged = bytearray(data)
+    damaged[at] ^= 1
+    return bytes(damaged)
+
+
+def failures(checks):
+    return [check.name for check in checks if not check.ok]
+
+
+@pytest.fixture
+def job(tmp_path):
+    return settled(tmp_path / "store")
+
+
+def content_failures(job, tmp_path):
+    return failures(check_content(job.bundle, job.fetch, BlockStore(tmp_path / "fetched")))
+
+
+def test_an_untouched_request_passes_every_check(job, tmp_path):
+    assert failures(check_bundle(job.bundle)) == []
+    assert content_failures(job, tmp_path) == []
+
+
+def test_three_nodes_that_agree_pass(tmp_path):
+    assert failures(check_bundle(settled(tmp_path, nodes=3).bundle)) == []
+
+
+TAMPERED = {
+    "a byte of the request hash": (lambda b: changed(b, request_hash=flip(b.request_hash)), {"request hash"}),
+    "a byte of the receipt": (
+        lambda b: with_attestation(b, receipt=flip(b.attestations[0].receipt)),
+        {"signature of node 1", "receipt of node 1"},
+    ),
+    "a time in the receipt": (
+        lambda b: with_attestation(b, receipt=b.attestations[0].receipt.replace(b"2023-11-14", b"2023-11-15")),
+        {"signature of node 1"},
+    ),
+    "the signature's r": (
+        lambda b: with_attestation(b, signature=flip(b.attestations[0].signature, 0)),
+        {"signature of node 1"},
+    ),
+    "the signature's v": (
+        lambda b: with_attestation(b, signature=b.attestations[0].signature[:64] + b"\x1d"),
+        {"signature of node 1"},
+    ),
+    "the log root": (
+        lambda b: with_attestation(b, log_root=flip(b.attestations[0].log_root)),
+        {"signature of node 1"},
+    ),
+    "the log size": (lambda b: with_attestation(b, log_size=6), {"signature of node 1"}),
+    "the relayer": (
+        lambda b: with_attestation(b, relayer="0x" + "99" * 20),
+        {"signature of node 1"},
+    ),
+    "the key": (lambda b: with_attestation(b, key="0x" + "99" * 20), {"signature of node 1"}),
+    "no attestation at all": (lambda b: changed(b, attestations=()), {"quorum"}),
+    "one operator twice": (
+        lambda b: changed(b, attestations=b.attestations * 2),
+        {"quorum"},
+    ),
+    "another spec": (lambda b: changed(b, spec=b.spec + b" "), {"spec"}),
+    "an order with another price": (
+        lambda b: with_order(b, unit_price=1),
+        {"request hash", "signature of node 1", "receipt of node 1"},
+    ),
+    "an exit code": (
+        lambda b: changed(b, outcome=Outcome(status=Status.FAILED, exit_code=3).encode()),
+        {"signature of node 1", "receipt of node 1"},
+    ),
+    "a refusal of a valid spec": (
+        lambda b: changed(b, outcome=Outcome(status=Status.REFUSED, reason=101).encode()),
+        {"spec", "signature of node 1", "receipt of node 1"},
+    ),
+    "an outcome that does not decode": (lambda b: changed(b, outcome=b"\xff" * 40), {"bundle"}),
+}
+
+
+@pytest.mark.parametrize("change", TAMPERED)
+def test_what_was_tampered_with_is_named(job, change):
+    tamper, expected = TAMPERED[change]
+
+    assert set(failures(check_bundle(tamper(job.bundle)))) == expected
+
+
+@pytest.mark.parametrize("part", ["module", "data", "output"])
+def test_a_flipped_byte_of_stored_content_is_found_and_named(job, tmp_path, part):
+    cid = getattr(job, part)
+    path = next((job.store.root / "blocks").rglob(str(cid)))
+    path.chmod(0o600)
+    path.write_bytes(flip(path.read_bytes()))
+
+    checks = [c for c in check_content(job.bundle, job.fetch, BlockStore(tmp_path / "fetched")) if not c.ok]
+
+    assert [check.name for check in checks] == ["output" if part == "output" else f"input {cid}"]
+    assert str(cid) in checks[0].detail
+
+
+def test_a_missing_block_deep_in_an_input_is_named(job, tmp_path):
+    leaf = next(
+        cid for cid in job.store if cid.codec == Cid.parse(str(job.module)).codec and job.store.stat(cid).size == 2**20
+    )
+    job.store.delete(leaf)
+
+    checks = [c for c in check_content(job.bundle, job.fetch, BlockStore(tmp_path / "fetched")) if not c.ok]
+
+    assert str(leaf) in checks[0].detail
+
+
+def test_a_payload_that_is_not_the_outputs_stdout_is_found(job, tmp_path):
+    outcome = Outcome.decode(job.bundle.outcome)
+    lie = Outcome(status=outcome.status, output_cid=outcome.output_cid, payload=b"43 lines\n")
+    job.bundle = changed(job.bundle, outcome=lie.encode())
+
+    assert content_failures(job, tmp_path) == ["payload"]
+
+
+def test_an_exit_code_payload_is_its_decimal_digits(tmp_path):
+    job = settled(tmp_path / "store", result_kind=ResultKind.EXIT_CODE)
+    outcome = Outcome.decode(job.bundle.outcome)
+    job.bundle = changed(
+        job.bundle, outcome=Outcome(status=1, exit_code=0, output_cid=outcome.output_cid, payload=b"0").encode()
+    )
+
+    assert content_failures(job, tmp_path) == []
