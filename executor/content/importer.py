@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -80,30 +81,34 @@ def import_directory(sink: BlockSink, entries: Iterable[tuple[str, Imported]]) -
     return _store(sink, directory_blocks(entries))
 
 
-def file_blocks(chunks: Iterable[bytes]) -> BlockStream:
-    """The blocks of a file. Every chunk but the last must have CHUNK_BYTES."""
+def file_blocks(chunks: Iterable[bytes], max_children: int = MAX_CHILDREN) -> BlockStream:
+    """The blocks of a file: a balanced tree over its chunks, which all have CHUNK_BYTES but the last."""
     levels: list[list[Imported]] = [[]]
     for chunk in chunks:
         cid = Cid.of(RAW, chunk)
         yield cid, chunk
-        levels[0].append(Imported(cid, len(chunk), len(chunk)))
-        depth = 0
-        while len(levels[depth]) > MAX_CHILDREN:
-            # One more than fits: the first MAX_CHILDREN become a node one level up, the newest starts the next one.
-            if depth + 1 == len(levels):
-                levels.append([])
-            full, levels[depth] = levels[depth][:MAX_CHILDREN], levels[depth][MAX_CHILDREN:]
-            levels[depth + 1].append((yield from _file_node(full)))
-            depth += 1
+        yield from _add(levels, 0, Imported(cid, len(chunk), len(chunk)), max_children)
     if not levels[0]:
         cid = Cid.of(RAW, b"")
         yield cid, b""
         return Imported(cid, 0, 0)
-    for depth, level in enumerate(levels):
-        if depth + 1 == len(levels):
-            break
-        levels[depth + 1].append((yield from _file_node(level)))
-    return level[0] if len(level) == 1 else (yield from _file_node(level))
+    depth = 0
+    while depth + 1 < len(levels):
+        yield from _add(levels, depth + 1, (yield from _file_node(levels[depth])), max_children)
+        depth += 1
+    top = levels[depth]
+    return top[0] if len(top) == 1 else (yield from _file_node(top))
+
+
+def _add(levels: list[list[Imported]], depth: int, child: Imported, max_children: int) -> Generator[Block, None, None]:
+    """Add a child to the open node of its level; a full one is closed first and becomes a child one level up."""
+    if depth == len(levels):
+        levels.append([])
+    if len(levels[depth]) == max_children:
+        closed = yield from _file_node(levels[depth])
+        levels[depth] = []
+        yield from _add(levels, depth + 1, closed, max_children)
+    levels[depth].append(child)
 
 
 def _file_node(children: list[Imported]) -> BlockStream:
@@ -123,9 +128,10 @@ def directory_blocks(entries: Iterable[tuple[str, Imported]]) -> BlockStream:
     for name, child in entries:
         links.append(Link(check_name(name), child.cid, child.total))
         size += child.size
-    if len({link.name for link in links}) != len(links):
-        raise UnsafeName(_first_double(links), "a name occurs twice in a directory")
     links.sort(key=lambda link: link.name.encode())
+    for one, next_one in pairwise(links):
+        if one.name == next_one.name:
+            raise UnsafeName(one.name, "a name occurs twice in a directory")
     block = dagpb.encode(Node(tuple(links), unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
     if len(block) > SHARD_ABOVE_BYTES:
         root = links[0]
@@ -136,15 +142,6 @@ def directory_blocks(entries: Iterable[tuple[str, Imported]]) -> BlockStream:
     cid = Cid.of(DAG_PB, block)
     yield cid, block
     return Imported(cid, size, len(block) + sum(link.tsize for link in links))
-
-
-def _first_double(links: list[Link]) -> str:
-    seen: set[str] = set()
-    for link in links:
-        if link.name in seen:
-            return link.name
-        seen.add(link.name)
-    return ""
 
 
 def tree_blocks(root: Path, limits: TreeLimits) -> BlockStream:

@@ -34,9 +34,11 @@ def listing_of(tree):
     return {path + ("/" if of is None else ""): b"" if of is None else content(*of) for path, of in tree.items()}
 
 
-@pytest.mark.parametrize("vector", VECTORS["files"], ids=lambda v: f"{v['size']} bytes in chunks of {v['chunk']}")
+@pytest.mark.parametrize("vector", VECTORS["files"], ids=lambda v: "{size} by {chunk} by {links}".format(**v))
 def test_a_file_has_the_cid_that_kubo_gives_it(vector):
-    imported = only_hash(file_blocks(chunks(content(vector["seed"], vector["size"]), vector["chunk"])))
+    pieces = chunks(content(vector["seed"], vector["size"]), vector["chunk"])
+
+    imported = only_hash(file_blocks(pieces, vector["links"]))
 
     assert (str(imported.cid), imported.total, imported.size) == (vector["cid"], vector["total"], vector["size"])
 
