@@ -34,7 +34,7 @@ class InsulaError(Exception):
         return super().__str__() or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
 
 
-class InvalidInput(InsulaError):  # noqa: N818 - the project's names say what is wrong, without a suffix
+class InvalidInput(InsulaError):
     """An input is not valid.
 
     field: the path of the field as its author wrote it ("inputs[0].cid"); problem: what is wrong and what to do.
@@ -53,11 +53,11 @@ class PeerError(InsulaError):
     """Another program on the network did not do what we asked."""
 
 
-class PeerUnavailable(PeerError):  # noqa: N818
+class PeerUnavailable(PeerError):
     """The peer did not answer in time. The message says who and why."""
 
 
-class PeerRefused(PeerError):  # noqa: N818
+class PeerRefused(PeerError):
     """The peer said no. `status` is the HTTP status, `problem` its own words (untrusted, cut)."""
 
     def __init__(self, status: int, problem: str) -> None:
@@ -73,7 +73,7 @@ class ContentError(InsulaError):
     """Content could not be read or written."""
 
 
-class BlockMissing(ContentError):  # noqa: N818
+class BlockMissing(ContentError):
     """A block is not in this store."""
 
     def __init__(self, cid: Cid) -> None:
@@ -84,7 +84,7 @@ class BlockMissing(ContentError):  # noqa: N818
         return f"block {self.cid} is not here"
 
 
-class BlockMismatch(ContentError):  # noqa: N818
+class BlockMismatch(ContentError):
     """Bytes do not hash to the CID they were given for."""
 
     def __init__(self, cid: Cid, where: str) -> None:
@@ -96,7 +96,7 @@ class BlockMismatch(ContentError):  # noqa: N818
         return f"{self.where}: the bytes do not hash to {self.cid}"
 
 
-class MalformedBlock(ContentError):  # noqa: N818
+class MalformedBlock(ContentError):
     """A block has the right hash but is not what its codec says."""
 
     def __init__(self, cid: Cid | None, problem: str) -> None:
@@ -108,7 +108,7 @@ class MalformedBlock(ContentError):  # noqa: N818
         return f"block {self.cid}: {self.problem}" if self.cid else self.problem
 
 
-class ContentTooLarge(ContentError):  # noqa: N818
+class ContentTooLarge(ContentError):
     """Content is over a limit: `what` names it ("bytes", "files", "depth"), `limit` is its value."""
 
     def __init__(self, what: str, limit: int) -> None:
@@ -120,7 +120,7 @@ class ContentTooLarge(ContentError):  # noqa: N818
         return f"{self.what}: more than the limit of {self.limit}"
 
 
-class UnsafeName(ContentError):  # noqa: N818
+class UnsafeName(ContentError):
     """A name, or the kind of file behind it, is refused. `name` is shown escaped: it may hold any bytes."""
 
     def __init__(self, name: str | bytes, problem: str) -> None:
@@ -132,7 +132,7 @@ class UnsafeName(ContentError):  # noqa: N818
         return f"{self.name!r}: {self.problem}"
 
 
-class PathNotFound(ContentError):  # noqa: N818
+class PathNotFound(ContentError):
     """A directory has no entry of that name."""
 
     def __init__(self, root: Cid, path: str) -> None:
@@ -144,7 +144,7 @@ class PathNotFound(ContentError):  # noqa: N818
         return f"{self.root} has no entry {self.path!r}"
 
 
-class SourceChanged(ContentError):  # noqa: N818
+class SourceChanged(ContentError):
     """A file changed while it was being imported."""
 
     def __init__(self, path: str) -> None:
@@ -159,5 +159,5 @@ class CarError(ContentError):
     """A CAR stream is not well formed, or was cut."""
 
 
-class DiskFull(ContentError):  # noqa: N818
+class DiskFull(ContentError):
     """No space left for the block store."""

@@ -246,6 +246,25 @@ def test_a_parent_that_arrives_while_collecting_protects_its_old_children(tmp_pa
     assert collect_garbage(store, roots, NOW, GRACE).blocks == 0
 
 
+def test_a_block_that_others_remove_while_collecting_is_not_counted(tmp_path):
+    store = StoreWithEvent(tmp_path)
+    roots = RootSet(store)
+    root = tree(store, a="1")
+    set_age(store, 2 * GRACE)
+    store.event = lambda: store.delete(root)
+
+    assert collect_garbage(store, roots, NOW, GRACE).blocks == 1
+
+
+def test_a_block_below_two_roots_is_followed_once(store, roots):
+    one, two = tree(store, a="1"), import_listing(store, {"d/a": b"1"}, LIMITS)
+    roots.keep(one, "job")
+    roots.keep(two, "job")
+    set_age(store, 2 * GRACE)
+
+    assert collect_garbage(store, roots, NOW, GRACE).blocks == 0
+
+
 def test_leftovers_of_killed_writers_are_collected(store, roots):
     leftover = store.root / "tmp" / "1-abc"
     leftover.touch()
