@@ -1,0 +1,54 @@
+"""Inputs as one read-only folder: what the job sees as /inputs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from executor.protocol.reasons import Reason
+from executor.sandbox.tree import MAX_DEPTH
+from executor.sandbox.types import InputMount, SandboxUnavailable
+
+ROOT = "/inputs"
+
+
+def stage_inputs(inputs: tuple[InputMount, ...], into: Path) -> Path:
+    """Make the folder `into`, with every input at its place; hard links where the file system allows, else copies.
+
+    Only for a sandbox that cannot write to them. SandboxUnavailable where a source is no plain file or folder.
+    """
+    try:
+        shutil.rmtree(into, ignore_errors=True)
+        into.mkdir(parents=True)
+        for mount in inputs:
+            target = into / relative_target(mount)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _place(mount.source, target, 0)
+    except OSError as exc:
+        raise SandboxUnavailable(Reason.NODE_FAULT, f"an input could not be laid out: {exc}") from exc
+    return into
+
+
+def relative_target(mount: InputMount) -> Path:
+    """The target's path below /inputs; refuses one that leads anywhere else."""
+    parts = mount.target.split("/")
+    if parts[:2] != ["", "inputs"] or len(parts) < 3 or any(part in ("", ".", "..") for part in parts[2:]):
+        raise SandboxUnavailable(Reason.NODE_FAULT, f"input target {mount.target!r} is not a path below {ROOT}")
+    return Path(*parts[2:])
+
+
+def _place(source: Path, target: Path, depth: int) -> None:
+    mode = source.lstat().st_mode
+    if stat.S_ISREG(mode):
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(source, target, follow_symlinks=False)
+    elif stat.S_ISDIR(mode) and depth < MAX_DEPTH:
+        target.mkdir()
+        for child in sorted(source.iterdir()):
+            _place(child, target / child.name, depth + 1)
+    else:
+        raise SandboxUnavailable(Reason.NODE_FAULT, f"input {source} holds a link, a device or too many levels")
