@@ -1,4 +1,4 @@
-"""An operator's policy: which jobs his node runs, and what may leave it. One frozen model; its hash is in every receipt.
+"""An operator's policy: which jobs his node runs, and what may leave it. Its hash is in every receipt.
 
 Pure. Nothing here looks at the node (disk, engines): a policy decides the same on every machine.
 """
@@ -19,7 +19,7 @@ from executor.protocol.wire import ZERO_ADDRESS, Order, Request
 GIB = 2**30
 
 
-class PolicyRefused(InsulaError):  # noqa: N818 - the project's names say what is wrong, without a suffix
+class PolicyRefused(InsulaError):
     """The policy does not allow this job. `reason`: POLICY, PRICE_TOO_LOW or INPUT_TOO_LARGE."""
 
     def __init__(self, reason: Reason, problem: str) -> None:

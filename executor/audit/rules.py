@@ -1,7 +1,7 @@
 """The rules that an output must pass before it may leave the node. Pure: manifest in, verdict out.
 
 A job that breaks its own limits has failed, which everybody may know; an output that breaks an operator's rule is
-withheld, and neither its CID nor its sizes leave the node. So `Finding.text` stays on the node, `Finding.rule` does not.
+withheld, and neither its CID nor its sizes leave the node: findings are for the operator's own log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_FINDINGS = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One broken rule. rule: its name in the policy; text: what exactly, for the operator's eyes only."""
+    """One broken rule. rule: its name in the policy; text: what exactly."""
 
     rule: str
     text: str

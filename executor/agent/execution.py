@@ -1,0 +1,241 @@
+"""One execution: from a job whose every byte is here to an outcome, released or not.
+
+run in the sandbox -> collect into quarantine -> audit -> release. Until the release, nothing that the job wrote, no CID
+of it and no size of it, goes anywhere but into this execution's own folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from executor.agent import outcome as outcomes
+from executor.agent.errors import GiveBack, LeaseLost
+from executor.agent.intake import program_cid
+from executor.agent.parts import Decided, Work
+from executor.agent.staging import Staging, check_disk, import_output, same_files
+from executor.audit.rules import audit
+from executor.content.blockstore import BlockStore
+from executor.content.limits import TreeLimits
+from executor.content.reader import Manifest, manifest, stat
+from executor.content.walk import blocks
+from executor.errors import ContentTooLarge, MalformedBlock, SourceChanged, UnsafeName
+from executor.protocol import spec as specs
+from executor.protocol.cid import Cid
+from executor.protocol.reasons import Reason
+from executor.protocol.receipt import Dependency
+from executor.protocol.spec import DockerEngine, JobSpec
+from executor.protocol.wire import Outcome
+from executor.sandbox.types import (
+    ContainerProgram,
+    Execution,
+    InputMount,
+    JobCancelled,
+    Limits,
+    RunReport,
+    Sandbox,
+    SandboxUnavailable,
+    WasmProgram,
+)
+
+MAX_OUTPUT_DEPTH = 32
+
+
+class JobExecution:
+    """Runs one job once, in a folder of its own that is gone afterwards."""
+
+    def __init__(self, work: Work, job: JobSpec, spec: bytes, dependencies: tuple[Dependency, ...]) -> None:
+        self._work = work
+        self._parts = work.parts
+        self._job = job
+        self._spec = spec
+        self._dependencies = dependencies
+        self._staging = Staging(work.parts.executions / work.execution_id)
+
+    def run(self) -> Decided:
+        """The outcome. GiveBack, LeaseLost; DiskFull and OSError of this node's disk."""
+        sandbox = self._sandbox()
+        limits = self._job.limits
+        check_disk(self._parts.folder, limits.disk_bytes + 2 * limits.log_bytes)
+        self._staging = Staging.create(self._staging.folder)
+        try:
+            return self._run_in(sandbox)
+        finally:
+            self._staging.remove()
+
+    def _sandbox(self) -> Sandbox:
+        tier = self._job.engine.tier
+        sandbox = self._parts.sandboxes.get(tier)
+        if sandbox is None:
+            raise GiveBack(Reason.ENGINE_MISSING, f"this node does not offer the tier {tier}")
+        return sandbox
+
+    def _run_in(self, sandbox: Sandbox) -> Decided:
+        now = self._parts.clock()
+        program = self._program()
+        if program is None:
+            return self._cut(Reason.PROGRAM_INVALID, "the module is a directory", now, now, {})
+        execution = Execution(
+            execution_id=self._work.execution_id,
+            trace={"request_id": str(self._work.request.id), "request_hash": f"0x{self._work.request.hash.hex()}"},
+            program=program,
+            inputs=self._inputs(),
+            outputs=self._staging.outputs,
+            scratch=self._staging.scratch,
+            limits=_limits(self._job.limits),
+        )
+        self._note("running")
+        try:
+            report = sandbox.run(execution, self._work.pulse.why_stop)
+            self._work.pulse.check()
+            return self._decide(report)
+        except JobCancelled as exc:
+            self._work.pulse.check()
+            raise LeaseLost(exc.why) from exc
+        except SandboxUnavailable as exc:
+            raise GiveBack(exc.reason, exc.text) from exc
+        finally:
+            sandbox.release(execution)
+
+    def _program(self) -> WasmProgram | ContainerProgram | None:
+        """The program, its file in place; None where it can never be one."""
+        engine = self._job.engine
+        cid = program_cid(self._job)
+        path = None
+        if cid is not None:
+            try:
+                if stat(self._parts.store, cid).kind == "directory":
+                    return None
+                path = self._staging.place_program(self._parts.store, cid, self._parts.policy.max_input_bytes)
+            except ContentTooLarge as exc:
+                raise GiveBack(Reason.INPUT_TOO_LARGE, f"program: {exc}") from exc
+            except MalformedBlock as exc:
+                raise GiveBack(Reason.INPUT_NOT_FOUND, f"program: {exc}") from exc
+        if isinstance(engine, DockerEngine):
+            return ContainerProgram(
+                image=engine.image,
+                archive=path,
+                entrypoint=engine.entrypoint,
+                args=engine.args,
+                env=engine.env,
+                workdir=engine.workdir,
+                runtime="runsc" if engine.tier == "gvisor" else "runc",
+            )
+        assert path is not None  # noqa: S101 - a wasm engine always has a module
+        return WasmProgram(module=path, args=engine.args, env=engine.env)
+
+    def _inputs(self) -> tuple[InputMount, ...]:
+        try:
+            return self._staging.place(self._parts.store, self._job.inputs, self._parts.policy.max_input_bytes)
+        except ContentTooLarge as exc:
+            raise GiveBack(Reason.INPUT_TOO_LARGE, f"the inputs unfold to more than this node takes ({exc})") from exc
+        except (MalformedBlock, UnsafeName) as exc:
+            raise GiveBack(Reason.INPUT_NOT_FOUND, f"an input is no tree of files: {exc}") from exc
+
+    def _decide(self, report: RunReport) -> Decided:
+        self._check_tripwire()
+        span = (report.started_at, report.finished_at)
+        if not outcomes.ran_to_its_end(report):
+            return self._cut(report.reason, report.detail, *span, report.runtime)
+        self._note("quarantined")
+        quarantine = self._staging.quarantine()
+        try:
+            root = self._collect(quarantine, report)
+        except _OutputCut as exc:
+            return self._cut(exc.reason, exc.detail, *span, report.runtime)
+        found = manifest(quarantine, root, TreeLimits(2**62, 2**31))
+        verdict = audit(found, self._parts.policy.outputs)
+        if not verdict.is_clean:
+            for finding in verdict.findings:
+                self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
+            return self._decided(outcomes.withheld(Reason.AUDIT_RULE), span, _public_runtime(report.runtime))
+        self._release(quarantine, root)
+        outcome = outcomes.released(report, self._work.request.order.result_kind, root)
+        return self._decided(
+            outcome, span, report.runtime, detail=report.detail, output=root, manifest_rows=_rows(found)
+        )
+
+    def _check_tripwire(self) -> None:
+        """The inputs must be what they were; if not, the sandbox leaks, and nothing it says is worth a signature."""
+        for number, item in enumerate(self._job.inputs):
+            if not same_files(self._parts.store, item.cid, self._staging.inputs / str(number)):
+                self._work.log.error("an input was changed during the run", path=item.path)
+                raise GiveBack(Reason.NODE_FAULT, f"input {item.path} was changed during the run")
+
+    def _collect(self, quarantine: BlockStore, report: RunReport) -> Cid:
+        limits = self._job.limits
+        tree = TreeLimits(limits.disk_bytes, limits.output_files, MAX_OUTPUT_DEPTH)
+        try:
+            return import_output(quarantine, self._staging.outputs, report.stdout, report.stderr, tree)
+        except ContentTooLarge as exc:
+            reasons = {"bytes of all files": Reason.DISK_LIMIT, "files and directories": Reason.FILES_LIMIT}
+            raise _OutputCut(reasons.get(exc.what, Reason.OUTPUT_UNSAFE), str(exc)) from exc
+        except UnsafeName as exc:
+            raise _OutputCut(Reason.OUTPUT_UNSAFE, str(exc)) from exc
+        except SourceChanged as exc:
+            raise GiveBack(Reason.NODE_FAULT, "the output changed while it was being collected") from exc
+
+    def _release(self, quarantine: BlockStore, root: Cid) -> None:
+        """Automatic: the audit found nothing. From here on the output is the node's to hand out."""
+        self._parts.roots.keep(root, self._work.label, self._parts.clock() + self._parts.config.retention_seconds)
+        self._parts.store.put_many(blocks(quarantine, root))
+        self._note("released")
+
+    def _cut(self, reason: Reason, detail: str, started: float, finished: float, runtime: Mapping[str, Any]) -> Decided:
+        return self._decided(outcomes.cut(reason), (started, finished), runtime, detail=detail)
+
+    def _decided(
+        self,
+        outcome: Outcome,
+        span: tuple[float, float],
+        runtime: Mapping[str, Any],
+        *,
+        detail: str = "",
+        output: Cid | None = None,
+        manifest_rows: tuple[Mapping[str, Any], ...] = (),
+    ) -> Decided:
+        return Decided(
+            outcome=outcome,
+            spec=self._spec,
+            started_at=span[0],
+            finished_at=span[1],
+            dependencies=self._dependencies,
+            runtime={**runtime, "inputsUnchanged": True},
+            manifest=manifest_rows,
+            output=output,
+            detail=detail,
+        )
+
+    def _note(self, state: str) -> None:
+        self._parts.ledger.note(self._work.execution_id, state, self._parts.clock())
+        self._work.log.info("phase", phase=state)
+
+
+class _OutputCut(Exception):
+    """The output breaks the job's own limits."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def _limits(limits: specs.Limits) -> Limits:
+    return Limits(
+        wall_seconds=limits.wall_seconds,
+        cpu_millis=limits.cpu_millis,
+        memory_bytes=limits.memory_bytes,
+        disk_bytes=limits.disk_bytes,
+        output_files=limits.output_files,
+        log_bytes=limits.log_bytes,
+        pids=limits.pids,
+    )
+
+
+def _rows(found: Manifest) -> tuple[Mapping[str, Any], ...]:
+    return tuple(found.rows())
+
+
+def _public_runtime(runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a withheld output, nothing that measures it: only what the sandbox is."""
+    return {name: value for name, value in runtime.items() if name in ("engine", "version", "versions", "profile")}

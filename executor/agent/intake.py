@@ -1,0 +1,134 @@
+"""Before anything starts: is this the request, may this node run it, and is every byte that it needs here and verified?
+
+Each step raises GiveBack with the node's reason, or InvalidSpec where no node can ever run it.
+"""
+
+from __future__ import annotations
+
+from executor.agent.config import NodeConfig
+from executor.agent.errors import GiveBack
+from executor.agent.parts import Work
+from executor.content.reader import read_file
+from executor.content.transfer import fetch_dag
+from executor.content.walk import stored_size
+from executor.errors import (
+    CarError,
+    ContentError,
+    ContentTooLarge,
+    DiskFull,
+    InvalidInput,
+    PeerRefused,
+    PeerUnavailable,
+)
+from executor.protocol.cid import Cid
+from executor.protocol.leases import Lease
+from executor.protocol.reasons import Reason
+from executor.protocol.receipt import Dependency
+from executor.protocol.spec import (
+    MAX_SPEC_BYTES_BY_CID,
+    DockerEngine,
+    InvalidSpec,
+    JobSpec,
+    WasmEngine,
+    job_of,
+    spec_cid,
+)
+from executor.protocol.wire import Order, Request
+
+SPEC_SECONDS = 60.0
+CHAIN_SECONDS = 20.0
+MAX_SPEC_DAG_BYTES = 2 * MAX_SPEC_BYTES_BY_CID
+
+
+def request_of(lease: Lease, config: NodeConfig) -> Request:
+    """The lease's request, recomputed. GiveBack(REQUEST_NOT_ON_CHAIN) where it is not what the lease says it is."""
+    try:
+        request = lease.request.request()
+        found = request.hash
+    except InvalidInput as exc:
+        raise GiveBack(Reason.REQUEST_NOT_ON_CHAIN, f"the lease's request does not decode: {exc}") from exc
+    if (request.chain_id, request.contract) != (config.chain_id, config.bridge_contract):
+        raise GiveBack(
+            Reason.REQUEST_NOT_ON_CHAIN,
+            f"the request is for chain {request.chain_id}, contract {request.contract}; "
+            f"this node works for chain {config.chain_id}, contract {config.bridge_contract}",
+        )
+    if found != lease.request_hash:
+        raise GiveBack(Reason.REQUEST_NOT_ON_CHAIN, "the request's hash is not the one of its lease")
+    return request
+
+
+def check_chain(work: Work) -> None:
+    """Ask the chain itself, where the node has an endpoint."""
+    if work.parts.chain is not None:
+        work.parts.chain.check(work.request, work.patience(CHAIN_SECONDS))
+
+
+def read_spec(work: Work) -> tuple[bytes, tuple[Dependency, ...]]:
+    """The bytes of the job spec, and where they came from if it was given by CID."""
+    order = work.request.order
+    _check_readable(order)
+    cid = spec_cid(order)
+    if cid is None:
+        return order.spec, ()
+    try:
+        dependency = fetch(work, "spec", cid, MAX_SPEC_DAG_BYTES, SPEC_SECONDS)
+        return b"".join(read_file(work.parts.store, cid, MAX_SPEC_BYTES_BY_CID)), (dependency,)
+    except ContentTooLarge as exc:
+        raise InvalidSpec(Reason.SPEC_TOO_LARGE, "spec", str(exc)) from exc
+    except ContentError as exc:
+        raise GiveBack(Reason.INPUT_NOT_FOUND, f"spec: {exc}") from exc
+
+
+def _check_readable(order: Order) -> None:
+    """An order that no node reads is refused before its spec is fetched, whether or not that could be had."""
+    try:
+        job_of(order, b"")
+    except InvalidSpec as exc:
+        if exc.reason in (Reason.UNSUPPORTED_VERSION, Reason.UNSUPPORTED_DIALECT):
+            raise
+
+
+def program_cid(job: JobSpec) -> Cid | None:
+    """The CID of the program, if it comes by CID."""
+    return job.engine.module if isinstance(job.engine, WasmEngine) else job.engine.archive
+
+
+def fetch_content(work: Work, job: JobSpec) -> tuple[Dependency, ...]:
+    """Program and inputs into the block store, every block verified. GiveBack."""
+    wanted = [(item.path, item.cid) for item in job.inputs]
+    program = program_cid(job)
+    if program is not None:
+        wanted.insert(0, ("program", program))
+    left = work.parts.policy.max_input_bytes
+    found = []
+    for name, cid in wanted:
+        try:
+            dependency = fetch(work, name, cid, left, work.parts.config.fetch_seconds)
+        except ContentTooLarge as exc:
+            raise GiveBack(
+                Reason.INPUT_TOO_LARGE, f"{name}: program and inputs pass this node's limit ({exc})"
+            ) from exc
+        found.append(dependency)
+        left -= dependency.size
+    if isinstance(job.engine, DockerEngine):
+        work.log.info("program", image=job.engine.image, archive=str(job.engine.archive))
+    return tuple(found)
+
+
+def fetch(work: Work, name: str, cid: Cid, max_bytes: int, seconds: float) -> Dependency:
+    """One DAG into the block store. ContentTooLarge, GiveBack."""
+    store = work.parts.store
+    work.parts.roots.keep(cid, work.label, work.request.deadline + 3600.0)
+    try:
+        moved = fetch_dag(work.peer, store, cid, max_bytes=max_bytes, patience=work.patience(seconds))
+        size = stored_size(store, cid)
+    except ContentTooLarge:
+        raise
+    except DiskFull as exc:
+        raise GiveBack(Reason.DISK_FULL, str(exc)) from exc
+    except (PeerUnavailable, PeerRefused, CarError, ContentError) as exc:
+        raise GiveBack(Reason.INPUT_NOT_FOUND, f"{name} ({cid}): {exc}") from exc
+    source = f"bridge:{work.parts.config.bridge_url}" if moved.blocks else "cache"
+    work.log.info("fetched", name=name, cid=str(cid), blocks=moved.blocks, bytes=moved.bytes)
+    return Dependency(name=name, cid=cid, size=size.bytes, blocks=size.blocks, source=source)

@@ -1,0 +1,62 @@
+"""What is free on a node: its configured capacity less what running jobs may use. Pure but for a lock."""
+
+from __future__ import annotations
+
+import threading
+
+from executor.agent.errors import GiveBack
+from executor.protocol.leases import Capacity
+from executor.protocol.reasons import Reason
+from executor.protocol.spec import Limits
+
+
+class Room:
+    """Counts leases from `enter` to `leave`. A lease whose limits are not known yet is pending."""
+
+    def __init__(self, total: Capacity) -> None:
+        self.total = total
+        self._lock = threading.Lock()
+        self._leases: dict[str, Limits | None] = {}
+
+    def enter(self, execution_id: str) -> None:
+        """A lease was taken; what it needs is not known yet."""
+        with self._lock:
+            self._leases[execution_id] = None
+
+    def reserve(self, execution_id: str, limits: Limits) -> None:
+        """Keep room for a job. GiveBack(NODE_FAULT) where it does not fit, which the bridge should have seen."""
+        with self._lock:
+            free = self._free()
+            for name in ("cpu_millis", "memory_bytes", "disk_bytes"):
+                if getattr(limits, name) > getattr(free, name):
+                    raise GiveBack(
+                        Reason.NODE_FAULT,
+                        f"{name}: the job may use {getattr(limits, name)}, {getattr(free, name)} is free here",
+                    )
+            self._leases[execution_id] = limits
+
+    def leave(self, execution_id: str) -> None:
+        """The lease is over."""
+        with self._lock:
+            self._leases.pop(execution_id, None)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the needs of every lease are known: only then is `free` worth telling."""
+        with self._lock:
+            return all(limits is not None for limits in self._leases.values())
+
+    @property
+    def free(self) -> Capacity:
+        """What is free now; leases that are pending count as a slot only."""
+        with self._lock:
+            return self._free()
+
+    def _free(self) -> Capacity:
+        known = [limits for limits in self._leases.values() if limits is not None]
+        return Capacity(
+            slots=max(0, self.total.slots - len(self._leases)),
+            cpu_millis=max(0, self.total.cpu_millis - sum(limits.cpu_millis for limits in known)),
+            memory_bytes=max(0, self.total.memory_bytes - sum(limits.memory_bytes for limits in known)),
+            disk_bytes=max(0, self.total.disk_bytes - sum(limits.disk_bytes for limits in known)),
+        )

@@ -1,0 +1,181 @@
+"""The private folder of one execution: what goes in, what came out, and whether the inputs are still what they were.
+
+<execution>/inputs/<n>      each input, read-only; never linked to the block store
+<execution>/program         the module or the image archive
+<execution>/outputs         the job's /outputs
+<execution>/scratch         the sandbox's own
+<execution>/quarantine      a block store that nothing serves; holds the output until it is released
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from executor.content.blocks import BlockSource
+from executor.content.blockstore import BlockStore
+from executor.content.export import export_tree
+from executor.content.importer import (
+    BlockStream,
+    Imported,
+    file_blocks,
+    import_directory,
+    tree_blocks,
+)
+from executor.content.limits import TreeLimits
+from executor.content.reader import read_file, walk_tree
+from executor.errors import DiskFull
+from executor.protocol.cid import Cid
+from executor.protocol.spec import Input
+from executor.sandbox.types import InputMount
+
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The folder of one execution and its parts."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path) -> Staging:
+        """A new folder (0700) with its parts."""
+        folder.mkdir(mode=0o700, parents=True)
+        staging = cls(folder)
+        for part in (staging.inputs, staging.outputs, staging.scratch):
+            part.mkdir(mode=0o755)
+        return staging
+
+    @property
+    def inputs(self) -> Path:
+        """Each input below its number."""
+        return self.folder / "inputs"
+
+    @property
+    def program(self) -> Path:
+        """The module or the image archive."""
+        return self.folder / "program"
+
+    @property
+    def outputs(self) -> Path:
+        """The job's /outputs."""
+        return self.folder / "outputs"
+
+    @property
+    def scratch(self) -> Path:
+        """The sandbox's own."""
+        return self.folder / "scratch"
+
+    def quarantine(self) -> BlockStore:
+        """The store that the output is imported into."""
+        return BlockStore(self.folder / "quarantine")
+
+    def place(self, source: BlockSource, inputs: tuple[Input, ...], max_bytes: int) -> tuple[InputMount, ...]:
+        """Write the inputs to files; `max_bytes` bounds what they unfold to, all together. ContentTooLarge."""
+        mounts = []
+        left = max_bytes
+        for number, item in enumerate(inputs):
+            target = self.inputs / str(number)
+            limits = TreeLimits(left)
+            left -= sum(entry.size for entry in walk_tree(source, item.cid, limits))
+            export_tree(source, item.cid, target, limits)
+            mounts.append(InputMount(source=target, target=item.path))
+        return tuple(mounts)
+
+    def place_program(self, source: BlockSource, cid: Cid, max_bytes: int) -> Path:
+        """Write the program's file. MalformedBlock where it is no file."""
+        for _ in read_file(source, cid, max_bytes):  # raises before anything is written
+            break
+        export_tree(source, cid, self.program, TreeLimits(max_bytes))
+        return self.program
+
+    def remove(self) -> None:
+        """Remove the folder and all that the job left in it."""
+        remove_tree(self.folder)
+
+
+def same_files(source: BlockSource, cid: Cid, path: Path) -> bool:
+    """Whether the files at `path` are still exactly the tree `cid`: the tripwire after a run."""
+    expected = 0
+    for entry in walk_tree(source, cid, TreeLimits(2**62, 2**31)):
+        place = path / entry.path if entry.path else path
+        expected += 1
+        if not (_same_file(source, entry.cid, place, entry.size) if entry.kind == "file" else _is_folder(place)):
+            return False
+    return expected == _count(path)
+
+
+def _same_file(source: BlockSource, cid: Cid, path: Path, size: int) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            return False
+        return all(file.read(len(chunk)) == chunk for chunk in read_file(source, cid, size))
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode) if os.path.lexists(path) else False
+
+
+def _count(path: Path) -> int:
+    if not _is_folder(path):
+        return 1
+    return 1 + sum(len(folders) + len(files) for _, folders, files in os.walk(path))
+
+
+def import_output(sink: BlockStore, outputs: Path, stdout: bytes, stderr: bytes, limits: TreeLimits) -> Cid:
+    """The output's root (docs/spec.md): outputs/, stdout, stderr. ContentTooLarge, UnsafeName, SourceChanged."""
+    parts: list[tuple[str, Imported]] = [
+        ("outputs", _put(sink, tree_blocks(outputs, limits))),
+        ("stdout", _put(sink, file_blocks(_chunks(stdout)))),
+        ("stderr", _put(sink, file_blocks(_chunks(stderr)))),
+    ]
+    return import_directory(sink, parts).cid
+
+
+def _put(sink: BlockStore, blocks: BlockStream) -> Imported:
+    kept: list[Imported] = []
+
+    def stream() -> Any:
+        kept.append((yield from blocks))
+
+    sink.put_many(stream())
+    return kept[0]
+
+
+def _chunks(content: bytes) -> list[bytes]:
+    return [content[offset : offset + _CHUNK] for offset in range(0, len(content), _CHUNK)]
+
+
+def check_disk(folder: Path, needed: int, reserve: int = 64 * 2**20) -> None:
+    """DiskFull where the disk has not `needed` bytes and a reserve."""
+    free = shutil.disk_usage(folder).free
+    if free < needed + reserve:
+        raise DiskFull(f"the disk has {free} bytes left; the job and a reserve need {needed + reserve}")
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder, also where a job took away the rights to look into it. Never follows links."""
+
+    def mend(function: Callable[..., Any], name: str, _: object) -> None:
+        parent = Path(name).parent
+        for place in (parent, Path(name)):
+            if not place.is_symlink() and place.is_dir():
+                place.chmod(0o700)
+        if function is os.unlink or function is os.rmdir:
+            function(name)
+        else:
+            shutil.rmtree(name, ignore_errors=True)
+
+    if os.path.lexists(path):
+        shutil.rmtree(path, onerror=mend)
