@@ -1,0 +1,320 @@
+"""The chain as the database mirrors it: cursor, window, events, and what they make of the jobs.
+
+Everything here runs inside one transaction of the listener. A request's job is derived from its canonical events as a
+whole (`bridge.chain.events.facts_of`), so the order in which blocks come and go makes no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from bridge.chain.contracts import fulfilled_outcome
+from bridge.chain.cursor import Window
+from bridge.chain.events import (
+    KIND_OF,
+    CallbackResult,
+    Ending,
+    Event,
+    Facts,
+    JobCancelled,
+    JobExpired,
+    JobRequested,
+    JobSettled,
+    Kind,
+    decode_log,
+    facts_of,
+)
+from bridge.chain.shapes import Block, Log
+from bridge.errors import StaleTransition
+from bridge.jobs import JobState
+from bridge.store.jobs import Job, get_job, move_job
+from bridge.store.outbox import Delivery, find, revive
+from bridge.store.schema import blocks, cursors, events, jobs
+from executor.protocol.wire import OnChainState
+
+_BATCH = 500  # values in one IN (...)
+_ENDED = {JobSettled: JobState.POSTED, JobExpired: JobState.EXPIRED, JobCancelled: JobState.CANCELLED}
+_ENDINGS = frozenset(_ENDED.values())
+_NOT_SETTLED = {"settled_tx": None, "settled_block_number": None, "settled_block_hash": None}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which contract on which chain."""
+
+    chain_id: int
+    contract: str
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where the listener stands. `scanned` is the window's tip; nothing up to `final` is ever read again."""
+
+    genesis_hash: bytes
+    scanned_number: int
+    scanned_hash: bytes
+    final_number: int
+    final_hash: bytes
+
+
+def load_cursor(connection: Connection, scope: Scope) -> Cursor | None:
+    """The cursor; None before the first start."""
+    row = connection.execute(select(cursors).where(*_of(scope))).one_or_none()
+    if row is None:
+        return None
+    return Cursor(row.genesis_hash, row.scanned_number, row.scanned_hash, row.final_number, row.final_hash)
+
+
+def load_window(connection: Connection) -> Window:
+    """The window's blocks, oldest first."""
+    rows = connection.execute(select(blocks).order_by(blocks.c.number))
+    return tuple(Block(row.number, row.hash, row.parent_hash, row.timestamp) for row in rows)
+
+
+def tip_number(connection: Connection, scope: Scope) -> int | None:
+    """The number of the newest block that was read; None before the first start."""
+    cursor = load_cursor(connection, scope)
+    return None if cursor is None else cursor.scanned_number
+
+
+def create_cursor(connection: Connection, scope: Scope, cursor: Cursor, anchor: Block, now: float) -> None:
+    """The first cursor, with a window of one block."""
+    connection.execute(insert(cursors).values(**_cursor_values(cursor, now), **vars(scope)))
+    insert_blocks(connection, (anchor,))
+
+
+def save_cursor(connection: Connection, scope: Scope, before: Cursor, after: Cursor, now: float) -> None:
+    """Move the cursor. StaleTransition when somebody else moved it: two listeners run on one database."""
+    same = (cursors.c.scanned_hash == before.scanned_hash, cursors.c.final_hash == before.final_hash)
+    result = connection.execute(update(cursors).where(*_of(scope), *same).values(**_cursor_values(after, now)))
+    if result.rowcount != 1:
+        raise StaleTransition("another listener moved the cursor")
+
+
+def insert_blocks(connection: Connection, added: Iterable[Block]) -> None:
+    """Add blocks to the window."""
+    rows = [vars(block) for block in added]
+    if rows:
+        connection.execute(insert(blocks), rows)
+
+
+def delete_blocks(connection: Connection, removed: Iterable[Block]) -> set[bytes]:
+    """Take blocks out of the chain, with their events; the request hashes that these were about."""
+    touched: set[bytes] = set()
+    for hashes in _batches([block.hash for block in removed]):
+        gone = events.c.block_hash.in_(hashes)
+        touched |= {row.request_hash for row in connection.execute(select(events.c.request_hash).where(gone))}
+        connection.execute(delete(events).where(gone))
+        connection.execute(delete(blocks).where(blocks.c.hash.in_(hashes)))
+    return touched
+
+
+def prune_blocks(connection: Connection, below: int) -> None:
+    """Forget the window's blocks below a number; their events stay."""
+    connection.execute(delete(blocks).where(blocks.c.number < below))
+
+
+def add_events(connection: Connection, found: Sequence[Event]) -> set[bytes]:
+    """Store events that are not stored yet; the request hashes that the new ones are about."""
+    touched: set[bytes] = set()
+    for event in sorted(found, key=lambda e: (e.log.block_number, not isinstance(e, JobRequested))):
+        request_hash = _request_hash(connection, event)
+        if request_hash is not None and _add_event(connection, event, request_hash):
+            touched.add(request_hash)
+    return touched
+
+
+def requests_between(connection: Connection, first: int, last: int) -> int:
+    """How many requests were stored from blocks first..last."""
+    inside = (events.c.kind == Kind.REQUESTED.value, events.c.block_number.between(first, last))
+    return int(connection.execute(select(func.count()).select_from(events).where(*inside)).scalar_one())
+
+
+def mirror(connection: Connection, scope: Scope, request_hash: bytes, now: float) -> None:
+    """Bring the job of a request to what its canonical events say."""
+    facts = facts_of(_events_of(connection, scope, request_hash))
+    job = get_job(connection, request_hash)
+    if facts.requested is None:
+        if job is not None and job.state not in (JobState.ORPHANED, JobState.FINAL):
+            values = {"chain_state": OnChainState.UNKNOWN, "cancel_marked": False, "callback_ok": None, **_NOT_SETTLED}
+            move_job(connection, request_hash, job.state, JobState.ORPHANED, now, **values)
+        return
+    state = _place(connection, job, facts.requested, now)
+    _settle(connection, request_hash, state, facts, now)
+    marks = {"cancel_marked": facts.cancel_marked, "callback_ok": facts.callback_ok}
+    connection.execute(update(jobs).where(jobs.c.request_hash == request_hash).values(**marks))
+
+
+def promote(connection: Connection, tip: int, depth: int, now: float) -> int:
+    """OBSERVED -> READY for requests at least `depth` below the tip; how many."""
+    deep = (jobs.c.state == JobState.OBSERVED.value, jobs.c.block_number <= tip - depth)
+    rows = connection.execute(select(jobs.c.request_hash).where(*deep)).all()
+    for row in rows:
+        move_job(connection, row.request_hash, JobState.OBSERVED, JobState.READY, now)
+    return len(rows)
+
+
+def finalise(connection: Connection, final_number: int, now: float) -> int:
+    """POSTED, EXPIRED, CANCELLED -> FINAL where the ending's block is final; how many."""
+    ended = jobs.c.state.in_([state.value for state in _ENDINGS])
+    query = select(jobs.c.request_hash, jobs.c.state).where(ended, jobs.c.settled_block_number <= final_number)
+    rows = connection.execute(query).all()
+    for row in rows:
+        move_job(connection, row.request_hash, JobState(row.state), JobState.FINAL, now)
+    return len(rows)
+
+
+# -- one request --------------------------------------------------------------------------------------------------
+
+
+def _place(connection: Connection, job: Job | None, requested: JobRequested, now: float) -> JobState:
+    log = requested.log
+    where = {"block_number": log.block_number, "block_hash": log.block_hash, "tx_hash": log.tx_hash}
+    if job is None:
+        _insert_job(connection, requested, where, now)
+        return JobState.OBSERVED
+    if job.state in (JobState.ORPHANED, JobState.READY) and (job.state, job.block_hash) != (
+        JobState.READY,
+        log.block_hash,
+    ):
+        opened = {"chain_state": OnChainState.REQUESTED} if job.state is JobState.ORPHANED else {}
+        move_job(connection, job.request_hash, job.state, JobState.OBSERVED, now, **where, **opened)
+        return JobState.OBSERVED
+    if job.block_hash != log.block_hash and job.state is not JobState.FINAL:
+        # It runs on: what it computes is the same, and posting waits for the new block's depth.
+        connection.execute(update(jobs).where(jobs.c.request_hash == job.request_hash).values(**where))
+    return job.state
+
+
+def _insert_job(connection: Connection, requested: JobRequested, where: dict[str, Any], now: float) -> None:
+    request = requested.request
+    connection.execute(
+        insert(jobs).values(
+            request_hash=requested.request_hash,
+            chain_id=request.chain_id,
+            contract=request.contract,
+            request_id=request.id,
+            requester=request.requester,
+            deadline=request.deadline,
+            order_bytes=request.order.encode(),
+            spec=None if request.order.spec_is_cid else request.order.spec,
+            state=JobState.OBSERVED.value,
+            observed_at=now,
+            changed_at=now,
+            chain_state=OnChainState.REQUESTED,
+            **where,
+        )
+    )
+
+
+def _settle(connection: Connection, request_hash: bytes, state: JobState, facts: Facts, now: float) -> None:
+    ending = facts.ending
+    if state is JobState.FINAL:
+        return
+    if ending is None:
+        if state in _ENDINGS:
+            _reopen(connection, request_hash, state, now)
+        return
+    target = _ENDED[type(ending)]
+    values = _settled_values(ending)
+    if state is target:
+        connection.execute(update(jobs).where(jobs.c.request_hash == request_hash).values(**values))
+        return
+    if state in _ENDINGS:
+        move_job(connection, request_hash, state, JobState.OBSERVED, now)
+        state = JobState.OBSERVED
+    move_job(connection, request_hash, state, target, now, **values)
+
+
+def _settled_values(ending: Ending) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "settled_tx": ending.log.tx_hash,
+        "settled_block_number": ending.log.block_number,
+        "settled_block_hash": ending.log.block_hash,
+    }
+    match ending:
+        case JobSettled():
+            return values | {"chain_state": ending.state, "outcome": ending.outcome.encode()}
+        case JobExpired():
+            return values | {"chain_state": OnChainState.EXPIRED}
+        case JobCancelled():
+            return values | {"chain_state": OnChainState.CANCELLED}
+
+
+def _reopen(connection: Connection, request_hash: bytes, state: JobState, now: float) -> None:
+    """The ending left the chain. Ours is sent again; anybody else's leaves the job to the dispatcher."""
+    values = {"chain_state": OnChainState.REQUESTED, **_NOT_SETTLED}
+    ours = find(connection, request_hash, Delivery.FULFIL) if state is JobState.POSTED else None
+    if ours is None:
+        move_job(connection, request_hash, state, JobState.OBSERVED, now, **values, outcome=None, agreed_at=None)
+        return
+    outcome = fulfilled_outcome(ours.calldata).encode()
+    move_job(connection, request_hash, state, JobState.POSTING, now, **values, outcome=outcome)
+    revive(connection, request_hash, Delivery.FULFIL, now)
+
+
+# -- events -------------------------------------------------------------------------------------------------------
+
+
+def _events_of(connection: Connection, scope: Scope, request_hash: bytes) -> list[Event]:
+    found = []
+    for row in connection.execute(select(events).where(events.c.request_hash == request_hash)):
+        topics = tuple(bytes.fromhex(topic) for topic in row.topics)
+        log = Log(scope.contract, topics, row.data, row.block_number, row.block_hash, row.tx_hash)
+        event = decode_log(log, scope.chain_id)
+        if event is not None:
+            found.append(event)
+    return found
+
+
+def _request_hash(connection: Connection, event: Event) -> bytes | None:
+    """The request an event is about; a callback's log has only the id, which the stored requests resolve."""
+    if not isinstance(event, CallbackResult):
+        return event.request_hash
+    of_id = (events.c.kind == Kind.REQUESTED.value, events.c.request_id == event.request_id)
+    value = connection.execute(select(events.c.request_hash).where(*of_id)).scalars().first()
+    return None if value is None else bytes(value)
+
+
+def _add_event(connection: Connection, event: Event, request_hash: bytes) -> bool:
+    log = event.log
+    key = {
+        "block_hash": log.block_hash,
+        "tx_hash": log.tx_hash,
+        "kind": KIND_OF[type(event)].value,
+        "request_hash": request_hash,
+    }
+    same = [events.c[name] == value for name, value in key.items()]
+    known = connection.execute(select(events.c.data).where(*same)).scalar_one_or_none()
+    if known == log.data:
+        return False
+    if known is not None:  # two of a kind in one transaction, as a retried callback may be: the later one counts
+        connection.execute(update(events).where(*same).values(data=log.data))
+        return True
+    connection.execute(
+        insert(events).values(
+            **key,
+            block_number=log.block_number,
+            request_id=event.request_id,
+            data=log.data,
+            topics=[topic.hex() for topic in log.topics],
+        )
+    )
+    return True
+
+
+def _of(scope: Scope) -> tuple[Any, Any]:
+    return cursors.c.chain_id == scope.chain_id, cursors.c.contract == scope.contract
+
+
+def _cursor_values(cursor: Cursor, now: float) -> dict[str, Any]:
+    return {**vars(cursor), "changed_at": now}
+
+
+def _batches(values: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
+    for start in range(0, len(values), _BATCH):
+        yield values[start : start + _BATCH]
