@@ -20,7 +20,7 @@ from executor.content.unixfs import (
     stored_size,
     walk,
 )
-from executor.content.unixfs_node import TYPE_DIRECTORY, TYPE_FILE, Data
+from executor.content.unixfs_node import TYPE_DIRECTORY, Data
 from executor.errors import (
     BlockMissing,
     InvalidInput,
@@ -46,12 +46,6 @@ def put(store, node):
 
 def directory(store, *links):
     return put(store, Node(links, unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
-
-
-def file(store, children, size=None):
-    sizes = tuple(of for _, of in children)
-    data = Data(TYPE_FILE, file_size=sum(sizes) if size is None else size, block_sizes=sizes)
-    return put(store, Node(tuple(Link("", cid, 0) for cid, _ in children), unixfs_node.encode_data(data)))
 
 
 def contents(folder):
