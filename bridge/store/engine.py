@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection as Connection
-from sqlalchemy import Engine as Engine
-from sqlalchemy import create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
+
+__all__ = ["BUSY_TIMEOUT_MS", "Connection", "Engine", "open_engine", "reading", "transaction"]
 
 BUSY_TIMEOUT_MS = 30_000
 _READING = "insula_reading"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
 
 from bridge.errors import StaleTransition
-from bridge.jobs import JobState, is_allowed
-from bridge.store.schema import jobs
+from bridge.jobs import OPEN_STATES, JobState, is_allowed
+from bridge.store.schema import cursors, jobs, leases, outbox, slots
 from executor.protocol.wire import Order, Outcome, Request
 
 
@@ -112,3 +112,99 @@ def annotate_job(connection: Connection, request_hash: bytes, reason: int, detai
     connection.execute(
         update(jobs).where(jobs.c.request_hash == request_hash).values(reason=reason, detail=detail[:4000])
     )
+
+
+def find_jobs(connection: Connection, request_id: int) -> list[Job]:
+    """Every job that ever had this request id, the latest seen first: a reorg can give an id to another request."""
+    query = select(jobs).where(jobs.c.request_id == request_id).order_by(jobs.c.observed_at.desc())
+    return [job_of(row) for row in connection.execute(query)]
+
+
+def latest_jobs(connection: Connection, state: JobState | None, limit: int) -> list[Job]:
+    """The newest requests first, of one state or of any."""
+    query = select(jobs).order_by(jobs.c.block_number.desc(), jobs.c.request_id.desc()).limit(limit)
+    return [job_of(row) for row in connection.execute(query if state is None else query.where(jobs.c.state == state))]
+
+
+def count_by_state(connection: Connection) -> dict[str, int]:
+    """How many jobs are in each state."""
+    rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+    return {state: int(count) for state, count in rows}
+
+
+def leasable(connection: Connection, per_requester: int, limit: int) -> list[Job]:
+    """Jobs with something to lease, oldest request first; no more than `per_requester` of one requester, so that
+    one who orders thousands does not hide the others.
+    """
+    open_slot = exists().where(slots.c.request_hash == jobs.c.request_hash, slots.c.state == "open")
+    wanted = or_(
+        and_(jobs.c.agreed_at.is_(None), or_(jobs.c.state == JobState.READY.value, open_slot)),
+        jobs.c.wanted_block.is_not(None),
+    )
+    order = (jobs.c.block_number, jobs.c.request_id)
+    rank = func.row_number().over(partition_by=jobs.c.requester, order_by=order).label("rank")
+    states = [state.value for state in (JobState.READY, JobState.RUNNING, JobState.HELD)]
+    ranked = select(jobs.c.request_hash, rank).where(jobs.c.state.in_(states), wanted).subquery()
+    query = (
+        select(jobs)
+        .join(ranked, ranked.c.request_hash == jobs.c.request_hash)
+        .where(ranked.c.rank <= per_requester)
+        .order_by(*order)
+        .limit(limit)
+    )
+    return [job_of(row) for row in connection.execute(query)]
+
+
+def leasable_mark(connection: Connection) -> tuple[int, float]:
+    """Differs from the last one when a job may have become leasable: number and last change of such jobs."""
+    states = [state.value for state in (JobState.READY, JobState.RUNNING, JobState.HELD)]
+    count, latest = connection.execute(
+        select(func.count(), func.max(jobs.c.changed_at)).where(jobs.c.state.in_(states))
+    ).one()
+    return int(count), float(latest or 0.0)
+
+
+def answered_jobs(connection: Connection, limit: int = 1000) -> list[Job]:
+    """Open jobs without an outcome yet of which at least one slot has answered, oldest request first."""
+    answered = exists().where(slots.c.request_hash == jobs.c.request_hash, slots.c.state == "answered")
+    states = [state.value for state in (JobState.READY, JobState.RUNNING, JobState.HELD)]
+    query = select(jobs).where(jobs.c.state.in_(states), answered)
+    return [job_of(row) for row in connection.execute(query.order_by(jobs.c.block_number).limit(limit))]
+
+
+def unpublished_jobs(connection: Connection, limit: int = 100) -> list[Job]:
+    """Jobs whose outcome stands on-chain and whose output has not been made public."""
+    states = [JobState.POSTED.value, JobState.FINAL.value]
+    query = select(jobs).where(jobs.c.state.in_(states), jobs.c.published_at.is_(None)).limit(limit)
+    return [job_of(row) for row in connection.execute(query)]
+
+
+def overdue_jobs(connection: Connection, now: float, limit: int = 100) -> list[Job]:
+    """Requests that are open after their deadline and whose refund nobody has put into the outbox."""
+    sent = exists().where(outbox.c.request_hash == jobs.c.request_hash, outbox.c.kind == "expire")
+    query = select(jobs).where(jobs.c.state.in_([s.value for s in OPEN_STATES]), jobs.c.deadline < now, ~sent)
+    return [job_of(row) for row in connection.execute(query.order_by(jobs.c.deadline).limit(limit))]
+
+
+def running_by_requester(connection: Connection) -> dict[str, int]:
+    """How many active leases each requester's jobs have."""
+    query = (
+        select(jobs.c.requester, func.count())
+        .join(leases, leases.c.request_hash == jobs.c.request_hash)
+        .where(leases.c.state == "active")
+        .group_by(jobs.c.requester)
+    )
+    return {requester: int(count) for requester, count in connection.execute(query)}
+
+
+def scanned_number(connection: Connection, chain_id: int, contract: str) -> int | None:
+    """The number of the last block that the listener has taken in."""
+    where = (cursors.c.chain_id == chain_id, cursors.c.contract == contract)
+    return connection.execute(select(cursors.c.scanned_number).where(*where)).scalar_one_or_none()
+
+
+def set_values(connection: Connection, request_hash: bytes, state: JobState, **values: Any) -> None:
+    """Set columns of a job that stays in `state`. StaleTransition if it is no longer in it."""
+    where = (jobs.c.request_hash == request_hash, jobs.c.state == state.value)
+    if connection.execute(update(jobs).where(*where).values(**values)).rowcount != 1:
+        raise StaleTransition(f"job 0x{request_hash.hex()} is no longer {state}")

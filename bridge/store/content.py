@@ -1,0 +1,118 @@
+"""Who brought which blocks, and the nonces of signed calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bridge.store.engine import transaction
+from bridge.store.schema import api_nonces, held_blocks, uploads
+from executor.protocol.cid import Cid
+
+#: What a block costs beside its bytes: its file and its rows.
+BLOCK_OVERHEAD_BYTES = 1024
+_ROWS = 500  # per statement: SQLite's number of variables is limited
+
+
+def slot_owner(request_hash: bytes, key: str) -> str:
+    """The name under which a node's output for a request is kept; it outlives the lease, so that uploads resume."""
+    return f"slot:{request_hash.hex()}:{key}"
+
+
+def account_owner(account: str, root: Cid) -> str:
+    """The name under which an account's upload of one root is kept."""
+    return f"account:{account}:{root}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A root that an account uploads."""
+
+    account: str
+    root: bytes
+    public: bool
+    complete: bool
+
+
+def use_nonce(engine: Engine, key: str, nonce: bytes, now: float) -> bool:
+    """Store a nonce; False if this key has used it before. A transaction of its own: it counts whatever follows."""
+    try:
+        with transaction(engine) as connection:
+            connection.execute(insert(api_nonces).values(key=key, nonce=nonce, seen_at=now))
+    except IntegrityError:
+        return False
+    return True
+
+
+def forget_nonces(connection: Connection, before: float) -> None:
+    """Drop nonces stored before this time: their calls' own time is refused by now."""
+    connection.execute(delete(api_nonces).where(api_nonces.c.seen_at < before))
+
+
+def held_cids(connection: Connection, owner: str) -> set[Cid]:
+    """The blocks that this owner brought."""
+    query = select(held_blocks.c.cid).where(held_blocks.c.owner == owner)
+    return {Cid.from_binary(binary) for binary in connection.scalars(query)}
+
+
+def held_bytes(connection: Connection, owner: str) -> int:
+    """What this owner's blocks cost, each with its overhead."""
+    query = select(func.coalesce(func.sum(held_blocks.c.size + BLOCK_OVERHEAD_BYTES), 0))
+    return int(connection.execute(query.where(held_blocks.c.owner == owner)).scalar_one())
+
+
+def account_bytes(connection: Connection, account: str) -> int:
+    """What all uploads of an account cost."""
+    query = select(func.coalesce(func.sum(held_blocks.c.size + BLOCK_OVERHEAD_BYTES), 0))
+    owned = held_blocks.c.owner.startswith(f"account:{account}:", autoescape=True)
+    return int(connection.execute(query.where(owned)).scalar_one())
+
+
+def hold_blocks(connection: Connection, owner: str, blocks: Iterable[tuple[Cid, int]]) -> None:
+    """Remember that an owner brought these blocks, each with its size."""
+    sizes = {cid.binary: size for cid, size in blocks}
+    known: set[bytes] = set()
+    cids = list(sizes)
+    for at in range(0, len(cids), _ROWS):
+        query = select(held_blocks.c.cid).where(
+            held_blocks.c.owner == owner, held_blocks.c.cid.in_(cids[at : at + _ROWS])
+        )
+        known |= set(connection.scalars(query))
+    rows = [{"owner": owner, "cid": cid, "size": size} for cid, size in sizes.items() if cid not in known]
+    if rows:
+        connection.execute(insert(held_blocks), rows)
+
+
+def release_blocks(connection: Connection, owner: str) -> None:
+    """Forget who brought these blocks; what is to stay is kept as a root."""
+    connection.execute(delete(held_blocks).where(held_blocks.c.owner == owner))
+
+
+def forget_block(connection: Connection, cid: Cid) -> None:
+    """A block turned out to be damaged: nobody has brought it."""
+    connection.execute(delete(held_blocks).where(held_blocks.c.cid == cid.binary))
+
+
+def note_account_upload(connection: Connection, upload: Upload, stored_bytes: int, now: float) -> None:
+    """Remember how far an account's upload is."""
+    values = {
+        "stored_bytes": stored_bytes,
+        "public": upload.public,
+        "complete": upload.complete,
+        "changed_at": now,
+    }
+    where = (uploads.c.account == upload.account, uploads.c.root == upload.root)
+    if connection.execute(update(uploads).where(*where).values(**values)).rowcount == 0:
+        connection.execute(insert(uploads).values(account=upload.account, root=upload.root, **values))
+
+
+def drop_old_uploads(connection: Connection, before: float) -> int:
+    """Forget uploads that last changed before this time, so that they no longer count; how many."""
+    rows = connection.execute(select(uploads.c.account, uploads.c.root).where(uploads.c.changed_at < before)).all()
+    for account, root in rows:
+        release_blocks(connection, account_owner(account, Cid.from_binary(root)))
+        connection.execute(delete(uploads).where(uploads.c.account == account, uploads.c.root == root))
+    return len(rows)
