@@ -39,6 +39,7 @@ from executor.protocol.wire import OnChainState
 _BATCH = 500  # values in one IN (...)
 _ENDED = {JobSettled: JobState.POSTED, JobExpired: JobState.EXPIRED, JobCancelled: JobState.CANCELLED}
 _ENDINGS = frozenset(_ENDED.values())
+_DELIVERY = {JobState.POSTED: Delivery.FULFIL, JobState.EXPIRED: Delivery.EXPIRE, JobState.CANCELLED: Delivery.DRAW}
 _NOT_SETTLED = {"settled_tx": None, "settled_block_number": None, "settled_block_hash": None}
 
 
@@ -248,13 +249,16 @@ def _settled_values(ending: Ending) -> dict[str, Any]:
 def _reopen(connection: Connection, request_hash: bytes, state: JobState, now: float) -> None:
     """The ending left the chain. Ours is sent again; anybody else's leaves the job to the dispatcher."""
     values = {"chain_state": OnChainState.REQUESTED, **_NOT_SETTLED}
-    ours = find(connection, request_hash, Delivery.FULFIL) if state is JobState.POSTED else None
-    if ours is None:
+    kind = {JobState.POSTED: Delivery.FULFIL, JobState.EXPIRED: Delivery.EXPIRE, JobState.CANCELLED: Delivery.DRAW}[
+        state
+    ]
+    ours = find(connection, request_hash, kind)
+    if ours is not None and state is JobState.POSTED:
+        outcome = fulfilled_outcome(ours.calldata).encode()
+        move_job(connection, request_hash, state, JobState.POSTING, now, **values, outcome=outcome)
+    else:
         move_job(connection, request_hash, state, JobState.OBSERVED, now, **values, outcome=None, agreed_at=None)
-        return
-    outcome = fulfilled_outcome(ours.calldata).encode()
-    move_job(connection, request_hash, state, JobState.POSTING, now, **values, outcome=outcome)
-    revive(connection, request_hash, Delivery.FULFIL, now)
+    revive(connection, request_hash, kind, now)
 
 
 # -- events -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 from bridge.chain.fees import Fees
 from bridge.chain.signer import SignedTransaction, Transaction
 from bridge.errors import StaleTransition
-from bridge.jobs import JobState
+from bridge.jobs import OPEN_STATES, JobState
 from bridge.store.schema import jobs, outbox, senders, transactions
 
 
@@ -119,15 +119,15 @@ def revive(connection: Connection, request_hash: bytes, kind: str, now: float) -
 
 
 def work(connection: Connection, limit: int = 1000) -> list[Item]:
-    """Rows that are not at their end, oldest first; also those that are done while their job still waits for it."""
-    waits = jobs.c.state.in_([JobState.POSTING.value])
+    """Rows that are not at their end, oldest first; also ended ones whose job still waits: their end may be undone."""
+    ended = outbox.c.state.in_([SendState.DONE.value, SendState.SUPERSEDED.value])
     query = (
         select(outbox)
         .join(jobs, jobs.c.request_hash == outbox.c.request_hash)
         .where(
             or_(
                 outbox.c.state.in_([state.value for state in LIVE]),
-                and_(outbox.c.state == SendState.DONE.value, outbox.c.kind == Delivery.FULFIL.value, waits),
+                and_(ended, outbox.c.kind == Delivery.FULFIL.value, jobs.c.state == JobState.POSTING.value),
             )
         )
         .order_by(outbox.c.id)
@@ -136,20 +136,32 @@ def work(connection: Connection, limit: int = 1000) -> list[Item]:
     return [_item(row) for row in connection.execute(query)]
 
 
+def overdue(connection: Connection, time: int, limit: int = 100) -> list[bytes]:
+    """Open requests whose deadline is before `time` (seconds since 1970) and whose refund was never put here."""
+    asked = select(outbox.c.id).where(
+        outbox.c.request_hash == jobs.c.request_hash, outbox.c.kind == Delivery.EXPIRE.value
+    )
+    query = (
+        select(jobs.c.request_hash)
+        .where(jobs.c.state.in_([state.value for state in OPEN_STATES]), jobs.c.deadline < time, ~asked.exists())
+        .order_by(jobs.c.deadline)
+        .limit(limit)
+    )
+    return [row.request_hash for row in connection.execute(query)]
+
+
 def in_flight(connection: Connection) -> int:
     """How many rows have signed bytes that are not mined."""
     flying = outbox.c.state.in_([state.value for state in IN_FLIGHT])
     return int(connection.execute(select(func.count()).select_from(outbox).where(flying)).scalar_one())
 
 
-def move_item(
-    connection: Connection, item: Item, after: SendState, now: float, detail: str = "", *, fresh: bool = True
-) -> None:
-    """Move a row. StaleTransition if it is no longer as `item` says. `fresh` False keeps its time of change."""
+def move_item(connection: Connection, item: Item, after: SendState, now: float, detail: str = "") -> None:
+    """Move a row. StaleTransition if it is no longer as `item` says."""
     result = connection.execute(
         update(outbox)
         .where(outbox.c.id == item.id, outbox.c.state == item.state.value, outbox.c.calldata == item.calldata)
-        .values(state=after.value, detail=detail[:4000], changed_at=now if fresh else item.changed_at)
+        .values(state=after.value, detail=detail[:4000], changed_at=now)
     )
     if result.rowcount != 1:
         raise StaleTransition(f"outbox row {item.id} is no longer {item.state}")
@@ -157,22 +169,12 @@ def move_item(
 
 def attempts_of(connection: Connection, item_id: int) -> list[Attempt]:
     """All transactions of a row, newest last."""
-    query = (
-        select(transactions)
-        .where(transactions.c.outbox_id == item_id)
-        .order_by(transactions.c.nonce, transactions.c.signed_at, transactions.c.tx_hash)
-    )
-    return [_attempt(row) for row in connection.execute(query)]
+    return _attempts(connection, transactions.c.outbox_id == item_id)
 
 
 def attempts_at(connection: Connection, sender: str, nonce: int) -> list[Attempt]:
     """All transactions under one nonce, newest last."""
-    query = (
-        select(transactions)
-        .where(transactions.c.sender == sender, transactions.c.nonce == nonce)
-        .order_by(transactions.c.signed_at, transactions.c.tx_hash)
-    )
-    return [_attempt(row) for row in connection.execute(query)]
+    return _attempts(connection, transactions.c.sender == sender, transactions.c.nonce == nonce)
 
 
 def next_nonce(connection: Connection, chain_id: int, address: str) -> int | None:
@@ -201,7 +203,7 @@ def store_attempt(
     transaction: Transaction,
     signed: SignedTransaction,
     now: float,
-) -> None:
+) -> Attempt:
     """Keep signed bytes, before they are sent."""
     connection.execute(
         insert(transactions).values(
@@ -216,6 +218,7 @@ def store_attempt(
             signed_at=now,
         )
     )
+    return _attempts(connection, transactions.c.tx_hash == signed.hash)[0]
 
 
 def note_sending(connection: Connection, tx_hash: bytes, now: float, error: str) -> None:
@@ -231,6 +234,11 @@ def note_mined(
     where = transactions.c.tx_hash == tx_hash
     fields = {"mined_block_hash": block_hash, "mined_block_number": block_number, "mined_ok": ok}
     connection.execute(update(transactions).where(where).values(**fields))
+
+
+def _attempts(connection: Connection, *where: Any) -> list[Attempt]:
+    found = [_attempt(row) for row in connection.execute(select(transactions).where(*where))]
+    return sorted(found, key=lambda attempt: (attempt.nonce, attempt.signed_at, attempt.fees.max_fee))
 
 
 def _item(row: Row[Any]) -> Item:

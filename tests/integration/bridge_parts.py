@@ -1,8 +1,10 @@
 """A bridge's database and configuration for tests, and small readers of them."""
 
 from bridge.config import BridgeConfig
+from bridge.jobs import JobState
+from bridge.store import outbox
 from bridge.store.engine import open_engine, reading, transaction
-from bridge.store.jobs import get_job
+from bridge.store.jobs import get_job, move_job
 from bridge.store.schema import metadata
 
 MAX_STEPS = 200
@@ -48,3 +50,47 @@ def job(engine, request_hash):
     """The job of a request hash, or None."""
     with reading(engine) as connection:
         return get_job(connection, request_hash)
+
+
+WAY_TO_POSTING = (
+    JobState.READY,
+    JobState.RUNNING,
+    JobState.ATTESTED,
+    JobState.STORED,
+    JobState.POSTING,
+)
+
+
+def post(engine, chain, request, outcome, relayer_address, now=1000.0):
+    """What the dispatcher does once a quorum agrees: the job is POSTING and its delivery in the outbox."""
+    with transaction(engine) as connection:
+        state = get_job(connection, request.hash).state
+        way = WAY_TO_POSTING if state is JobState.OBSERVED else WAY_TO_POSTING[WAY_TO_POSTING.index(state) + 1 :]
+        for after in way:
+            move_job(connection, request.hash, state, after, now)
+            state = after
+        calldata = chain.fulfil_data(request, outcome, relayer_address)
+        outbox.enqueue(connection, request.hash, "fulfil", calldata, now)
+
+
+def item(engine, request_hash, kind="fulfil"):
+    """The outbox row of a delivery, or None."""
+    with reading(engine) as connection:
+        return outbox.find(connection, request_hash, kind)
+
+
+def attempts(engine, request_hash, kind="fulfil"):
+    """All transactions of a delivery."""
+    with reading(engine) as connection:
+        found = outbox.find(connection, request_hash, kind)
+        return outbox.attempts_of(connection, found.id) if found else []
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now=1000.0):
+        self.now = now
+
+    def __call__(self):
+        return self.now
