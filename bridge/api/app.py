@@ -1,0 +1,46 @@
+"""The application: every route of the bridge, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+
+from bridge.api import content_routes, gateway, metrics, node_routes, problems, public_routes
+from bridge.api.auth import Gate
+from bridge.api.waiting import Waiting
+from bridge.config import BridgeConfig
+from bridge.dispatcher import Dispatcher
+from bridge.store.engine import Engine
+from executor.content.blockstore import BlockStore
+from executor.protocol.nodeauth import Audience
+
+
+def create_app(
+    dispatcher: Dispatcher,
+    engine: Engine,
+    blockstore: BlockStore,
+    config: BridgeConfig,
+    audience: Audience,
+    clock: Callable[[], float],
+    status: Callable[[], dict[str, Any]] = dict,
+    wake: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The bridge's HTTP side.
+
+    status: what /v1/status tells beside what the database knows; wake: called when a call gave the loops something to
+    do. The dispatcher's `changed` wakes the nodes that wait for work. Administrative routes: there are none.
+    """
+    app = FastAPI(title="Insula bridge", version=version("insula"), redoc_url=None)
+    waiting = Waiting()
+    dispatcher.changed = waiting.changed
+    gate = Gate(dispatcher, engine, config.content, audience, clock)
+    problems.install(app)
+    metrics.install(app, dispatcher, clock)
+    app.include_router(public_routes.router(dispatcher, clock, status))
+    app.include_router(node_routes.router(dispatcher, gate, waiting, wake))
+    app.include_router(content_routes.router(dispatcher, gate, wake))
+    app.include_router(gateway.router(blockstore, dispatcher.roots, clock))
+    return app

@@ -1,0 +1,114 @@
+"""Request bodies: limited in bytes and time while they are read, before anything looks into them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from tempfile import SpooledTemporaryFile
+from typing import IO, TypeVar
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from bridge.api.problems import Problem
+from executor.errors import InvalidInput
+from executor.protocol.canonical import DepthError, DuplicateKeyError, strict_json
+from executor.protocol.leases import MAX_CAR_BYTES, MAX_JSON_BYTES, Message
+
+PIECE_SECONDS = 20.0  # between two pieces of a body
+JSON_SECONDS = 30.0  # for a whole JSON body
+CAR_SECONDS = 900.0  # for a whole CAR: 64 MiB at 75 KB/s
+MEMORY_BYTES = 2**20  # of a CAR; the rest waits on disk
+_PIECE_BYTES = 2**20
+
+M = TypeVar("M", bound=Message)
+
+
+async def read_json(request: Request) -> bytes:
+    """The body of a call with JSON, or none: at most MAX_JSON_BYTES."""
+    body = bytearray()
+    async with _whole(JSON_SECONDS):
+        async for piece in _pieces(request, MAX_JSON_BYTES):
+            body += piece
+    return bytes(body)
+
+
+@asynccontextmanager
+async def read_car(request: Request) -> AsyncIterator[tuple[IO[bytes], bytes]]:
+    """The body of an upload in a temporary file, and its SHA-256.
+
+    It waits there until its signature, which is over the whole body, has been checked: nothing that somebody unknown
+    sends reaches the store.
+    """
+    digest = hashlib.sha256()
+    with SpooledTemporaryFile(max_size=MEMORY_BYTES) as file:
+        async with _whole(CAR_SECONDS):
+            async for piece in _pieces(request, MAX_CAR_BYTES):
+                digest.update(piece)
+                await run_in_threadpool(file.write, piece)
+        file.seek(0)
+        yield file, digest.digest()
+
+
+def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
+    """A file in pieces."""
+    while piece := file.read(_PIECE_BYTES):
+        yield piece
+
+
+def parse(model: type[M], body: bytes) -> M:
+    """The message in a JSON body. InvalidInput with the path of the field."""
+    try:
+        value = strict_json(body.decode())
+    except DuplicateKeyError as exc:
+        raise InvalidInput(f"{exc.key:.80}", "stands twice in one object") from exc
+    except DepthError as exc:
+        raise InvalidInput("body", f"is {exc}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInput("body", f"is not JSON in UTF-8: {exc!s:.120}") from exc
+    try:
+        return model.model_validate(value)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{field:.120}" or "body", first["msg"]) from exc
+
+
+@asynccontextmanager
+async def _whole(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as exc:
+        raise Problem(408, "too-slow", "too slow", f"the body did not arrive within {seconds:g} s") from exc
+
+
+async def _pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said[:20]) > limit:
+        raise _too_large(limit)
+    total = 0
+    stream = request.stream().__aiter__()
+    while True:
+        try:
+            piece = await asyncio.wait_for(anext(stream), PIECE_SECONDS)
+        except StopAsyncIteration:
+            return
+        except ClientDisconnect as exc:
+            raise Problem(400, "cut", "cut", "the connection ended inside the body") from exc
+        except TimeoutError as exc:
+            raise Problem(408, "too-slow", "too slow", f"no byte of the body came for {PIECE_SECONDS:g} s") from exc
+        total += len(piece)
+        if total > limit:
+            raise _too_large(limit)
+        yield piece
+
+
+def _too_large(limit: int) -> Problem:
+    problem = Problem(413, "too-large", "too large", f"a body of this call has at most {limit} bytes")
+    problem.headers["Connection"] = "close"
+    return problem

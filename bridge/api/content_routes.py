@@ -1,0 +1,74 @@
+"""Uploads of requesters' inputs, by accounts that the configuration allows, within a quota and a retention."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import IO, Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from bridge.api.auth import Gate
+from bridge.api.body import pieces_of, read_car, read_json
+from bridge.api.node_routes import CAR_BODY, UPLOADS_AT_ONCE, Root
+from bridge.dispatcher import Dispatcher
+from bridge.store.content import Upload, account_owner, held_bytes, note_account_upload
+from bridge.store.engine import transaction
+from bridge.uploads import store_car
+from executor.protocol.cid import Cid
+from executor.protocol.leases import Missing
+
+Public = Annotated[int, Query(ge=0, le=1)]
+
+
+def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIRouter:
+    """The routes. wake: called when content has arrived for which a job may wait."""
+    routes = APIRouter(prefix="/v1/content", tags=["uploads"])
+    uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+
+    @routes.get("/missing")
+    async def lacks(root: Root, request: Request) -> Missing:
+        """Which blocks below a root this account has not uploaded yet."""
+        gate.require_headers(request)
+        body = await read_json(request)
+        account = await gate.uploader(request, hashlib.sha256(body).digest())
+        return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"))
+
+    @routes.put("", openapi_extra=CAR_BODY)
+    async def upload(root: Root, request: Request, public: Public = 0) -> Missing:
+        """Upload blocks below a root; says what is missing then."""
+        gate.require_headers(request)
+        async with uploads, read_car(request) as (file, digest):
+            account = await gate.uploader(request, digest)
+            found = await run_in_threadpool(_upload, dispatcher, account, Cid.parse(root, "root"), bool(public), file)
+        wake()
+        return found
+
+    return routes
+
+
+def _missing(dispatcher: Dispatcher, account: str, root: Cid) -> Missing:
+    absent = dispatcher.holdings.missing(account_owner(account, root), root)
+    return Missing(missing=tuple(map(str, absent)))
+
+
+def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, file: IO[bytes]) -> Missing:
+    now = dispatcher.clock()
+    content = dispatcher.config.content
+    until = now + content.retention_seconds
+    label = f"upload:{account}"
+    dispatcher.roots.keep(root, f"{label}:private", until)
+    allowance = dispatcher.holdings.account_allowance(account, root, content.upload_quota_bytes)
+    try:
+        store_car(dispatcher.holdings, allowance, pieces_of(file))
+    finally:
+        found = _missing(dispatcher, account, root)
+        upload = Upload(account=account, root=root.binary, public=public, complete=not found.missing)
+        with transaction(dispatcher.engine) as connection:
+            stored = held_bytes(connection, account_owner(account, root))
+            note_account_upload(connection, upload, stored, now)
+    if public and not found.missing:
+        dispatcher.roots.publish(root, label, until)
+    return found

@@ -1,0 +1,176 @@
+"""The node API: leases, and the content that goes with them. Paths and messages: `executor.protocol.leases`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from typing import IO, Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from bridge.api.auth import Gate
+from bridge.api.body import parse, pieces_of, read_car, read_json
+from bridge.api.problems import not_here
+from bridge.api.waiting import Waiting, wait
+from bridge.dispatcher import Dispatcher
+from bridge.settlement import root_label
+from bridge.store.content import slot_owner
+from bridge.store.engine import transaction
+from bridge.store.jobs import Job
+from bridge.store.leases import LeaseRow, note_upload
+from bridge.uploads import store_car
+from executor.content.car import MEDIA_TYPE as CAR_TYPE
+from executor.content.car import export_car
+from executor.content.walk import missing
+from executor.errors import InvalidInput
+from executor.protocol.cid import Cid
+from executor.protocol.leases import (
+    Advert,
+    Attested,
+    Heartbeat,
+    HeartbeatAnswer,
+    Lease,
+    LeaseReturn,
+    Missing,
+)
+
+LOOK_AGAIN_SECONDS = 5.0  # a waiting node is looked at again even if nothing seems to have changed
+UPLOADS_AT_ONCE = 8
+
+Root = Annotated[str, Query(max_length=100)]
+Token = Annotated[int, Query(ge=1, lt=2**63)]
+
+
+def router(dispatcher: Dispatcher, gate: Gate, waiting: Waiting, wake: Callable[[], None]) -> APIRouter:
+    """The routes. wake: called after a call that gave the loops something to do."""
+    routes = APIRouter(prefix="/v1/leases", tags=["node API"])
+    uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+
+    async def signed(request: Request) -> tuple[str, bytes]:
+        gate.require_headers(request)
+        body = await read_json(request)
+        return await gate.node(request, hashlib.sha256(body).digest()), body
+
+    @routes.post(
+        "", response_model=Lease, responses={204: {"description": "nothing to do"}}, openapi_extra=_body(Advert)
+    )
+    async def ask(request: Request) -> Response:
+        """Ask for work; waits up to `wait_seconds` for some."""
+        key, body = await signed(request)
+        lease = await _ask(dispatcher, waiting, request, key, parse(Advert, body))
+        if lease is None:
+            return Response(status_code=204)
+        return Response(lease.model_dump_json(), media_type="application/json")
+
+    @routes.post("/{lease_id}/heartbeat", openapi_extra=_body(Heartbeat))
+    async def heartbeat(lease_id: str, request: Request) -> HeartbeatAnswer:
+        """Renew a lease, or hear why to stop."""
+        key, body = await signed(request)
+        return await run_in_threadpool(dispatcher.heartbeat, key, lease_id, parse(Heartbeat, body))
+
+    @routes.post("/{lease_id}/return", status_code=204, openapi_extra=_body(LeaseReturn))
+    async def give_back(lease_id: str, request: Request) -> None:
+        """Give a lease back for a reason of the node's own."""
+        key, body = await signed(request)
+        await run_in_threadpool(dispatcher.give_back, key, lease_id, parse(LeaseReturn, body))
+        waiting.changed()
+
+    @routes.post("/{lease_id}/attestation", status_code=204, openapi_extra=_body(Attested))
+    async def attest(lease_id: str, request: Request) -> None:
+        """Hand in a signed outcome; the same bytes again are fine."""
+        key, body = await signed(request)
+        await run_in_threadpool(dispatcher.accept_attestation, key, lease_id, parse(Attested, body))
+        wake()
+
+    @routes.get("/{lease_id}/car/{cid}", response_class=StreamingResponse)
+    async def content(lease_id: str, cid: str, request: Request) -> Response:
+        """An input of the leased job, or any block below one, as CAR."""
+        key, _ = await signed(request)
+        root = Cid.parse(cid)
+        await run_in_threadpool(_require_input, dispatcher, key, lease_id, root)
+        return StreamingResponse(export_car(dispatcher.store, root), media_type=CAR_TYPE)
+
+    @routes.get("/{lease_id}/missing")
+    async def lacks(lease_id: str, root: Root, token: Token, request: Request) -> Missing:
+        """Which blocks of an output this node has not uploaded yet."""
+        key, _ = await signed(request)
+        return await run_in_threadpool(_missing, dispatcher, key, lease_id, token, Cid.parse(root, "root"))
+
+    @routes.put("/{lease_id}/content", openapi_extra=CAR_BODY)
+    async def upload(lease_id: str, root: Root, token: Token, request: Request) -> Missing:
+        """Upload blocks of a released output; says what is missing then."""
+        gate.require_headers(request)
+        async with uploads, read_car(request) as (file, digest):
+            key = await gate.node(request, digest)
+            return await run_in_threadpool(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
+
+    return routes
+
+
+def _body(model: type) -> dict[str, object]:
+    """The body's schema for OpenAPI: it is read and checked by hand, within limits."""
+    schema = {"schema": model.model_json_schema()} if hasattr(model, "model_json_schema") else {}
+    return {"requestBody": {"required": True, "content": {"application/json": schema}}}
+
+
+CAR_BODY: dict[str, object] = {
+    "requestBody": {"required": True, "content": {CAR_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+async def _ask(dispatcher: Dispatcher, waiting: Waiting, request: Request, key: str, advert: Advert) -> Lease | None:
+    end = time.monotonic() + advert.wait_seconds
+    event = waiting.enter()
+    try:
+        while True:
+            lease = await run_in_threadpool(dispatcher.lease_for, key, advert)
+            left = end - time.monotonic()
+            if lease is not None or left <= 0:
+                return lease
+            await wait(event, min(left, LOOK_AGAIN_SECONDS))
+            if await request.is_disconnected():
+                return None
+    finally:
+        waiting.leave(event)
+
+
+def _require_input(dispatcher: Dispatcher, key: str, lease_id: str, root: Cid) -> None:
+    _, job = dispatcher.active_lease(key, lease_id, None)
+    if not dispatcher.holdings.is_below(dispatcher.matcher.plan(job).content, root):
+        raise not_here(str(root))
+    absent = missing(dispatcher.store, root, limit=1)
+    if absent:
+        raise not_here(f"block {absent[0]} of {root}")
+
+
+def _missing(dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: Cid) -> Missing:
+    lease, _ = dispatcher.active_lease(key, lease_id, token)
+    absent = dispatcher.holdings.missing(slot_owner(lease.request_hash, key), root)
+    return Missing(missing=tuple(map(str, absent)))
+
+
+def _upload(dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: Cid, file: IO[bytes]) -> Missing:
+    lease, job = dispatcher.active_lease(key, lease_id, token)
+    plan = dispatcher.matcher.plan(job)
+    if plan.spec is None:
+        raise InvalidInput("lease_id", "is of a job whose spec can never run; its outcome has no output")
+    limit = min(plan.need.output_bytes, dispatcher.config.content.max_output_bytes)
+    allowance = dispatcher.holdings.allowance(slot_owner(lease.request_hash, key), limit)
+    _keep(dispatcher, lease, job, root)
+    try:
+        store_car(dispatcher.holdings, allowance, pieces_of(file))
+    finally:
+        with transaction(dispatcher.engine) as connection:
+            note_upload(connection, lease, root.binary, file.tell())
+    return _missing(dispatcher, key, lease_id, token, root)
+
+
+def _keep(dispatcher: Dispatcher, lease: LeaseRow, job: Job, root: Cid) -> None:
+    """Garbage collection leaves an output alone from its first block on, until it is of no use to anybody."""
+    until = job.request.deadline + dispatcher.config.content.retention_seconds
+    if lease.output_root != root.binary:
+        dispatcher.roots.keep(root, f"{root_label(job.request_hash)}/{lease.slot}", until)

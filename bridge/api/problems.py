@@ -1,0 +1,126 @@
+"""Errors as RFC 9457 problem documents: what is wrong, with which field, and what to do. Never a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from bridge.dispatcher import OutputIncomplete, UnknownLease
+from bridge.errors import RpcError, StaleLease, StaleTransition
+from bridge.registry import NotRegistered
+from executor.errors import (
+    BlockMismatch,
+    BlockMissing,
+    CarError,
+    ContentTooLarge,
+    DiskFull,
+    InsulaError,
+    InvalidInput,
+    MalformedBlock,
+)
+
+log = structlog.get_logger("bridge.api")
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(InsulaError):
+    """An answer that is an error. name: of its type, `urn:insula:problem:NAME`."""
+
+    def __init__(self, status: int, name: str, title: str, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.name = name
+        self.title = title
+        self.detail = detail
+        self.more = more
+        self.headers: dict[str, str] = {}
+
+    def response(self) -> Response:
+        """The problem as a response."""
+        body = {
+            "type": f"urn:insula:problem:{self.name}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.more,
+        }
+        return JSONResponse(body, status_code=self.status, media_type=MEDIA_TYPE, headers=self.headers)
+
+
+def not_here(what: str) -> Problem:
+    """Absent, or private: the two look the same on purpose."""
+    return Problem(404, "not-here", "not here", f"{what} is not here, or not public")
+
+
+#: error -> (status, name, title); the first that matches counts
+_TABLE: tuple[tuple[type[InsulaError], int, str, str], ...] = (
+    (NotRegistered, 403, "not-registered", "not an active node's key"),
+    (UnknownLease, 404, "unknown-lease", "no such lease"),
+    (StaleLease, 409, "stale-lease", "stale fencing token"),
+    (StaleTransition, 409, "conflict", "already answered"),
+    (OutputIncomplete, 409, "output-incomplete", "the output is not here in full"),
+    (InvalidInput, 422, "invalid-input", "not valid"),
+    (ContentTooLarge, 413, "too-large", "too large"),
+    (CarError, 422, "bad-car", "not a good CAR"),
+    (MalformedBlock, 422, "bad-content", "not a file or directory"),
+    (BlockMismatch, 422, "bad-content", "bytes that do not hash to their CID"),
+    (BlockMissing, 404, "not-here", "not here"),
+    (DiskFull, 507, "disk-full", "no space left"),
+    (RpcError, 503, "chain-unavailable", "the chain does not answer; try again"),
+    (InsulaError, 500, "internal", "internal error"),
+)
+
+
+def problem_of(error: InsulaError) -> Problem:
+    """The problem that an error of ours becomes."""
+    if isinstance(error, Problem):
+        return error
+    status, name, title = next(row[1:] for row in _TABLE if isinstance(error, row[0]))
+    more = {"field": error.field} if isinstance(error, InvalidInput) else {}
+    # What the chain's endpoint says may name hosts and keys of ours: it stays in our log.
+    detail = title if status in (500, 503) else str(error)
+    problem = Problem(status, name, title, detail, **more)
+    if status == 503:
+        problem.headers["Retry-After"] = "5"
+    return problem
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem document."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        problem = problem_of(error) if isinstance(error, InsulaError) else _internal()
+        if problem.status >= 500:
+            log.warning("call failed", path=request.url.path, error=f"{type(error).__name__}: {error}")
+        return problem.response()
+
+    async def http(_: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        detail = str(error.detail) if isinstance(error, HTTPException) else ""
+        problem = Problem(status, "http", detail or "error", f"{detail}; see /docs for the calls there are")
+        problem.headers = dict(getattr(error, "headers", None) or {})
+        return problem.response()
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
+        field = ".".join(str(part) for part in first["loc"][1:]) or "request"
+        return problem_of(InvalidInput(field, str(first["msg"]))).response()
+
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        log.error("call failed", path=request.url.path, exc_info=error)
+        return _internal().response()
+
+    app.add_exception_handler(InsulaError, ours)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unforeseen)
+
+
+def _internal() -> Problem:
+    return Problem(500, "internal", "internal error", "the bridge failed at this call; its log says why")

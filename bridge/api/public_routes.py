@@ -1,0 +1,109 @@
+"""What anybody may read: status, jobs, explanations, bundles, nodes. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from bridge.api.problems import Problem
+from bridge.api.views import explanation_view, job_view, node_view
+from bridge.bundles import NotSettled, bundle_of
+from bridge.dispatcher import Dispatcher
+from bridge.explaining import CONNECTED_SECONDS, explain
+from bridge.jobs import JobState
+from bridge.store.engine import reading
+from bridge.store.jobs import Job, count_by_state, find_jobs, get_job, latest_jobs, scanned_number
+from bridge.store.leases import slots_of
+from bridge.store.nodes import nodes_since
+from executor.errors import InvalidInput
+
+_ID = re.compile(r"[1-9][0-9]{0,17}")
+_HASH = re.compile(r"0x[0-9a-fA-F]{64}")
+
+
+def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Callable[[], dict[str, Any]]) -> APIRouter:
+    """The routes. status: what the process knows beside the database."""
+    routes = APIRouter(tags=["public"])
+
+    @routes.get("/healthz")
+    def health() -> dict[str, bool]:
+        """Whether the process answers and its database can be read."""
+        with reading(dispatcher.engine) as connection:
+            count_by_state(connection)
+        return {"ok": True}
+
+    @routes.get("/v1/status")
+    def whole_status() -> dict[str, Any]:
+        """Which bridge this is, and how it does."""
+        chain = dispatcher.config.chain
+        with reading(dispatcher.engine) as connection:
+            jobs = count_by_state(connection)
+            nodes = len(nodes_since(connection, clock() - CONNECTED_SECONDS))
+            scanned = scanned_number(connection, chain.chain_id, chain.bridge_contract)
+        return {
+            "version": version("insula"),
+            "chainId": chain.chain_id,
+            "contract": chain.bridge_contract,
+            "url": dispatcher.config.public_url,
+            "relayer": dispatcher.relayer,
+            "jobs": jobs,
+            "nodes": nodes,
+            "scannedBlock": scanned,
+            **status(),
+        }
+
+    @routes.get("/v1/jobs")
+    def jobs(state: JobState | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
+        """The newest requests, of one state or of any."""
+        with reading(dispatcher.engine) as connection:
+            return {"jobs": [job_view(job) for job in latest_jobs(connection, state, limit)]}
+
+    @routes.get("/v1/jobs/{ref}")
+    def job(ref: str) -> dict[str, Any]:
+        """One request, by id or by 0x and request hash."""
+        return job_view(_find(dispatcher, ref))
+
+    @routes.get("/v1/jobs/{ref}/explain")
+    def why(ref: str) -> dict[str, Any]:
+        """Why a job is where it is, node by node, and what it waits for."""
+        return explanation_view(explain(dispatcher, _find(dispatcher, ref), clock()))
+
+    @routes.get("/v1/jobs/{ref}/bundle")
+    def bundle(ref: str) -> Response:
+        """Everything that `insula job verify` needs, once an outcome stands on-chain."""
+        found = _find(dispatcher, ref)
+        with reading(dispatcher.engine) as connection:
+            slots = slots_of(connection, found.request_hash)
+        try:
+            text = bundle_of(found, slots).model_dump_json()
+        except NotSettled as exc:
+            raise Problem(409, "not-settled", "not settled yet", str(exc)) from exc
+        return Response(text, media_type="application/json")
+
+    @routes.get("/v1/nodes")
+    def nodes() -> dict[str, Any]:
+        """The nodes that asked for work lately, with what they said of themselves."""
+        with reading(dispatcher.engine) as connection:
+            return {"nodes": [node_view(node) for node in nodes_since(connection, clock() - CONNECTED_SECONDS)]}
+
+    return routes
+
+
+def _find(dispatcher: Dispatcher, ref: str) -> Job:
+    """The job of a reference. Of an id that a reorg gave to several requests: the one that is on the chain."""
+    with reading(dispatcher.engine) as connection:
+        if _HASH.fullmatch(ref):
+            found = get_job(connection, bytes.fromhex(ref[2:]))
+        elif _ID.fullmatch(ref):
+            candidates = find_jobs(connection, int(ref))
+            live = [job for job in candidates if job.state is not JobState.ORPHANED]
+            found = next(iter(live or candidates), None)
+        else:
+            raise InvalidInput("ref", f"{ref!r:.80} is neither a request id nor 0x and a request hash")
+    if found is None:
+        raise Problem(404, "unknown-job", "no such job", f"this bridge has not seen request {ref:.80}")
+    return found
