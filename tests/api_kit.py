@@ -56,8 +56,6 @@ def serving(bridge: Bridge) -> Iterator[Api]:
     app = create_app(
         bridge.dispatcher,
         bridge.engine,
-        bridge.store,
-        bridge.config,
         AUDIENCE,
         bridge.clock,
         status=lambda: {"loops": []},

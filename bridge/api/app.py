@@ -11,18 +11,14 @@ from fastapi import FastAPI
 from bridge.api import content_routes, gateway, metrics, node_routes, problems, public_routes
 from bridge.api.auth import Gate
 from bridge.api.waiting import Waiting
-from bridge.config import BridgeConfig
 from bridge.dispatcher import Dispatcher
 from bridge.store.engine import Engine
-from executor.content.blockstore import BlockStore
 from executor.protocol.nodeauth import Audience
 
 
 def create_app(
     dispatcher: Dispatcher,
     engine: Engine,
-    blockstore: BlockStore,
-    config: BridgeConfig,
     audience: Audience,
     clock: Callable[[], float],
     status: Callable[[], dict[str, Any]] = dict,
@@ -36,11 +32,11 @@ def create_app(
     app = FastAPI(title="Insula bridge", version=version("insula"), redoc_url=None)
     waiting = Waiting()
     dispatcher.changed = waiting.changed
-    gate = Gate(dispatcher, engine, config.content, audience, clock)
+    gate = Gate(dispatcher, engine, dispatcher.config.content, audience, clock)
     problems.install(app)
     metrics.install(app, dispatcher, clock)
     app.include_router(public_routes.router(dispatcher, clock, status))
     app.include_router(node_routes.router(dispatcher, gate, waiting, wake))
     app.include_router(content_routes.router(dispatcher, gate, wake))
-    app.include_router(gateway.router(blockstore, dispatcher.roots, clock))
+    app.include_router(gateway.router(dispatcher.store, dispatcher.roots, clock))
     return app
