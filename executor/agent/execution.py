@@ -238,4 +238,4 @@ def _rows(found: Manifest) -> tuple[Mapping[str, Any], ...]:
 
 def _public_runtime(runtime: Mapping[str, Any]) -> dict[str, Any]:
     """Of a withheld output, nothing that measures it: only what the sandbox is."""
-    return {name: value for name, value in runtime.items() if name in ("engine", "version", "versions", "profile")}
+    return {name: value for name, value in runtime.items() if name in ("engine", "version", "profile", "profileSha256")}

@@ -1,0 +1,124 @@
+"""The node's loop: ask for work while there is room, one thread for each lease, tidy up now and then."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from executor.agent.errors import LeaseLost
+from executor.agent.parts import Parts
+from executor.agent.runner import LeaseRunner
+from executor.content.gc import collect_garbage
+from executor.errors import ContentError, PeerError, PeerRefused
+from executor.protocol.leases import Advert, Lease
+from executor.protocol.reasons import Reason
+
+TIDY_SECONDS = 3600.0
+IDLE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 15.0
+DRAIN_FILE = "drain"
+
+
+class Node:
+    """Runs up to `slots` leases. `step` asks once; call it again after `pause_seconds` where it did nothing."""
+
+    def __init__(self, parts: Parts, token: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
+        self._parts = parts
+        self._token = token
+        self._log = structlog.get_logger("insula.node")
+        self._threads: dict[bytes, threading.Thread] = {}
+        self._failures = 0
+        self._tidied = parts.clock()
+
+    @property
+    def running(self) -> int:
+        """Leases that are being worked on."""
+        return sum(thread.is_alive() for thread in self._threads.values())
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long to wait after a step that did nothing; grows while the bridge does not answer."""
+        return min(LONGEST_PAUSE_SECONDS, IDLE_SECONDS * 2.0 ** min(self._failures, 10))
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the operator wants no more work taken."""
+        return (self._parts.folder / DRAIN_FILE).exists()
+
+    def step(self) -> bool:
+        """Take one lease if there is one and room for it; whether a lease was taken."""
+        self._threads = {key: thread for key, thread in self._threads.items() if thread.is_alive()}
+        self._tidy()
+        room = self._parts.room
+        if self._parts.stopping.is_set() or self.is_draining or not room.is_settled or not room.free.slots:
+            return False
+        try:
+            lease = self._parts.client.ask(self.advert())
+        except PeerError as exc:
+            self._failures += 1
+            level = self._log.error if isinstance(exc, PeerRefused) else self._log.warning
+            level("cannot ask for work", error=str(exc), failures=self._failures)
+            return False
+        if self._failures:
+            self._log.info("the bridge answers again", failures=self._failures)
+            self._failures = 0
+        if lease is None:
+            return False
+        self._start(lease)
+        return True
+
+    def advert(self) -> Advert:
+        """What this node is and has room for now."""
+        config = self._parts.config
+        room = self._parts.room
+        return Advert(
+            labels=config.labels,
+            tiers=tuple(self._parts.sandboxes),
+            free=room.free,
+            total=room.total,
+            min_unit_price=max(config.min_unit_price, self._parts.policy.min_unit_price),
+            min_fail_price=max(config.min_fail_price, self._parts.policy.min_fail_price),
+            wait_seconds=config.poll_seconds,
+        )
+
+    def stop(self, seconds: float) -> bool:
+        """End all leases: running jobs are cancelled, leases go back. Whether all threads ended in time."""
+        self._parts.stopping.set()
+        end = time.monotonic() + seconds
+        for thread in self._threads.values():
+            thread.join(max(0.0, end - time.monotonic()))
+        return self.running == 0
+
+    def _start(self, lease: Lease) -> None:
+        if lease.request_hash in self._threads:
+            # The bridge has given up an attempt that is still being cleaned up here.
+            self._refuse(lease, "an earlier attempt at this request is still being ended here")
+            return
+        execution_id = f"{lease.request_hash.hex()[:16]}.{lease.slot}.{lease.attempt}.{self._token()}"
+        self._parts.room.enter(execution_id)
+        runner = LeaseRunner(self._parts, lease, execution_id)
+        thread = threading.Thread(target=runner.run, name=f"lease-{lease.token}", daemon=True)
+        self._threads[lease.request_hash] = thread
+        thread.start()
+
+    def _refuse(self, lease: Lease, why: str) -> None:
+        try:
+            self._parts.client.give_back(lease, Reason.NODE_FAULT, why)
+        except (PeerError, LeaseLost) as exc:
+            self._log.warning("the bridge did not take the lease back", error=str(exc))
+
+    def _tidy(self) -> None:
+        now = self._parts.clock()
+        if now - self._tidied < TIDY_SECONDS:
+            return
+        self._tidied = now
+        try:
+            gone = collect_garbage(self._parts.store, self._parts.roots, now)
+        except (ContentError, OSError) as exc:
+            self._log.error("garbage collection failed", error=str(exc))
+        else:
+            self._log.info("garbage collected", blocks=gone.blocks, bytes=gone.bytes)

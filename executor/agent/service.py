@@ -1,0 +1,199 @@
+"""The node as a whole: put together, run until told to stop, looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from executor.agent.chainview import ChainView
+from executor.agent.client import BridgeClient
+from executor.agent.config import NodeConfig
+from executor.agent.node import DRAIN_FILE, Node
+from executor.agent.parts import Parts
+from executor.agent.room import Room
+from executor.agent.staging import remove_tree
+from executor.content.blockstore import BlockStore
+from executor.content.roots import RootSet
+from executor.content.web import Http, Signer
+from executor.errors import InvalidInput
+from executor.ledger import FolderLock, Ledger, is_locked
+from executor.protocol.leases import Capacity
+from executor.sandbox.types import Probe, Sandbox
+
+STOP_SECONDS = 20.0
+OFFER_FILE = "offer.json"
+LAST_JOBS = 20
+
+
+def run_node(
+    folder: Path,
+    stop: threading.Event,
+    sandboxes: Iterable[Sandbox] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Run the node of a work folder until `stop` is set. InvalidInput for anything that is wrong with its set-up.
+
+    `sandboxes`: those to probe and offer; by default one for each tier that the configuration wants.
+    """
+    folder = folder.resolve()
+    config = NodeConfig.load(folder)
+    with ExitStack() as stack:
+        stack.enter_context(FolderLock(folder))
+        parts = _parts(folder, config, stack, sandboxes, clock)
+        node = Node(parts)
+        structlog.get_logger("insula.node").info(
+            "node ready", key=parts.key.address, bridge=config.bridge_url, tiers=list(parts.sandboxes)
+        )
+        try:
+            while not stop.is_set():
+                if not node.step():
+                    stop.wait(node.pause_seconds)
+        finally:
+            node.stop(STOP_SECONDS)
+
+
+def node_status(folder: Path) -> dict[str, Any]:
+    """What a node is, does and did, read from its folder: works whether or not it runs. InvalidInput."""
+    config = NodeConfig.load(folder)
+    key = config.load_key(folder).address
+    ledger = Ledger.open(folder / "ledger.db", key)
+    try:
+        root, size = ledger.log_root()
+        running = [_shown(asdict(intent)) for intent in ledger.open_intents()]
+        last = [_shown(asdict(intent)) for intent in ledger.last_intents(LAST_JOBS)]
+        signed = ledger.signed_count()
+    finally:
+        ledger.close()
+    return {
+        "folder": str(folder),
+        "key": key,
+        "bridge": config.bridge_url,
+        "chain_id": config.chain_id,
+        "labels": list(config.labels),
+        "is_running": is_locked(folder),
+        "is_draining": (folder / DRAIN_FILE).exists(),
+        "offer": _read_offer(folder),
+        "signed": signed,
+        "log_size": size,
+        "log_root": f"0x{root.hex()}",
+        "running": running,
+        "last": last,
+    }
+
+
+def drain_node(folder: Path, *, is_draining: bool = True) -> None:
+    """Make a node, running or not, take no more work; or take work again. Leases that it has go on to their end."""
+    NodeConfig.load(folder)
+    if is_draining:
+        (folder / DRAIN_FILE).touch()
+    else:
+        (folder / DRAIN_FILE).unlink(missing_ok=True)
+
+
+def _parts(
+    folder: Path,
+    config: NodeConfig,
+    stack: ExitStack,
+    sandboxes: Iterable[Sandbox] | None,
+    clock: Callable[[], float],
+) -> Parts:
+    key = config.load_key(folder)
+    policy = config.load_policy(folder)
+    ledger = Ledger.open(folder / "ledger.db", key.address)
+    stack.callback(ledger.close)
+    _close_crashed(ledger, clock)
+    _remove_left_over(folder / "executions")
+    offered = _offer(folder, sandboxes if sandboxes is not None else make_sandboxes(config))
+    http = Http(config.bridge_url, Signer(key, config.audience, clock))
+    stack.callback(http.close)
+    chain = None
+    if config.rpc_url:
+        rpc = Http(config.rpc_url)
+        stack.callback(rpc.close)
+        chain = ChainView(rpc, config.chain_id, config.bridge_contract, config.rpc_depth)
+    store = BlockStore(folder / "content")
+    total = Capacity(
+        slots=config.slots,
+        cpu_millis=config.cpu_millis,
+        memory_bytes=config.memory_bytes,
+        disk_bytes=config.disk_bytes,
+    )
+    return Parts(
+        folder=folder,
+        config=config,
+        policy=policy,
+        key=key,
+        client=BridgeClient(http),
+        ledger=ledger,
+        store=store,
+        roots=RootSet(store),
+        sandboxes=offered,
+        chain=chain,
+        room=Room(total),
+        clock=clock,
+    )
+
+
+def make_sandboxes(config: NodeConfig) -> list[Sandbox]:
+    """One sandbox for each wanted tier; their libraries are imported only here."""
+    from executor.sandbox.wasm import WasmSandbox
+
+    found: list[Sandbox] = []
+    if "wasm" in config.tiers:
+        found.append(WasmSandbox())
+    return found
+
+
+def _offer(folder: Path, sandboxes: Iterable[Sandbox]) -> dict[str, Sandbox]:
+    """Reap what a crash left, prove the limits, and keep the sandboxes that hold them; says why others do not."""
+    log = structlog.get_logger("insula.node")
+    offered: dict[str, Sandbox] = {}
+    probes: list[Probe] = []
+    for sandbox in sandboxes:
+        for execution_id in sandbox.reap(set()):
+            log.warning("reaped a left-over execution", tier=sandbox.tier, execution=execution_id)
+        probe = sandbox.probe()
+        probes.append(probe)
+        if probe.usable:
+            offered[sandbox.tier] = sandbox
+            log.info("tier offered", tier=sandbox.tier, version=probe.version, checks=len(probe.checks))
+        else:
+            log.warning("tier not offered", tier=sandbox.tier, problem=probe.problem)
+    (folder / OFFER_FILE).write_text(json.dumps([asdict(probe) for probe in probes], indent=1), encoding="utf-8")
+    if not offered:
+        problems = "; ".join(f"{probe.tier}: {probe.problem}" for probe in probes) or "no tier is wanted"
+        raise InvalidInput("tiers", f"no sandbox can be used on this node: {problems}")
+    return offered
+
+
+def _close_crashed(ledger: Ledger, clock: Callable[[], float]) -> None:
+    log = structlog.get_logger("insula.node")
+    for intent in ledger.open_intents():
+        log.warning("an execution was cut short", execution=intent.execution_id, phase=intent.state)
+        ledger.finish(intent.execution_id, "crashed", f"the node ended during: {intent.state}", clock())
+
+
+def _remove_left_over(executions: Path) -> None:
+    executions.mkdir(mode=0o700, exist_ok=True)
+    for path in executions.iterdir():
+        remove_tree(path)
+
+
+def _read_offer(folder: Path) -> list[dict[str, Any]]:
+    try:
+        value = json.loads((folder / OFFER_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return value if isinstance(value, list) else []
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: f"0x{value.hex()}" if isinstance(value, bytes) else value for name, value in row.items()}

@@ -1,0 +1,272 @@
+"""A node and a bridge over HTTP: a WebAssembly job from lease to attestation."""
+
+import json
+import threading
+
+import pytest
+import wasmtime
+
+from executor.agent.config import init_node
+from executor.agent.service import node_status, run_node
+from executor.content.importer import import_bytes, import_listing
+from executor.content.limits import TreeLimits
+from executor.content.reader import manifest, read_file, resolve
+from executor.content.walk import missing
+from executor.protocol.cid import Cid
+from executor.protocol.reasons import Reason
+from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
+from executor.protocol.signing import Scope, attestation_message, recover
+from executor.protocol.wire import ResultKind, Status
+from executor.sandbox.wasm import WasmSandbox
+from tests.agent_twin import CHAIN_ID, CONTRACT, RELAYER, BridgeTwin, order
+
+LIMITS = TreeLimits(10**9)
+ADDRESS_0 = "0x" + "00" * 20
+
+#: prints "hello\n", copies /inputs/in.txt to /outputs/out.txt, exits with the code given by the first byte of the input
+PROGRAM = """
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "hello\\n")
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 100))
+    (i32.store (i32.const 4) (i32.const 6))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (if (i32.ne (i32.const {code}) (i32.const 0)) (then (call $exit (i32.const {code}))))))
+"""
+LOOP = '(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))'
+
+
+def module(text):
+    return bytes(wasmtime.wat2wasm(text))
+
+
+@pytest.fixture
+def twin():
+    with BridgeTwin().running() as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path, twin):
+    init_node(
+        tmp_path / "node",
+        bridge_url=twin.url,
+        chain_id=CHAIN_ID,
+        bridge_contract=CONTRACT,
+        registry=ADDRESS_0,
+        labels=("site=camera",),
+        tiers=("wasm",),
+        poll_seconds=0.1,
+    )
+    return tmp_path / "node"
+
+
+class ProvedWasm(WasmSandbox):
+    """The sandbox itself; its limits are proved in its own tests."""
+
+    def probe(self):
+        from executor.sandbox.types import Probe
+
+        return Probe("wasm", usable=True, version="", problem="")
+
+
+@pytest.fixture
+def node(folder):
+    stop = threading.Event()
+    failed = []
+
+    def run():
+        try:
+            run_node(folder, stop, [ProvedWasm()])
+        except BaseException as exc:
+            failed.append(exc)
+            raise
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield folder
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert not failed
+
+
+def spec_of(twin, text, **changes):
+    cid = import_bytes(twin.blocks, module(text))
+    return {"version": "insula/v1", "engine": {"type": "wasm", "module": str(cid)}, **changes}
+
+
+def test_a_job_runs_and_its_signed_outcome_reaches_the_bridge(twin, node):
+    tree = import_listing(twin.blocks, {"a.txt": b"a" * 3_000_000, "deep/b.txt": b"b"}, LIMITS)
+    spec = spec_of(twin, PROGRAM.format(code=0), inputs=[{"cid": str(tree), "path": "/inputs/data"}])
+    lease = twin.offer(order(spec, result_kind=int(ResultKind.STDOUT)))
+
+    (attested,) = twin.wait_for(lambda: twin.attested)
+
+    outcome = attested.decoded()
+    assert (outcome.status, outcome.reason, outcome.exit_code) == (Status.SUCCEEDED, Reason.NONE, 0)
+    assert outcome.payload == b"hello\n"
+    root = Cid.from_binary(outcome.output_cid)
+    assert missing(twin.received, root) == []
+    rows = {entry.path: entry.kind for entry in manifest(twin.received, root, LIMITS).entries}
+    assert rows == {"outputs": "directory", "stdout": "file", "stderr": "file"}
+    assert b"".join(read_file(twin.received, resolve(twin.received, root, "stdout"), 100)) == b"hello\n"
+    message = attestation_message(
+        Scope(CHAIN_ID, CONTRACT),
+        request_hash=lease.request_hash,
+        outcome_hash=outcome.hash,
+        receipt_hash=receipt_hash(attested.receipt),
+        log_root=attested.log_root,
+        log_size=attested.log_size,
+        relayer=RELAYER,
+    )
+    assert recover(message, attested.signature) == node_status(node)["key"]
+    receipt = parse_receipt(attested.receipt)
+    assert dependency_cids(receipt) == {"program": spec["engine"]["module"], "/inputs/data": str(tree)}
+    internal = receipt["predicate"]["buildDefinition"]["internalParameters"]
+    assert internal["runtime"]["inputsUnchanged"] is True
+    assert len(internal["policy"]["sha256"]) == 64
+    assert list((node / "executions").iterdir()) == []
+
+
+def test_a_program_that_fails_is_attested_with_its_exit_code_and_output(twin, node):
+    twin.offer(order(spec_of(twin, PROGRAM.format(code=3)), result_kind=int(ResultKind.EXIT_CODE)))
+
+    (attested,) = twin.wait_for(lambda: twin.attested)
+
+    outcome = attested.decoded()
+    assert (outcome.status, outcome.reason, outcome.exit_code) == (Status.FAILED, Reason.EXIT_NON_ZERO, 3)
+    assert outcome.payload == b"3"
+    assert missing(twin.received, Cid.from_binary(outcome.output_cid)) == []
+
+
+def test_a_job_that_hits_a_limit_fails_with_no_output(twin, node):
+    twin.offer(order(spec_of(twin, LOOP, limits={"wallSeconds": 1})))
+
+    (attested,) = twin.wait_for(lambda: twin.attested)
+
+    outcome = attested.decoded()
+    assert (outcome.status, outcome.reason) == (Status.FAILED, Reason.WALL_LIMIT)
+    assert (outcome.exit_code, outcome.output_cid, outcome.payload) == (0, b"", b"")
+    assert len(twin.received) == 0
+    assert twin.heartbeats
+
+
+def test_a_spec_that_can_never_run_is_refused_without_a_run(twin, node):
+    twin.offer(order(b'{"version": "insula/v1", "engin": {}}'))
+
+    (attested,) = twin.wait_for(lambda: twin.attested)
+
+    assert attested.decoded().status == Status.REFUSED
+    assert attested.decoded().reason in (Reason.SPEC_UNKNOWN_FIELD, Reason.SPEC_MISSING_FIELD)
+
+
+def test_an_input_that_is_nowhere_gives_the_lease_back(twin, node):
+    absent = str(Cid.of(0x55, b"nowhere"))
+    spec = {"version": "insula/v1", "engine": {"type": "wasm", "module": absent}}
+    twin.offer(order(spec))
+
+    (returned,) = twin.wait_for(lambda: twin.returned)
+
+    assert returned.reason == Reason.INPUT_NOT_FOUND
+    assert twin.attested == []
+
+
+def test_a_job_for_another_tier_gives_the_lease_back(twin, node):
+    spec = {"version": "insula/v1", "engine": {"type": "docker", "image": "sha256:" + "0" * 64}}
+    twin.offer(order(spec))
+
+    (returned,) = twin.wait_for(lambda: twin.returned)
+
+    assert returned.reason == Reason.ENGINE_MISSING
+
+
+def test_a_second_lease_for_a_signed_request_brings_the_same_bytes_again(twin, node):
+    job = order(spec_of(twin, PROGRAM.format(code=0)))
+    twin.offer(job, token=1)
+    twin.wait_for(lambda: twin.attested)
+    twin.received.__init__()  # the bridge lost what it had
+    twin.offer(job, token=2, attempt=2)
+
+    first, second = twin.wait_for(lambda: len(twin.attested) == 2 and twin.attested)
+
+    assert second.model_copy(update={"token": 1}) == first
+    assert missing(twin.received, Cid.from_binary(first.decoded().output_cid)) == []
+
+
+def test_a_lease_for_another_slot_of_a_signed_request_goes_back(twin, node):
+    job = order(spec_of(twin, PROGRAM.format(code=0)), nodes=3, quorum=2)
+    twin.offer(job, token=1, slot=1)
+    twin.wait_for(lambda: twin.attested)
+    twin.offer(job, token=2, slot=2)
+
+    (returned,) = twin.wait_for(lambda: twin.returned)
+
+    assert returned.reason == Reason.ALREADY_SIGNED
+    assert len(twin.attested) == 1
+
+
+def test_a_heartbeat_that_says_stop_ends_the_job(twin, node):
+    twin.offer(order(spec_of(twin, LOOP)))
+    twin.wait_for(lambda: twin.heartbeats)
+
+    twin.go_on = False
+
+    twin.wait_for(lambda: node_status(node)["running"] == [])
+    (last,) = node_status(node)["last"]
+    assert (last["state"], last["detail"]) == ("lost", "orphaned")
+    assert (twin.attested, twin.returned) == ([], [])
+    twin.wait_for(lambda: list((node / "executions").iterdir()) == [])
+
+
+def test_a_request_whose_hash_is_not_the_leases_goes_back(twin, node):
+    twin.offer(order(spec_of(twin, PROGRAM.format(code=0))), request_hash=bytes(32))
+
+    (returned,) = twin.wait_for(lambda: twin.returned)
+
+    assert returned.reason == Reason.REQUEST_NOT_ON_CHAIN
+
+
+def test_a_stopping_node_gives_running_leases_back(twin, folder):
+    stop = threading.Event()
+    thread = threading.Thread(target=run_node, args=(folder, stop, [ProvedWasm()]))
+    thread.start()
+    twin.offer(order(spec_of(twin, LOOP)))
+    twin.wait_for(lambda: twin.heartbeats)
+
+    stop.set()
+    thread.join(30)
+
+    assert not thread.is_alive()
+    assert [item.reason for item in twin.returned] == [Reason.NODE_STOPPING]
+
+
+def test_an_output_against_a_rule_is_withheld_and_nothing_of_it_leaves(twin, folder):
+    (folder / "policy.toml").write_text("[outputs]\nmax_bytes = 3\n")
+    stop = threading.Event()
+    thread = threading.Thread(target=run_node, args=(folder, stop, [ProvedWasm()]))
+    thread.start()
+    try:
+        twin.offer(order(spec_of(twin, PROGRAM.format(code=0)), result_kind=int(ResultKind.STDOUT)))
+        (attested,) = twin.wait_for(lambda: twin.attested)
+    finally:
+        stop.set()
+        thread.join(30)
+
+    outcome = attested.decoded()
+    assert (outcome.status, outcome.reason) == (Status.WITHHELD, Reason.AUDIT_RULE)
+    assert (outcome.exit_code, outcome.output_cid, outcome.payload) == (0, b"", b"")
+    assert len(twin.received) == 0
+    (by_product,) = [
+        item
+        for item in parse_receipt(attested.receipt)["predicate"]["runDetails"]["byproducts"]
+        if item["name"] == "manifest"
+    ]
+    assert by_product["annotations"]["entries"] == []
+    assert b"hello" not in attested.receipt
+    assert json.loads(attested.receipt)["predicate"]["buildDefinition"]["internalParameters"]["runtime"].keys() <= {
+        "engine", "version", "profile", "profileSha256", "inputsUnchanged",
+    }  # fmt: skip
