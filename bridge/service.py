@@ -137,6 +137,10 @@ class Threads:
         """What each loop last did."""
         return [vars(loop.state) for loop in self.loops]
 
+    def fail(self, name: str, error: BaseException) -> None:
+        """End everything because of a part that is no loop."""
+        self._on_fatal(name, error)
+
     def _on_fatal(self, name: str, error: BaseException) -> None:
         log.error("stopping: a human is needed", loop=name, error=str(error))
         self._fatal = (name, error)

@@ -21,7 +21,7 @@ from bridge.cli.context import (
     required,
     signer_of,
 )
-from bridge.cli.output import Exit, JsonFlag, emit, fail
+from bridge.cli.output import JsonFlag, emit
 from executor.errors import InvalidInput, PeerError
 from executor.protocol.labels import Label
 from executor.protocol.signing import Key
@@ -133,7 +133,7 @@ def vouch(
 @app.command()
 def run(folder: DirOption) -> None:
     """Run the node until it is told to stop (SIGTERM, Ctrl-C). Jobs that run are given back."""
-    from executor.agent.node import run_node
+    from executor.agent.service import run_node
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,9 +144,8 @@ def run(folder: DirOption) -> None:
 @app.command()
 def status(folder: DirOption, as_json: JsonFlag = False) -> None:
     """What the node's ledger says: signed outcomes, running jobs, and whether the bridge has seen it lately."""
-    from executor.agent.node import node_status
-
     from executor.agent.config import NodeConfig
+    from executor.agent.service import node_status
 
     found: dict[str, Any] = node_status(folder)
     config = NodeConfig.load(folder)
@@ -166,11 +165,7 @@ def drain(
     as_json: JsonFlag = False,
 ) -> None:
     """Ask for no more work; what runs goes on to its end."""
-    flag = folder / "drain"
-    if not (folder / "node.toml").exists():
-        raise fail(f"{folder} is no node's work folder", code=Exit.BAD_INPUT, as_json=as_json)
-    if undo:
-        flag.unlink(missing_ok=True)
-    else:
-        flag.touch()
+    from executor.agent.service import drain_node
+
+    drain_node(folder, is_draining=not undo)
     emit({"ok": True, "draining": not undo}, as_json=as_json)

@@ -1,0 +1,53 @@
+"""The demo's result as text: what happened to each job, in the order in which it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bridge.cli.output import plain
+
+
+def narrate(result: dict[str, Any]) -> str:
+    """The whole result, for people."""
+    lines: list[str] = [""]
+    for job in result["jobs"]:
+        lines += [f"({job['key']}) {job['title']}", *(f"    {name:<11} {text}" for name, text in _facts(job)), ""]
+    held = sum(check["ok"] for job in result["jobs"] for check in job.get("checks", ()))
+    looked = sum(len(job.get("checks", ())) for job in result["jobs"])
+    lines += [f"problem: {problem}" for problem in result["problems"]]
+    lines.append(
+        f"{'all steps held' if result['ok'] else 'NOT all steps held'}: {len(result['jobs'])} jobs, "
+        f"{held} of {looked} checks, {result['seconds']} s"
+    )
+    return "\n".join(lines)
+
+
+def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "request", f"{job['requestId']}, hash {job['requestHash']}"
+    yield "ordered in", str(plain(job["requestTransaction"]))
+    for cid in job["inputs"]:
+        yield "input", cid
+    for node in job.get("nodes", ()):
+        yield "ran on", f"node {node['nodeId']} ({node['name']}; {', '.join(node['labels'])}), key {node['key']}"
+    if "explanation" in job:
+        for reason in job["explanation"]["nodes"]:
+            yield "not on", f"node {reason['node_id']}: {reason['text']}"
+    if job.get("outputCid"):
+        yield "output", job["outputCid"]
+        for row in job.get("output", ()):
+            if row.get("type") == "file":
+                yield "", f"{row['path']} ({row['size']} bytes)"
+    yield "settled in", f"{plain(job['resultTransaction'])} as {job['state']}"
+    if "outcome" in job:
+        outcome = job["outcome"]
+        said = f"status {outcome['status']}, reason {outcome['reason']}, exit code {outcome['exitCode']}"
+        yield "dApp stored", said + (f", payload {outcome['payload']!r}" if outcome["payload"] else "")
+    for name, amount in job["paymentsInWei"].items():
+        yield "paid", f"{amount} wei to {name}"
+    if "checks" in job:
+        held = [check for check in job["checks"] if check["ok"]]
+        yield (
+            "verified",
+            f"{len(held)} of {len(job['checks'])} checks hold, from the chain's event to the output's bytes",
+        )

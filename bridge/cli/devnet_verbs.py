@@ -1,0 +1,162 @@
+"""`insula devnet` and `insula demo`: a whole Insula on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from bridge.cli.demo_text import narrate
+from bridge.cli.output import Exit, JsonFlag, console, emit, errors
+from bridge.devnet.processes import ProcessGroup, recorded, stop_recorded
+from executor.errors import InvalidInput
+
+app = typer.Typer(help="A chain, the contracts, a bridge and three labelled nodes, until Ctrl-C.")
+
+DirOption = Annotated[Path, typer.Option("--dir", help="Its folder; made anew.")]
+DEVNET_DIR = Path(".insula/devnet")
+DEMO_DIR = Path(".insula/demo")
+
+
+@app.callback(invoke_without_command=True)
+def devnet(context: typer.Context, folder: DirOption = DEVNET_DIR, as_json: JsonFlag = False) -> None:
+    """Start a devnet and run it until Ctrl-C. With --json, one object with all addresses once it is ready."""
+    if context.invoked_subcommand is not None:
+        return
+    from bridge.devnet import net as devnet_net
+    from executor.agent.config import init_node
+
+    say = _teller(as_json)
+    with _stoppable(), ProcessGroup(fresh(folder)) as group:
+        net = devnet_net.start(group, init_node, say)
+        emit({"ok": True, **asdict(net)}, as_json=as_json, text=_next_steps(net.folder, net.bridge_url, net.rpc_url))
+        say("running; Ctrl-C stops everything")
+        group.wait_until("Ctrl-C", lambda: False, float("inf"))
+
+
+@app.command()
+def stop(folder: DirOption = DEVNET_DIR, as_json: JsonFlag = False) -> None:
+    """Stop what `insula demo --keep` left running."""
+    names = stop_recorded(folder.absolute())
+    emit({"ok": True, "stopped": names}, as_json=as_json, text=f"stopped: {', '.join(names) or 'nothing was running'}")
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running; print URLs and next steps.")] = False,
+    folder: DirOption = DEMO_DIR,
+    as_json: JsonFlag = False,
+) -> None:
+    """The main job, end to end, on real parts: order, run, deliver, verify. The exit status says whether all held."""
+    say = _teller(as_json)
+    started = time.monotonic()
+    with _stoppable(), ProcessGroup(fresh(folder), detached=keep) as group:
+        result = _run_demo(group, say)
+        result["seconds"] = round(time.monotonic() - started, 1)
+        if keep:
+            result["stop"] = f"insula devnet stop --dir {folder}"
+    emit(result, as_json=as_json, text=narrate(result))
+    if keep and not as_json:
+        net = result["devnet"]
+        console.print(_next_steps(net["folder"], net["bridgeUrl"], net["rpcUrl"]), markup=False)
+        console.print(f"stop it with:  {result['stop']}", markup=False)
+    if not result["ok"]:
+        raise typer.Exit(int(Exit.NOT_SO))
+
+
+def fresh(folder: Path) -> Path:
+    """An empty folder in place of an earlier devnet's. InvalidInput where something else is."""
+    folder = folder.absolute()
+    if recorded(folder):
+        raise InvalidInput("--dir", f"a devnet runs in {folder}; stop it with: insula devnet stop --dir {folder}")
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / "logs").is_dir():
+            raise InvalidInput("--dir", f"{folder} holds something else than a devnet; name another folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]:
+    from bridge.chain.client import ChainClient
+    from bridge.demo.content import prepare
+    from bridge.demo.run import DemoRun, offers_containers
+    from bridge.devnet import net as devnet_net
+    from executor.agent.config import init_node
+    from executor.content.web import Http
+
+    net = devnet_net.start(group, init_node, say)
+    with Http(net.bridge_url) as http, ChainClient(net.rpc_url) as client:
+        run = DemoRun(net, client, http, group.folder, say)
+        with_image = offers_containers(http)
+        if not with_image:
+            say("no node runs containers here: job (b) is left out. To have it, install and start a Docker Engine")
+            say("  (Debian: apt-get install docker.io); why a node does not offer them stands in logs/node-*.log")
+        say("making a 4 MiB access point log and the programs, and bringing them to the bridge by CID")
+        prepared = prepare(net, group.folder, with_image=with_image, clock=time.time())
+        say("the dApp contract orders jobs by transactions; each escrows its price")
+        ordered = [run.order(scenario) for scenario in run.jobs_for(prepared)]
+        explanation = run.explain(ordered[0])
+        say("waiting for results; each is verified from the chain's event down to the output's bytes")
+        jobs = [run.report(item, explanation if item is ordered[0] else None) for item in (*ordered[1:], ordered[0])]
+    jobs.sort(key=lambda job: str(job["key"]))
+    return {
+        "ok": not run.problems,
+        "problems": run.problems,
+        "containers": with_image,
+        "devnet": {
+            "folder": net.folder,
+            "rpcUrl": net.rpc_url,
+            "bridgeUrl": net.bridge_url,
+            "chainId": net.chain_id,
+            "computeBridge": net.contract,
+            "nodeRegistry": net.registry,
+            "resultBook": net.result_book,
+            "curator": net.curator,
+            "nodes": [asdict(node) for node in net.nodes],
+        },
+        "jobs": jobs,
+    }
+
+
+def _teller(as_json: bool) -> Callable[[str], None]:
+    """Progress with the seconds since the start; on standard error when standard output is for JSON."""
+    started = time.monotonic()
+    target = errors if as_json else console
+
+    def say(line: str) -> None:
+        target.print(f"[{time.monotonic() - started:5.1f} s] {line}", markup=False)
+
+    return say
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the same way as Ctrl-C: every child is stopped."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _next_steps(folder: str, bridge_url: str, rpc_url: str) -> str:
+    return f"""bridge   {bridge_url}/v1/status
+chain    {rpc_url}
+next     . {folder}/env
+         insula job list
+         insula job explain 1
+         insula content add FILE --public
+         insula job submit SPEC.json --wait"""

@@ -1,0 +1,97 @@
+"""One bridge from one configuration: every part is made and wired here, and nowhere else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from bridge.api.app import create_app
+from bridge.api.server import run_server
+from bridge.chain.client import ChainClient
+from bridge.chain.contracts import fulfil_calldata
+from bridge.chain.signer import TxSigner
+from bridge.chain.views import BridgeViews, RegistryViews
+from bridge.config import BridgeConfig
+from bridge.dispatcher import Dispatcher
+from bridge.errors import FatalError
+from bridge.listener import Listener
+from bridge.relayer import Relayer
+from bridge.service import Threads
+from bridge.store import outbox
+from bridge.store.engine import Connection, open_engine
+from bridge.store.jobs import Job
+from bridge.store.migrations import migrate
+from executor.content.blockstore import BlockStore
+from executor.protocol.nodeauth import Audience
+from executor.protocol.signing import Scope
+from executor.protocol.wire import Attestation, Outcome
+
+SERVER_STOP_SECONDS = 10.0
+DISPATCH_IDLE_SECONDS = 1.0
+
+
+class Bridge:
+    """A bridge, ready to run. `run` returns after `stop`; FatalError says that a human is needed."""
+
+    def __init__(self, config: BridgeConfig) -> None:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        chain = config.chain
+        engine = open_engine(config.database)
+        migrate(engine)
+        self._config = config
+        self._client = ChainClient(chain.rpc_url, chain.rpc_timeout_seconds)
+        signer = TxSigner.load(config.relayer.key)
+        registry = RegistryViews(self._client, BridgeViews(self._client, chain.bridge_contract).registry())
+        dispatcher = Dispatcher(
+            engine,
+            registry,
+            BlockStore(config.data_dir / "content"),
+            config,
+            time.time,
+            relayer=signer.address,
+            enqueue=enqueue_fulfil,
+        )
+        self._threads = Threads()
+        self._threads.add("listener", Listener(engine, self._client, config, time.time), chain.poll_seconds)
+        self._threads.add("dispatcher", dispatcher, DISPATCH_IDLE_SECONDS)
+        self._threads.add("relayer", Relayer(engine, self._client, signer, config, time.time), chain.poll_seconds)
+        audience = Audience(Scope(chain.chain_id, chain.bridge_contract), config.public_url)
+        app = create_app(dispatcher, engine, audience, time.time, self._status, self._threads.wake)
+        self._server = run_server(app, config.listen_host, config.listen_port)
+
+    def run(self) -> None:
+        """Serve and step until `stop`."""
+        serving = threading.Thread(target=self._serve, name="server", daemon=True)
+        serving.start()
+        try:
+            self._threads.run()
+        finally:
+            self._server.should_exit = True
+            serving.join(SERVER_STOP_SECONDS)
+            self._client.close()
+
+    def stop(self) -> None:
+        """End `run`. From any thread, or a signal handler."""
+        self._threads.stop.set()
+
+    def _serve(self) -> None:
+        try:
+            self._server.run()
+        except SystemExit:  # uvicorn's way to say that it cannot listen
+            where = f"{self._config.listen_host}:{self._config.listen_port}"
+            self._threads.fail("server", FatalError(f"cannot listen on {where}; is another program there?"))
+        else:
+            self._threads.stop.set()
+
+    def _status(self) -> dict[str, Any]:
+        return {"loops": self._threads.states()}
+
+
+def enqueue_fulfil(
+    connection: Connection, job: Job, outcome: Outcome, attestations: Sequence[Attestation], now: float
+) -> None:
+    """Put the delivery of an outcome into the outbox."""
+    calldata = fulfil_calldata(job.request.id, job.request.order, outcome, attestations)
+    outbox.enqueue(connection, job.request_hash, outbox.Delivery.FULFIL, calldata, now)

@@ -1,0 +1,223 @@
+"""The main job, as anyone would run it: `insula demo --json --keep`, then other commands on what it leaves running."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bridge.devnet.processes import recorded
+from executor.protocol.cid import Cid
+
+pytestmark = [pytest.mark.e2e, pytest.mark.chain, pytest.mark.docker, pytest.mark.timeout(240)]
+
+INSULA = [sys.executable, "-m", "bridge.cli"]
+
+
+def insula(*words, env=None, seconds=200):
+    """Run the program; its exit status and its JSON."""
+    done = subprocess.run(
+        [*INSULA, *words, "--json"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, json.loads(done.stdout or "null"), done.stderr
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, docker_host):
+    """A demo that was left running."""
+    folder = tmp_path_factory.mktemp("demo") / "net"
+    status, result, said = insula("demo", "--keep", "--dir", str(folder), env={"DOCKER_HOST": docker_host})
+    try:
+        assert (status, result["problems"]) == (0, []), said
+        yield result
+    finally:
+        insula("devnet", "stop", "--dir", str(folder))
+        assert recorded(folder) == []
+
+
+@pytest.fixture
+def env(demo, tmp_path):
+    """What `. FOLDER/env` sets, and a block store of the test's own."""
+    lines = (Path(demo["devnet"]["folder"]) / "env").read_text().splitlines()
+    return dict(line.removeprefix("export ").split("=", 1) for line in lines) | {"INSULA_HOME": str(tmp_path / "home")}
+
+
+def job(demo, key):
+    return next(item for item in demo["jobs"] if item["key"] == key)
+
+
+def test_every_step_holds(demo):
+    assert demo["ok"]
+    assert [item["key"] for item in demo["jobs"]] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "name", "labels"),
+    [
+        ("a", "FULFILLED", "ap", ["site=ap"]),
+        ("b", "FULFILLED", "gpu", ["gpu=true", "zone=lab"]),
+        ("c", "FAILED", "camera", ["site=camera"]),
+    ],
+)
+def test_each_job_runs_on_the_node_with_its_labels(demo, key, state, name, labels):
+    found = job(demo, key)
+
+    assert found["state"] == state
+    assert [(node["name"], node["labels"]) for node in found["nodes"]] == [(name, labels)]
+    assert found["verified"]
+    assert found["storedByDapp"]
+
+
+def test_the_failing_job_pays_its_fail_price_and_refunds_the_rest(demo):
+    found = job(demo, "c")
+
+    assert found["outcome"]["exitCode"] == 3
+    assert found["paymentsInWei"] == {
+        "operator of node camera": 4 * 10**14,
+        "requester (the dApp contract)": 6 * 10**14,
+        "relayer": 10**14,
+    }
+
+
+def test_the_job_that_no_node_matches_is_explained_node_by_node_and_refunded(demo):
+    found = job(demo, "d")
+
+    assert found["state"] == "EXPIRED"
+    assert sorted(node["node_id"] for node in found["explanation"]["nodes"]) == [1, 2, 3]
+    assert all("site" in node["text"] for node in found["explanation"]["nodes"])
+    assert found["paymentsInWei"] == {"requester (the dApp contract)": 11 * 10**14}
+
+
+@pytest.mark.parametrize("key", ["a", "b", "c"])
+def test_the_output_is_fetched_by_its_cid(demo, env, tmp_path, key):
+    target = tmp_path / "output"
+
+    status, _, _ = insula("content", "get", job(demo, key)["outputCid"], "-o", str(target), env=env)
+
+    assert status == 0
+    assert {entry.name for entry in target.iterdir()} == {"outputs", "stdout", "stderr"}
+
+
+def test_the_payload_on_chain_is_the_stdout_of_the_output(demo, env):
+    found = job(demo, "a")
+
+    status, logs, _ = insula("job", "logs", str(found["requestId"]), env=env)
+
+    assert status == 0
+    assert logs["text"] == found["outcome"]["payload"] != ""
+
+
+def test_verify_holds_with_the_chain_and_says_so_when_it_was_not_asked(demo, env):
+    request = str(job(demo, "a")["requestId"])
+
+    assert insula("job", "verify", request, env=env)[0] == 0
+    assert insula("job", "verify", request, env=env | {"INSULA_RPC": ""})[0] == 5
+
+
+def test_status_list_explain_and_doctor_answer(demo, env):
+    request = str(job(demo, "d")["requestId"])
+
+    assert insula("job", "status", request, env=env)[1]["job"]["chain_state"] == "EXPIRED"
+    assert len(insula("job", "list", env=env)[1]["jobs"]) == 4
+    assert insula("job", "explain", request, env=env)[0] == 0
+    assert insula("bridge", "status", env=env)[1]["ok"]
+    assert insula("doctor", env=env)[1]["ok"]
+    for node in demo["devnet"]["nodes"]:
+        assert insula("node", "status", "--dir", node["folder"], env=env)[1]["bridge"]["seen"]
+
+
+def flip_file(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
+def flip_column(demo, column, request_hash):
+    with closing(sqlite3.connect(Path(demo["devnet"]["folder"]) / "bridge" / "bridge.db", timeout=30)) as db:
+        where = (bytes.fromhex(request_hash[2:]),)
+        (before,) = db.execute(f"SELECT {column} FROM slots WHERE request_hash = ?", where).fetchone()
+        after = bytearray(before)
+        after[len(after) // 2] ^= 1
+        db.execute(f"UPDATE slots SET {column} = ? WHERE request_hash = ?", (bytes(after), *where))
+        db.commit()
+    return before
+
+
+def restore_column(demo, column, request_hash, value):
+    with closing(sqlite3.connect(Path(demo["devnet"]["folder"]) / "bridge" / "bridge.db", timeout=30)) as db:
+        where = bytes.fromhex(request_hash[2:])
+        db.execute(f"UPDATE slots SET {column} = ? WHERE request_hash = ?", (value, where))
+        db.commit()
+
+
+def failed_checks(result):
+    return [check["name"] for check in result["checks"] if not check["ok"]]
+
+
+@pytest.mark.parametrize("column", ["receipt", "signature"])
+def test_a_flipped_byte_of_a_stored_receipt_or_signature_is_named(demo, env, column):
+    found = job(demo, "c")
+    before = flip_column(demo, column, found["requestHash"])
+    try:
+        status, result, _ = insula("job", "verify", str(found["requestId"]), env=env)
+    finally:
+        restore_column(demo, column, found["requestHash"], before)
+
+    assert status == 1
+    assert any(name.startswith("signature of node") for name in failed_checks(result))
+
+
+@pytest.mark.parametrize("part", ["input", "output"])
+def test_a_flipped_byte_of_stored_content_is_named(demo, env, part):
+    found = job(demo, "b")
+    cid = found["inputs"][-1] if part == "input" else found["outputCid"]
+    blocks = Path(demo["devnet"]["folder"]) / "bridge" / "content" / "blocks"
+    path = next(blocks.rglob(str(Cid.parse(cid))))
+    before = path.read_bytes()
+    flip_file(path)
+    try:
+        status, result, _ = insula("job", "verify", str(found["requestId"]), env=env)
+    finally:
+        path.write_bytes(before)
+
+    assert status == 1
+    assert failed_checks(result) == ["output" if part == "output" else f"input {cid}"]
+    assert cid in next(check["detail"] for check in result["checks"] if not check["ok"])
+
+
+def test_ctrl_c_stops_every_process_that_the_demo_started(tmp_path):
+    folder = tmp_path / "net"
+    demo = subprocess.Popen(
+        [*INSULA, "demo", "--dir", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    with demo:
+        for line in demo.stdout:
+            if "starting the bridge" in line:
+                break
+        started = recorded(folder)
+        demo.send_signal(signal.SIGINT)
+        rest = demo.stdout.read()
+
+        assert started
+        assert demo.wait(30) == 130, rest
+        assert recorded(folder) == []
+        assert not [row for row in started if Path(f"/proc/{row['pid']}").exists()]
