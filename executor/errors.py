@@ -58,12 +58,16 @@ class PeerUnavailable(PeerError):
 
 
 class PeerRefused(PeerError):
-    """The peer said no. `status` is the HTTP status, `problem` its own words (untrusted, cut)."""
+    """The peer said no. `status` is the HTTP status, `problem` its own words (untrusted, cut).
 
-    def __init__(self, status: int, problem: str) -> None:
-        super().__init__(status, problem)
+    name: which problem, where the peer is a bridge and says so: "stale-lease" of `urn:insula:problem:stale-lease`.
+    """
+
+    def __init__(self, status: int, problem: str, name: str = "") -> None:
+        super().__init__(status, problem, name)
         self.status = status
         self.problem = problem
+        self.name = name
 
     def __str__(self) -> str:
         return f"{self.problem} (HTTP status {self.status})"

@@ -231,7 +231,7 @@ def _route(twin, method, path, body):
             lease = twin.leases.pop(0) if twin.leases else None
         return (200, lease.model_dump_json().encode()) if lease else (204, b"")
     if twin.gone:
-        return 409, b'{"title": "lease lost", "detail": "another attempt has taken its place"}'
+        return 409, b'{"type": "urn:insula:problem:stale-lease", "title": "stale fencing token"}'
     return _lease_route(twin, method, words[3:], query, body)
 
 

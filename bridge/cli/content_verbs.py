@@ -23,10 +23,10 @@ from bridge.cli.context import (
 from bridge.cli.output import JsonFlag, emit
 from executor.content import unixfs
 from executor.content.blockstore import BlockStore
+from executor.content.patience import Patience
 from executor.content.transfer import fetch_dag, upload_dag
 from executor.content.web import Http, gateway_peer, upload_peer
 from executor.errors import InvalidInput
-from executor.patience import Patience
 from executor.protocol.cid import Cid
 
 app = typer.Typer(help="Content by CID.", no_args_is_help=True)

@@ -10,9 +10,9 @@ from bridge.demo.data import make_access_log
 from bridge.devnet.net import Devnet
 from executor.content import unixfs
 from executor.content.blockstore import BlockStore
+from executor.content.patience import Patience
 from executor.content.transfer import upload_dag
 from executor.content.web import Http, Signer, upload_peer
-from executor.patience import Patience
 from executor.protocol.cid import Cid
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope

@@ -30,9 +30,9 @@ from bridge.verify import Check, check_bundle, check_content
 from bridge.verify_chain import check_chain
 from executor.content import unixfs
 from executor.content.blockstore import BlockStore
+from executor.content.patience import Patience
 from executor.content.transfer import fetch_dag
 from executor.content.web import Http, gateway_peer
-from executor.patience import Patience
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
 from executor.protocol.cid import Cid
 from executor.protocol.spec import JobSpec

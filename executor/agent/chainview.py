@@ -9,9 +9,9 @@ from typing import Any
 from eth_utils.crypto import keccak
 
 from executor.agent.errors import GiveBack
+from executor.content.patience import Patience
 from executor.content.web import Http
 from executor.errors import InsulaError, PeerError, PeerUnavailable
-from executor.patience import Patience
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import Request
 

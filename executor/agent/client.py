@@ -32,8 +32,8 @@ from executor.protocol.reasons import Reason
 T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 8.0
-_GONE = frozenset({403, 404, 409, 410})
-_GONE_CONTENT = frozenset({403, 409, 410})  # 404 there: the content is not to be had
+_GONE = frozenset({"not-registered", "unknown-lease", "stale-lease", "conflict"})
+"""Problems that mean: this lease is no longer this node's."""
 
 
 class BridgeClient:
@@ -86,7 +86,7 @@ class BridgeClient:
     def _post(self, lease: Lease, verb: str, message: Message, seconds: float) -> Reply:
         path = f"/v1/leases/{quote(lease.lease_id, safe='')}/{verb}"
         body = message.model_dump_json().encode()
-        return _unless_gone(lambda: self._http.call("POST", path, body, seconds=seconds), _GONE)
+        return _unless_gone(lambda: self._http.call("POST", path, body, seconds=seconds))
 
 
 class LeasePeer:
@@ -103,16 +103,16 @@ class LeasePeer:
             with self._peer.get_car(cid) as pieces:
                 yield self._checked(pieces)
         except PeerRefused as exc:
-            raise _gone(exc, _GONE_CONTENT) from exc
+            raise _gone(exc) from exc
 
     def missing(self, root: Cid) -> tuple[Cid, ...]:
         """What the bridge lacks below `root`."""
-        return _unless_gone(lambda: self._peer.missing(root), _GONE)
+        return _unless_gone(lambda: self._peer.missing(root))
 
     def put_car(self, root: Cid, car: bytes) -> tuple[Cid, ...]:
         """Give the bridge blocks below `root`."""
         self._check()
-        return _unless_gone(lambda: self._peer.put_car(root, car), _GONE)
+        return _unless_gone(lambda: self._peer.put_car(root, car))
 
     def _checked(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
@@ -120,15 +120,15 @@ class LeasePeer:
             yield piece
 
 
-def _unless_gone(call: Callable[[], T], gone: frozenset[int]) -> T:
+def _unless_gone(call: Callable[[], T]) -> T:
     try:
         return call()
     except PeerRefused as exc:
-        raise _gone(exc, gone) from exc
+        raise _gone(exc) from exc
 
 
-def _gone(exc: PeerRefused, gone: frozenset[int]) -> Exception:
-    return LeaseLost(exc.problem) if exc.status in gone else exc
+def _gone(exc: PeerRefused) -> Exception:
+    return LeaseLost(exc.problem) if exc.name in _GONE or exc.status == 410 else exc
 
 
 def _misunderstood(reply: Reply, exc: ValidationError) -> PeerRefused:

@@ -36,7 +36,7 @@ def ran_to_its_end(report: RunReport) -> bool:
 def released(report: RunReport, kind: int, output: Cid) -> Outcome:
     """The program ended by itself and its output `output` was released."""
     payload = payload_of(report, kind)
-    if report.exit_code != 0 or report.reason == Reason.EXIT_NON_ZERO:
+    if report.exit_code != 0:
         # The exit code says what happened; a stream that is too long for the chain is still under the CID.
         return Outcome(
             status=Status.FAILED,

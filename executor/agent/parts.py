@@ -17,9 +17,9 @@ from executor.agent.pulse import Pulse
 from executor.agent.room import Room
 from executor.audit.policy import Policy
 from executor.content.blockstore import BlockStore
+from executor.content.patience import Patience
 from executor.content.roots import RootSet
 from executor.ledger import Ledger
-from executor.patience import Patience
 from executor.protocol.cid import Cid
 from executor.protocol.leases import Lease
 from executor.protocol.receipt import Dependency

@@ -22,10 +22,10 @@ from executor.agent.pulse import Pulse
 from executor.agent.record import sign
 from executor.audit.policy import PolicyRefused
 from executor.content.disk import is_disk_full
+from executor.content.patience import Patience
 from executor.content.transfer import upload_dag
 from executor.errors import BlockMissing, DiskFull, InsulaError, PeerError, PeerRefused
 from executor.ledger import Intent, SignedRecord
-from executor.patience import Patience
 from executor.protocol.cid import Cid
 from executor.protocol.leases import Lease
 from executor.protocol.reasons import Reason
@@ -33,6 +33,7 @@ from executor.protocol.spec import InvalidSpec, job_of
 from executor.protocol.wire import Outcome, Request
 
 RETURN_SECONDS = 6.0
+UPLOAD_TRIES = 3
 
 
 class LeaseRunner:
@@ -154,13 +155,8 @@ class LeaseRunner:
     def _deliver(self, work: Work, record: SignedRecord) -> tuple[str, str]:
         """Hand in what was signed: the output's blocks first, then the attestation."""
         outcome = Outcome.decode(record.outcome)
-        patience = work.patience()
         try:
-            if outcome.output_cid:
-                root = Cid.from_binary(outcome.output_cid)
-                moved = upload_dag(work.peer, self._parts.store, root, patience=patience)
-                self._log.info("uploaded", cid=str(root), blocks=moved.blocks, bytes=moved.bytes)
-            patience.persist(lambda: self._parts.client.attest(self._lease, record))
+            self._hand_in(work, record, Cid.from_binary(outcome.output_cid) if outcome.output_cid else None)
         except BlockMissing as exc:
             raise GiveBack(Reason.NODE_FAULT, "the signed output is no longer kept on this node") from exc
         except PeerRefused as exc:
@@ -168,6 +164,20 @@ class LeaseRunner:
             self._give_back(Reason.NODE_FAULT, f"the bridge rejects the attestation: {exc}")
             return "rejected", str(exc)
         return "attested", f"status {outcome.status}, reason {outcome.reason}"
+
+    def _hand_in(self, work: Work, record: SignedRecord, root: Cid | None) -> None:
+        patience = work.patience()
+        for tries_left in reversed(range(UPLOAD_TRIES)):
+            if root is not None:
+                moved = upload_dag(work.peer, self._parts.store, root, patience=patience)
+                self._log.info("uploaded", cid=str(root), blocks=moved.blocks, bytes=moved.bytes)
+            try:
+                patience.persist(lambda: self._parts.client.attest(self._lease, record))
+            except PeerRefused as exc:
+                if exc.name != "output-incomplete" or not tries_left:  # the bridge may lose blocks between the two
+                    raise
+            else:
+                return
 
     def _give_back(self, reason: Reason, detail: str) -> tuple[str, str]:
         """Tell the bridge, as well as that goes; if it does not hear it, the lease runs out by itself."""

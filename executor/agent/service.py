@@ -111,7 +111,7 @@ def _parts(
     stack.callback(ledger.close)
     _close_crashed(ledger, clock)
     _remove_left_over(folder / "executions")
-    offered = _offer(folder, sandboxes if sandboxes is not None else make_sandboxes(config))
+    offered = _offer(folder, sandboxes if sandboxes is not None else make_sandboxes(config, key.address))
     http = Http(config.bridge_url, Signer(key, config.audience, clock))
     stack.callback(http.close)
     chain = None
@@ -142,13 +142,21 @@ def _parts(
     )
 
 
-def make_sandboxes(config: NodeConfig) -> list[Sandbox]:
-    """One sandbox for each wanted tier; their libraries are imported only here."""
-    from executor.sandbox.wasm import WasmSandbox
+def make_sandboxes(config: NodeConfig, node: str = "check") -> list[Sandbox]:
+    """One sandbox for each wanted tier; their libraries are imported only here.
 
+    node: marks containers as this node's, so that it reaps its own only; [A-Za-z0-9_.-].
+    """
     found: list[Sandbox] = []
     if "wasm" in config.tiers:
+        from executor.sandbox.wasm import WasmSandbox
+
         found.append(WasmSandbox())
+    for tier, runtime in (("container", "runc"), ("gvisor", "runsc")):
+        if tier in config.tiers:
+            from executor.sandbox.docker import DockerSandbox
+
+            found.append(DockerSandbox(node, runtime))
     return found
 
 

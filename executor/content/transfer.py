@@ -13,9 +13,9 @@ from typing import Final, Protocol
 
 from executor.content.blocks import Block, BlockStoreLike
 from executor.content.car import CarLimits, CarParser, write_car
+from executor.content.patience import Patience
 from executor.content.walk import StoredSize, blocks, links, missing, stored_size
 from executor.errors import CarError, ContentTooLarge, PeerRefused, PeerUnavailable
-from executor.patience import Patience
 from executor.protocol.cid import Cid
 
 SEGMENT_BYTES: Final = 16 * 2**20

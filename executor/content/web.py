@@ -2,7 +2,7 @@
 
 Whatever comes back is untrusted: every body has a byte limit and a deadline, compression is refused, redirects are not
 followed, a peer's words are cut before they are shown. Errors: PeerUnavailable (a later try may work: no answer, 408,
-425, 429, 5xx) and PeerRefused (any other status from 300 up).
+425, 429, 500, 502, 503, 504, 507) and PeerRefused (any other status from 300 up).
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ SILENCE_SECONDS: Final = 10.0
 """No byte for this long ends a try."""
 UPLOAD_SECONDS: Final = 300.0
 STREAM_SECONDS: Final = 24 * 3600.0
-_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+_PROBLEM: Final = "urn:insula:problem:"
 _MAX_PROBLEM_BYTES: Final = 16 * 1024
 
 
@@ -155,10 +156,10 @@ class Http:
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise PeerRefused(response.status_code, f"{self._base} compresses, which was not asked for")
             return
-        problem = _problem(self._read(response, _MAX_PROBLEM_BYTES, cut=True))
+        problem, name = _problem(self._read(response, _MAX_PROBLEM_BYTES, cut=True))
         if response.status_code in _LATER:
             raise PeerUnavailable(f"{self._base} says {response.status_code}: {problem}")
-        raise PeerRefused(response.status_code, problem)
+        raise PeerRefused(response.status_code, problem, name)
 
     def _read(self, response: httpx.Response, max_bytes: int, *, cut: bool = False) -> bytes:
         body = bytearray()
@@ -241,14 +242,18 @@ def _missing(reply: Reply) -> tuple[Cid, ...]:
         raise PeerRefused(reply.status, "the list of missing blocks is not understood") from exc
 
 
-def _problem(body: bytes) -> str:
-    """What a problem document (RFC 9457) says, or the body itself, cut and on one line."""
+def _problem(body: bytes) -> tuple[str, str]:
+    """What a problem document (RFC 9457) says, or the body itself, cut and on one line; and the problem's name."""
     text = body.decode("utf-8", "replace")
+    name = ""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict):
-        words = [str(value[name]) for name in ("title", "detail") if value.get(name)]
+        words = [str(value[key]) for key in ("title", "detail") if value.get(key)]
         text = ": ".join(words) or text
-    return "".join(char if char.isprintable() else " " for char in text).strip()[:500] or "no explanation"
+        kind = str(value.get("type", ""))
+        name = kind.removeprefix(_PROBLEM)[:64] if kind.startswith(_PROBLEM) else ""
+    shown = "".join(char if char.isprintable() else " " for char in text).strip()[:500]
+    return shown or "no explanation", name
