@@ -46,6 +46,7 @@ class Loop:
     idle_seconds: float
     stop: threading.Event
     on_fatal: Callable[[str, BaseException], None]
+    on_busy: Callable[[], None] = lambda: None  # what one loop did is work for the others
     wake: threading.Event = field(default_factory=threading.Event)
     state: LoopState = field(init=False)
 
@@ -82,6 +83,8 @@ class Loop:
             return self._failed(exc, expected=False)
         self.state.last_step_at = time.time()
         self.state.failures_in_a_row = 0
+        if busy:
+            self.on_busy()
         return 0.0 if busy else self.idle_seconds
 
     def _failed(self, exc: Exception, *, expected: bool) -> float:
@@ -111,7 +114,7 @@ class Threads:
 
     def add(self, name: str, body: Steps, idle_seconds: float) -> Loop:
         """Add a loop; it starts with `run`."""
-        loop = Loop(name, body, idle_seconds, self.stop, self._on_fatal)
+        loop = Loop(name, body, idle_seconds, self.stop, self._on_fatal, self.wake)
         self.loops.append(loop)
         return loop
 

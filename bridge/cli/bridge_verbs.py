@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bridge.cli.context import BridgeOption, ContractOption, KeyOption, RpcOption, bridge_at, get_json
+from bridge.cli.logs import set_up_logs
 from bridge.cli.output import Exit, JsonFlag, emit
 
 app = typer.Typer(help="Bridges.", no_args_is_help=True)
@@ -22,6 +23,7 @@ def run(config: ConfigOption) -> None:
     from bridge.compose import Bridge
     from bridge.config import BridgeConfig
 
+    set_up_logs()
     bridge = Bridge(BridgeConfig.load(config))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: bridge.stop())

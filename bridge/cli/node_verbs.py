@@ -21,6 +21,7 @@ from bridge.cli.context import (
     required,
     signer_of,
 )
+from bridge.cli.logs import set_up_logs
 from bridge.cli.output import JsonFlag, emit
 from executor.errors import InvalidInput, PeerError
 from executor.protocol.labels import Label
@@ -135,6 +136,7 @@ def run(folder: DirOption) -> None:
     """Run the node until it is told to stop (SIGTERM, Ctrl-C). Jobs that run are given back."""
     from executor.agent.service import run_node
 
+    set_up_logs()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

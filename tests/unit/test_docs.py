@@ -3,8 +3,12 @@
 import re
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from bridge.cli.output import Exit
+from bridge.config import BridgeConfig
 from bridge.jobs import TRANSITIONS
+from executor.agent.config import NodeConfig
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import LIMITS
 
@@ -56,6 +60,31 @@ def test_the_state_table_is_the_code():
     }
 
     assert table == {state.value: {target.value for target in targets} for state, targets in TRANSITIONS.items()}
+
+
+def keys_of(model, prefix=""):
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from keys_of(nested, f"{name}.")
+        else:
+            yield prefix + name
+
+
+def test_every_key_of_a_bridge_is_documented():
+    table = {key for key, *_ in rows(between((DOCS / "operations.md").read_text(), "bridge config"))}
+
+    assert table == set(keys_of(BridgeConfig))
+
+
+def test_every_key_of_a_node_is_documented():
+    documented = {
+        key.strip("` ")
+        for keys, *_ in rows(between((DOCS / "operations.md").read_text(), "node config"))
+        for key in keys.split(",")
+    }
+
+    assert documented == set(keys_of(NodeConfig))
 
 
 def test_every_adr_is_in_the_index():
