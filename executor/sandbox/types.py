@@ -40,6 +40,10 @@ class JobCancelled(InsulaError):
         return f"the job was cancelled: {self.why}"
 
 
+Runtime = Literal["runc", "runsc"]
+"""How a container is run: plainly, or behind gVisor's own kernel."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a job may use. log_bytes is per stream; bytes and entries of /outputs count by file size, not by blocks.
@@ -89,7 +93,7 @@ class ContainerProgram:
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     workdir: str = "/"
-    runtime: Literal["runc", "runsc"] = "runc"
+    runtime: Runtime = "runc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +142,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Whether a sandbox can be used here. problem: empty where usable, else what is wrong and how to mend it."""
+    """Whether a sandbox can be used here. problem: empty where usable, else what is wrong and how to mend it.
+
+    notes: what the operator should know though it stops nothing.
+    """
 
     tier: str
     usable: bool
     version: str
     problem: str
     checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Sandbox(Protocol):

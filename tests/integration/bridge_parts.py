@@ -4,7 +4,7 @@ from bridge.config import BridgeConfig
 from bridge.jobs import JobState
 from bridge.store import outbox
 from bridge.store.engine import open_engine, reading, transaction
-from bridge.store.jobs import get_job, move_job
+from bridge.store.jobs import get_job, jobs_in, move_job
 from bridge.store.schema import metadata
 
 MAX_STEPS = 200
@@ -94,3 +94,9 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+def jobs_now(engine):
+    """All jobs, by request hash."""
+    with reading(engine) as connection:
+        return {found.request_hash: found for found in jobs_in(connection, list(JobState))}

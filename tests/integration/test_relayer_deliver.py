@@ -2,6 +2,8 @@
 
 import pytest
 
+from bridge.chain.contracts import book_order_calldata
+from bridge.chain.views import BookViews
 from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
@@ -64,3 +66,238 @@ def test_a_delivery_is_sent_mined_and_done_and_its_job_final(parts):
     assert parts.chain.bridge.result_of(request.id).state is OnChainState.FULFILLED
     assert parts.chain.bridge.credit_of(parts.relayer.address) == 7
     assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_a_result_that_leaves_the_chain_is_sent_again_with_the_same_bytes(parts):
+    request = parts.posting()
+    snapshot = parts.chain.snapshot()
+    run(parts.relayer)
+    parts.mine()
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+
+    parts.chain.revert(snapshot)
+    parts.chain.mine(2)
+    run(parts.listener)
+    assert job(parts.engine, request.hash).state is JobState.POSTING
+    assert item(parts.engine, request.hash).state is SendState.SIGNED
+    run(parts.relayer)
+    parts.mine()
+
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+    assert parts.chain.bridge.check_result(request.id, request.hash, OUTCOME)
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_a_strangers_delivery_that_leaves_the_chain_is_replaced_by_ours(parts):
+    request = parts.posting()
+    snapshot = parts.chain.snapshot()
+    parts.chain.send(funded(3), parts.chain.deployment.bridge, parts.chain.fulfil_data(request, OUTCOME))
+    parts.chain.mine()
+    run(parts.listener)
+    run(parts.relayer)
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+    assert item(parts.engine, request.hash).state is SendState.DONE
+
+    parts.chain.revert(snapshot)
+    parts.chain.mine(2)
+    run(parts.listener)
+    run(parts.relayer)
+    parts.mine()
+
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_nothing_is_sent_when_a_stranger_relayed_the_result_already(parts):
+    request = parts.posting()
+    parts.chain.send(funded(3), parts.chain.deployment.bridge, parts.chain.fulfil_data(request, OUTCOME))
+    parts.chain.mine()
+    run(parts.relayer)
+
+    assert item(parts.engine, request.hash).state is SendState.DONE
+    assert attempts(parts.engine, request.hash) == []
+
+
+def test_a_request_that_holds_another_outcome_supersedes_the_delivery(parts):
+    request = parts.posting()
+    parts.chain.send(funded(3), parts.chain.deployment.bridge, parts.chain.fulfil_data(request, OTHER))
+    parts.chain.mine()
+    run(parts.relayer)
+    run(parts.listener)
+
+    assert item(parts.engine, request.hash).state is SendState.SUPERSEDED
+    assert job(parts.engine, request.hash).outcome == OTHER
+
+
+def test_a_crash_between_storing_and_sending_sends_the_stored_bytes(parts):
+    request = parts.posting()
+    parts.relayer._sender.hand_in = crash
+    with pytest.raises(KeyboardInterrupt):
+        parts.relayer.step()
+    assert item(parts.engine, request.hash).state is SendState.SIGNED
+    (stored,) = attempts(parts.engine, request.hash)
+
+    parts.restart()
+    run(parts.relayer)
+    parts.mine()
+
+    assert [attempt.tx_hash for attempt in attempts(parts.engine, request.hash)] == [stored.tx_hash]
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+
+
+def crash(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_transaction_that_was_dropped_is_sent_again(parts):
+    request = parts.posting()
+    run(parts.relayer)
+    (sent,) = attempts(parts.engine, request.hash)
+    drop = "hardhat_dropTransaction" if parts.chain.kind == "hardhat" else "anvil_dropTransaction"
+    parts.chain.client.ask(drop, "0x" + sent.tx_hash.hex())
+    parts.mine()
+    assert job(parts.engine, request.hash).state is JobState.POSTING
+
+    parts.clock.now += 61
+    run(parts.relayer)
+    parts.mine()
+
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_a_transaction_that_stays_unmined_is_replaced_and_either_may_count(parts):
+    request = parts.posting()
+    run(parts.relayer)
+    parts.clock.now += 181
+    run(parts.relayer)
+    first, second = attempts(parts.engine, request.hash)
+    assert first.nonce == second.nonce
+    assert second.fees.max_fee * 4 >= first.fees.max_fee * 5
+    assert second.fees.tip * 4 >= first.fees.tip * 5
+    parts.mine()
+
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+    known = {attempt.mined_ok for attempt in attempts(parts.engine, request.hash)}
+    assert known <= {None, True}
+
+
+def test_many_deliveries_keep_to_the_limit_in_flight_and_all_arrive_once(any_chain, tmp_path):
+    parts = Parts(any_chain, tmp_path, max_in_flight=3)
+    requests = [parts.posting() for _ in range(7)]
+    for _ in range(4):
+        run(parts.relayer)
+        assert sum(item(parts.engine, r.hash).state is SendState.SENT for r in requests) <= 3
+        parts.mine()
+
+    assert {job(parts.engine, request.hash).state for request in requests} <= {JobState.POSTED, JobState.FINAL}
+    nonces = [attempt.nonce for request in requests for attempt in attempts(parts.engine, request.hash)]
+    assert nonces == list(range(nonces[0], nonces[0] + 7))
+
+
+def test_a_nonce_that_something_else_used_is_given_up_once_that_is_final(parts):
+    request = parts.posting()
+    run(parts.relayer)
+    (sent,) = attempts(parts.engine, request.hash)
+    drop = "hardhat_dropTransaction" if parts.chain.kind == "hardhat" else "anvil_dropTransaction"
+    parts.chain.client.ask(drop, "0x" + sent.tx_hash.hex())
+    parts.chain.send(funded(2), funded(2).address, b"", nonce=sent.nonce, gas=21_000)
+    parts.mine()
+    assert item(parts.engine, request.hash).state is SendState.SENT
+
+    parts.mine(4)
+    parts.mine()
+
+    assert [attempt.nonce for attempt in attempts(parts.engine, request.hash)] == [sent.nonce, sent.nonce + 1]
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+
+
+def test_an_account_without_funds_pauses_the_relayer_until_it_has_some(parts):
+    request = parts.posting()
+    rich = parts.chain.client.balance(parts.relayer.address)
+    method = "hardhat_setBalance" if parts.chain.kind == "hardhat" else "anvil_setBalance"
+    parts.chain.client.ask(method, parts.relayer.address, "0x0")
+    try:
+        run(parts.relayer)
+        assert parts.relayer.is_paused
+        assert attempts(parts.engine, request.hash) == []
+    finally:
+        parts.chain.client.ask(method, parts.relayer.address, hex(rich))
+
+    parts.clock.now += 61
+    run(parts.relayer)
+    parts.mine()
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+
+
+def test_a_delivery_after_the_deadline_is_dead_and_says_why(parts):
+    request = parts.posting(Order(spec=b"{}", ttl=30, unit_price=1000))
+    parts.chain.client.ask("evm_increaseTime", 60)
+    parts.chain.mine()
+    run(parts.relayer)
+
+    assert item(parts.engine, request.hash).state is SendState.DEAD
+    assert "DeadlinePassed" in item(parts.engine, request.hash).detail
+
+
+def test_overdue_requests_are_refunded_when_the_operator_wants_that(any_chain, tmp_path):
+    parts = Parts(any_chain, tmp_path, expire_requests=True)
+    request = any_chain.request(funded(1), Order(spec=b"{}", ttl=30, unit_price=1000))
+    any_chain.mine()
+    run(parts.listener)
+    any_chain.client.ask("evm_increaseTime", 60)
+    parts.mine(2)
+    parts.mine()
+
+    assert job(parts.engine, request.hash).state is JobState.EXPIRED
+    assert item(parts.engine, request.hash, "expire").state is SendState.DONE
+    assert any_chain.bridge.credit_of(funded(1).address) == 1000
+
+
+def test_a_callback_gets_the_gas_that_its_order_asks_for(parts):
+    book = parts.chain.deployment.result_book
+    signed = parts.chain.send(funded(1), book, book_order_calldata(ORDER), ORDER.price)
+    parts.chain.mine(2)
+    parts.chain.mined(signed)
+    run(parts.listener)
+    gas = BookViews(parts.chain.client, book).callback_gas()
+    order = Order(spec=ORDER.spec, ttl=3600, unit_price=1000, delivery_fee=7, callback=book, callback_gas=gas)
+    request = parts.chain.request_of(1, order)
+    post(parts.engine, parts.chain, request, OUTCOME, parts.relayer.address)
+    run(parts.relayer)
+    parts.mine()
+
+    stored = job(parts.engine, request.hash)
+    assert (stored.state, stored.callback_ok) == (JobState.POSTED, True)
+    assert BookViews(parts.chain.client, book).result_of(1) == OUTCOME
+
+
+def test_a_request_that_left_the_chain_is_not_answered(parts):
+    snapshot = parts.chain.snapshot()
+    request = parts.posting()
+    parts.chain.revert(snapshot)
+    parts.chain.mine(4)
+    run(parts.listener)
+    run(parts.relayer)
+
+    assert job(parts.engine, request.hash).state is JobState.ORPHANED
+    assert attempts(parts.engine, request.hash) == []
+
+
+def test_a_delivery_in_flight_whose_request_left_the_chain_gives_its_nonce_back(parts):
+    snapshot = parts.chain.snapshot()
+    request = parts.posting()
+    run(parts.relayer)
+    (sent,) = attempts(parts.engine, request.hash)
+    parts.chain.revert(snapshot)
+    parts.chain.mine(4)
+    run(parts.listener)
+    other = parts.posting(Order(spec=b"{ }", ttl=3600, unit_price=1000))
+    run(parts.relayer)
+    parts.clock.now += 181
+    parts.mine()
+    parts.mine()
+
+    assert job(parts.engine, request.hash).state is JobState.ORPHANED
+    assert job(parts.engine, other.hash).state is JobState.POSTED
+    assert parts.chain.client.nonce(parts.relayer.address) == sent.nonce + 2

@@ -50,7 +50,7 @@ def test_the_limits_table_is_the_code():
 def test_the_exit_code_table_is_the_code():
     table = {int(code): name for code, name, _ in rows(between((DOCS / "cli.md").read_text(), "exits"))}
 
-    assert table == {exit.value: exit.name for exit in Exit}
+    assert table == {code.value: code.name for code in Exit}
 
 
 def test_the_state_table_is_the_code():

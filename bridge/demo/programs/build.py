@@ -13,12 +13,16 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from bridge.demo.image import build_image_archive
+
 HERE: Final = Path(__file__).parent
 WASM_PROGRAMS: Final = ("logstat", "exit3")
+PROBE: Final = HERE.parents[2] / "executor" / "sandbox" / "probe"
+ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 WASM_TARGET: Final = "wasm32-wasi"
 WASM_STACK_BYTES: Final = 256 * 1024
 BUILD_SECONDS: Final = 300
-_FLAGS: Final = ("-std=c17", "-Os", "-g0", "-s", "-Wall", "-Wextra", "-Werror", "-fno-ident", "-Wl,--build-id=none")
+_FLAGS: Final = ("-std=gnu17", "-Os", "-g0", "-s", "-Wall", "-Wextra", "-Werror", "-fno-ident", "-Wl,--build-id=none")
 
 
 def native_target() -> str:
@@ -40,12 +44,25 @@ def compile_c(source: Path, output: Path, target: str) -> None:
         timeout=BUILD_SECONDS,
         env={**os.environ, "SOURCE_DATE_EPOCH": "0"},
     )
+    output.chmod(0o644)
+
+
+def build_probe_archive(folder: Path, machine: str, architecture: str) -> Path:
+    """Write the image with which nodes probe their engine (executor/sandbox/probe) to `folder`; its path."""
+    binary = folder / f"probe-{architecture}"
+    compile_c(PROBE / "probe.c", binary, f"{machine}-linux-musl")
+    archive = folder / f"probe-{architecture}.tar"
+    build_image_archive(binary, archive, "probe", architecture)
+    binary.unlink()
+    return archive
 
 
 def main() -> None:
-    """Build all WebAssembly of the demo in place."""
+    """Build in place all that is checked in: the demo's WebAssembly, and the probe's images."""
     for name in WASM_PROGRAMS:
         compile_c(HERE / f"{name}.c", HERE / f"{name}.wasm", WASM_TARGET)
+    for machine, architecture in ARCHITECTURES.items():
+        build_probe_archive(PROBE, machine, architecture)
 
 
 if __name__ == "__main__":
