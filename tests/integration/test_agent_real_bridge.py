@@ -1,0 +1,186 @@
+"""A whole node against the bridge's real API, dispatcher, database and block store; only the chain is not there."""
+
+import socket
+import threading
+import time
+
+import pytest
+import wasmtime
+
+from bridge.api.app import create_app
+from bridge.api.server import run_server
+from bridge.config import DispatchConfig
+from bridge.jobs import JobState
+from executor.agent.config import init_node
+from executor.agent.service import node_status, run_node
+from executor.content.importer import import_bytes, import_listing
+from executor.content.limits import TreeLimits
+from executor.content.reader import read_file, resolve
+from executor.content.walk import missing
+from executor.protocol.cid import Cid
+from executor.protocol.nodeauth import Audience
+from executor.protocol.wire import ResultKind, Status
+from executor.sandbox.types import Probe
+from executor.sandbox.wasm import WasmSandbox
+from tests.bridge_kit import CHAIN_ID, CONTRACT, CURATOR, SCOPE, Bridge, operator_of, order_of, spec_bytes
+
+ECHO = """
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "42\\n")
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 100))
+    (i32.store (i32.const 4) (i32.const 3))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))
+"""
+
+
+class RealClock:
+    def __call__(self):
+        return time.time()
+
+    @property
+    def now(self):
+        return time.time()
+
+
+class ProvedWasm(WasmSandbox):
+    """The sandbox itself; its limits are proved in its own tests."""
+
+    def probe(self):
+        return Probe("wasm", usable=True, version="", problem="")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def bridge(tmp_path):
+    (tmp_path / "bridge").mkdir()
+    bridge = Bridge(tmp_path / "bridge", dispatch=DispatchConfig(heartbeat_seconds=0.3))
+    bridge.clock = RealClock()
+    bridge.restarted()
+    bridge.chain_at(110)
+    yield bridge
+    bridge.close()
+
+
+@pytest.fixture
+def url(bridge):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    server = run_server(
+        create_app(bridge.dispatcher, bridge.engine, Audience(SCOPE, url), bridge.clock), "127.0.0.1", port
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_for(lambda: server.started)
+    yield url
+    server.should_exit = True
+    thread.join(15)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def node(bridge, url, tmp_path):
+    folder = tmp_path / "node"
+    made = init_node(
+        folder,
+        bridge_url=url,
+        chain_id=CHAIN_ID,
+        bridge_contract=CONTRACT,
+        registry=CONTRACT,
+        labels=("node=admitted", "site=camera"),
+        tiers=("wasm",),
+        poll_seconds=0.2,
+    )
+    node_id = bridge.registry.register(made["key"], operator_of("a"), ["node=admitted", "site=camera"])
+    bridge.registry.vouch(CURATOR, node_id, "node=admitted", "site=camera")
+    stop = threading.Event()
+    thread = threading.Thread(target=run_node, args=(folder, stop, [ProvedWasm()]))
+    thread.start()
+    yield folder
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def wait_for(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.02)
+    return found
+
+
+def stepping(bridge, condition):
+    """Step the bridge's own loop until the condition holds."""
+
+    def check():
+        bridge.dispatcher.step()
+        return condition()
+
+    return wait_for(check)
+
+
+def engine(bridge, text=ECHO):
+    return {"type": "wasm", "module": str(import_bytes(bridge.store, bytes(wasmtime.wat2wasm(text))))}
+
+
+def test_an_order_becomes_a_delivery_whose_output_the_bridge_holds(bridge, node):
+    data = import_listing(bridge.store, {"a/b.txt": b"x" * 2_500_000, "c": b""}, TreeLimits(10**8))
+    spec = spec_bytes(engine=engine(bridge), inputs=[{"cid": str(data), "path": "/inputs/d"}], selector="site=camera")
+
+    job = bridge.request(order_of("site=camera", spec=spec, result_kind=int(ResultKind.STDOUT)))
+
+    stepping(bridge, lambda: bridge.job(job.request_hash).state is JobState.POSTING)
+    (delivery,) = bridge.outbox.deliveries
+    assert delivery.outcome.status == Status.SUCCEEDED
+    assert delivery.outcome.payload == b"42\n"
+    root = Cid.from_binary(delivery.outcome.output_cid)
+    assert missing(bridge.store, root) == []
+    assert b"".join(read_file(bridge.store, resolve(bridge.store, root, "stdout"), 100)) == b"42\n"
+    assert node_status(node)["signed"] == 1
+
+
+def test_a_spec_by_cid_runs(bridge, node):
+    spec = import_bytes(bridge.store, spec_bytes(engine=engine(bridge)))
+
+    job = bridge.request(order_of(spec=spec.binary, spec_is_cid=True))
+
+    stepping(bridge, lambda: bridge.job(job.request_hash).state is JobState.POSTING)
+    assert bridge.outbox.deliveries[0].outcome.status == Status.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        b"\xff",
+        b"{",
+        b'{"version": "insula/v1", "version": "insula/v1"}',
+        spec_bytes(more=1),
+        spec_bytes(limits={"wallSeconds": 0}),
+    ],
+    ids=["not UTF-8", "not JSON", "a duplicate key", "an unknown field", "a limit out of range"],
+)
+def test_a_spec_that_can_never_run_is_delivered_as_refused(bridge, node, spec):
+    job = bridge.request(order_of(spec=spec))
+
+    stepping(bridge, lambda: bridge.job(job.request_hash).state is JobState.POSTING)
+    assert bridge.outbox.deliveries[0].outcome.status == Status.REFUSED
+
+
+def test_an_orphaned_request_stops_at_the_node(bridge, node):
+    loop = '(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))'
+    job = bridge.request(order_of(spec=spec_bytes(engine=engine(bridge, loop))))
+    wait_for(lambda: [row for row in node_status(node)["running"] if row["state"] == "running"])
+
+    bridge.set_job(job.request_hash, state="orphaned")
+
+    stepping(bridge, lambda: node_status(node)["running"] == [])
+    assert node_status(node)["last"][0]["state"] == "lost"
+    assert node_status(node)["signed"] == 0
