@@ -17,7 +17,7 @@ from bridge.demo.image import build_image_archive
 
 HERE: Final = Path(__file__).parent
 WASM_PROGRAMS: Final = ("logstat", "exit3")
-PROBE: Final = HERE.parents[2] / "executor" / "sandbox" / "probe"
+IMAGES: Final = (HERE / "histogram.c", HERE.parents[2] / "executor" / "sandbox" / "probe" / "probe.c")
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 WASM_TARGET: Final = "wasm32-wasi"
 WASM_STACK_BYTES: Final = 256 * 1024
@@ -47,22 +47,24 @@ def compile_c(source: Path, output: Path, target: str) -> None:
     output.chmod(0o644)
 
 
-def build_probe_archive(folder: Path, machine: str, architecture: str) -> Path:
-    """Write the image with which nodes probe their engine (executor/sandbox/probe) to `folder`; its path."""
-    binary = folder / f"probe-{architecture}"
-    compile_c(PROBE / "probe.c", binary, f"{machine}-linux-musl")
-    archive = folder / f"probe-{architecture}.tar"
-    build_image_archive(binary, archive, "probe", architecture)
+def build_archive(source: Path, folder: Path, machine: str) -> Path:
+    """Write to `folder` the archive of an image that holds this one program, for `machine`; its path."""
+    architecture = ARCHITECTURES[machine]
+    binary = folder / f"{source.stem}-{architecture}"
+    compile_c(source, binary, f"{machine}-linux-musl")
+    archive = folder / f"{source.stem}-{architecture}.tar"
+    build_image_archive(binary, archive, source.stem, architecture)
     binary.unlink()
     return archive
 
 
 def main() -> None:
-    """Build in place all that is checked in: the demo's WebAssembly, and the probe's images."""
+    """Build in place all that is checked in: WebAssembly and images of the demo, and the image of the nodes' probe."""
     for name in WASM_PROGRAMS:
         compile_c(HERE / f"{name}.c", HERE / f"{name}.wasm", WASM_TARGET)
-    for machine, architecture in ARCHITECTURES.items():
-        build_probe_archive(PROBE, machine, architecture)
+    for source in IMAGES:
+        for machine in ARCHITECTURES:
+            build_archive(source, source.parent, machine)
 
 
 if __name__ == "__main__":

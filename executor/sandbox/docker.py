@@ -1,0 +1,433 @@
+"""Jobs in hardened containers of a Docker Engine on this machine. The only importer of the docker library.
+
+What the engine applied is read back before a job starts, images are never pulled, every call has a deadline, and a
+container is always removed. Reasons follow from the job alone; whatever is the engine's fault is SandboxUnavailable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import select
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import docker.errors
+import urllib3.exceptions
+from docker.utils import kwargs_from_env
+
+from executor.protocol.reasons import Reason
+from executor.sandbox import profile
+from executor.sandbox.archive import BadArchive, check_archive
+from executor.sandbox.attached import Streams
+from executor.sandbox.cgroups import ControlGroups, Pressure
+from executor.sandbox.container_probe import checks as probe_checks
+from executor.sandbox.engine_facts import EngineFacts
+from executor.sandbox.mounts import QuotaMount, may_mount, mount_quota, quota_mounts, unmount
+from executor.sandbox.staging import stage_inputs
+from executor.sandbox.tree import OutputUnsafe, Usage, measure
+from executor.sandbox.types import (
+    Cancelled,
+    ContainerProgram,
+    Execution,
+    JobCancelled,
+    Probe,
+    RunReport,
+    Runtime,
+    SandboxUnavailable,
+)
+
+CALL_SECONDS: Final = 60
+"""For each read of an engine's answer; creating and starting are the slow ones."""
+LOAD_SECONDS: Final = 600.0
+TICK_SECONDS: Final = 0.1
+MAX_IMAGE_BYTES: Final = 4 * 2**30
+MAX_QUOTA_BYTES: Final = 2**30
+"""Larger outputs do not go to memory: they are watched on the disk instead."""
+JOB_OWNER: Final = 65534
+LABEL: Final = "insula"
+REMOVE_ATTEMPTS: Final = 3
+
+#: docker's own errors, requests' (they are OSErrors) and those that urllib3 lets through in a stream
+_ENGINE_ERRORS: Final = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """An image that the engine has."""
+
+    image_id: str
+    config: dict[str, Any]
+
+
+class _Invalid(Exception):
+    """The program can run nowhere."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is known of a running container."""
+
+    streams: Streams
+    pressure: Pressure = field(default_factory=Pressure)
+    over: Reason = Reason.NONE
+    detail: str = ""
+
+
+class DockerSandbox:
+    """Containers by one runtime of one engine.
+
+    node: marks this node's containers; [A-Za-z0-9_.-]. runtime: `runc` or `runsc`. base_url: the engine's Unix socket,
+    else DOCKER_HOST or the usual place. clock: seconds since 1970, for reports.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        runtime: Runtime = "runc",
+        base_url: str | None = None,
+        clock: Callable[[], float] = time.time,
+        max_image_bytes: int = MAX_IMAGE_BYTES,
+    ) -> None:
+        self._node = node
+        self._runtime = runtime
+        self._base_url = base_url
+        self._clock = clock
+        self._max_image_bytes = max_image_bytes
+
+    @property
+    def tier(self) -> str:
+        """`container`, or `gvisor` for runsc."""
+        return "gvisor" if self._runtime == "runsc" else "container"
+
+    def probe(self) -> Probe:
+        """What the engine is, and a job against each limit; some seconds."""
+        try:
+            with self._engine() as api:
+                facts = _facts(api)
+            problem = facts.problem(self._runtime)
+            if problem:
+                return Probe(self.tier, False, facts.version, problem, (), facts.notes)
+            found = probe_checks(self, self._runtime)
+        except SandboxUnavailable as exc:
+            return Probe(self.tier, False, "", exc.text)
+        broken = [check.name for check in found if not check.held]
+        problem = f"these limits do not hold here: {', '.join(broken)}" if broken else ""
+        return Probe(self.tier, not broken, facts.version, problem, found, facts.notes)
+
+    def run(self, execution: Execution, cancelled: Cancelled) -> RunReport:
+        """Run a ContainerProgram. See Sandbox.run."""
+        program = execution.program
+        if not isinstance(program, ContainerProgram) or program.runtime != self._runtime:
+            raise SandboxUnavailable(Reason.ENGINE_MISSING, f"this sandbox runs containers by {self._runtime} only")
+        with self._engine() as api:
+            facts = _facts(api)
+            problem = facts.problem(self._runtime)
+            if problem:
+                raise SandboxUnavailable(Reason.ENGINE_MISSING, problem)
+            started = self._clock()
+            try:
+                image = self._image(api, program)
+                inputs = stage_inputs(execution.inputs, execution.scratch / "inputs")
+                body = profile.container(program, image.image_id, execution.limits, self._place(execution, inputs))
+                return self._run(api, facts, execution, body, cancelled)
+            except _Invalid as exc:
+                runtime = {**facts.summary(self._runtime), **_profile()}
+                return RunReport(0, Reason.PROGRAM_INVALID, str(exc), b"", b"", started, self._clock(), runtime)
+
+    def release(self, execution: Execution) -> None:
+        """Take the quota mount of the outputs away, with all that is in it."""
+        if may_mount():
+            unmount(execution.outputs.absolute())
+
+    def reap(self, live: set[str]) -> list[str]:
+        """Remove this node's containers and quota mounts of executions that are not in `live`."""
+        gone = set()
+        with self._engine() as api:
+            for found in api.containers(all=True, filters={"label": f"{LABEL}.node={self._node}"}):
+                execution = found["Labels"].get(f"{LABEL}.execution", "")
+                if execution not in live:
+                    _remove(api, found["Id"])
+                    gone.add(execution)
+        for mount in quota_mounts(self._node):
+            if mount.execution not in live and unmount(mount.path):
+                gone.add(mount.execution)
+        return sorted(gone)
+
+    @contextlib.contextmanager
+    def _engine(self) -> Iterator[docker.APIClient]:
+        """A connection; what goes wrong with it is the node's trouble, not the job's."""
+        try:
+            arguments: Any = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
+            with contextlib.closing(docker.APIClient(**arguments, version="auto", timeout=CALL_SECONDS)) as api:
+                if not api.base_url.startswith("http+docker://"):
+                    text = "the Docker Engine must be on this machine: set DOCKER_HOST to a unix:// socket"
+                    raise SandboxUnavailable(Reason.ENGINE_MISSING, text)
+                yield api
+        except docker.errors.APIError as exc:
+            raise SandboxUnavailable(Reason.NODE_FAULT, f"the Docker Engine: {_words(exc)}") from exc
+        except _ENGINE_ERRORS as exc:
+            text = (
+                "no Docker Engine answers: install one (https://docs.docker.com/engine/install/, or the package "
+                f"docker.io of your distribution), start dockerd, or set DOCKER_HOST ({str(exc)[:200]})"
+            )
+            raise SandboxUnavailable(Reason.ENGINE_MISSING, text) from exc
+
+    # -- images
+
+    def _image(self, api: docker.APIClient, program: ContainerProgram) -> _Image:
+        found = _inspect_image(api, program.image)
+        if found is None and program.archive is not None:
+            self._load(api, program.image, program.archive)
+            found = _inspect_image(api, program.image)
+        if found is None:
+            text = f"image {program.image} is not here, and images are never pulled: load it, or name an archive by CID"
+            raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, text)
+        _check_image(program.image, found)
+        return _Image(found["Id"], found.get("Config") or {})
+
+    def _load(self, api: docker.APIClient, image: str, path: Path) -> None:
+        try:
+            archive = check_archive(path, self._max_image_bytes)
+        except BadArchive as exc:
+            raise _Invalid(str(exc)) from exc
+        if image.rpartition("@")[2] != archive.image_id:
+            raise _Invalid(f"the archive holds {archive.image_id}, not {image}")
+        deadline = time.monotonic() + LOAD_SECONDS
+        with path.open("rb") as file:
+            for line in api.load_image(file, quiet=False):  # type: ignore[no-untyped-call]
+                if "errorDetail" in line:
+                    text = f"the engine does not load it: {str(line['errorDetail'])[:300]}"
+                    raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, text)
+                if time.monotonic() > deadline:
+                    raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, "the engine takes too long to load it")
+
+    # -- one run
+
+    def _place(self, execution: Execution, inputs: Path) -> profile.Place:
+        """Prepare the outputs: a mount with a quota where possible, else the folder itself, which is watched."""
+        owner = os.geteuid() or JOB_OWNER
+        outputs = execution.outputs.absolute()
+        limits = execution.limits
+        # room for what rounding to pages wastes: the limit itself is checked by size, the mount is the fence behind it
+        quota = limits.disk_bytes + 4096 * limits.output_files + 2**20
+        if may_mount() and quota <= MAX_QUOTA_BYTES:
+            try:
+                mount_quota(
+                    QuotaMount(self._node, execution.execution_id, outputs), quota, limits.output_files + 16, owner
+                )
+            except OSError:  # a container without CAP_SYS_ADMIN
+                quota = 0
+        else:
+            quota = 0
+        if not quota and os.geteuid() == 0:
+            os.chown(outputs, owner, owner)
+        labels = {
+            f"{LABEL}.node": self._node,
+            f"{LABEL}.execution": execution.execution_id,
+            f"{LABEL}.request": execution.trace.get("request", ""),
+        }
+        return profile.Place(os.fspath(inputs.absolute()), os.fspath(outputs), owner, quota, labels)
+
+    def _run(
+        self,
+        api: docker.APIClient,
+        facts: EngineFacts,
+        execution: Execution,
+        body: dict[str, Any],
+        cancelled: Cancelled,
+    ) -> RunReport:
+        container = _create(api, body)
+        try:
+            inspected = api.inspect_container(container)
+            wrong = profile.differences(body, inspected)
+            if wrong:
+                raise SandboxUnavailable(Reason.NODE_FAULT, f"the engine did not apply: {', '.join(wrong)[:500]}")
+            run = _Run(Streams(execution.limits.log_bytes))
+            started = self._clock()
+            self._attend(api, container, execution, cancelled, run)
+            state = api.inspect_container(container)["State"]
+        finally:
+            _remove(api, container)
+        code, reason, detail = _judge(execution, run, state)
+        runtime = {**facts.summary(self._runtime), **_profile(), "applied": profile.applied(inspected)}
+        runtime["outputs"] = "quota mount" if quota_mounted(self._node, execution) else "watched folder"
+        return RunReport(
+            exit_code=code,
+            reason=reason,
+            detail=detail,
+            stdout=bytes(run.streams.stdout),
+            stderr=bytes(run.streams.stderr),
+            started_at=started,
+            finished_at=self._clock(),
+            runtime=runtime,
+        )
+
+    def _attend(
+        self, api: docker.APIClient, container: str, execution: Execution, cancelled: Cancelled, run: _Run
+    ) -> None:
+        """Start it and stay until it has ended by itself or must end; then `run.over` says why."""
+        connection = api.attach_socket(container, {"stdout": 1, "stderr": 1, "stream": 1})
+        try:
+            _begin(api, container)
+            deadline = time.monotonic() + execution.limits.wall_seconds
+            groups = ControlGroups(api.inspect_container(container)["State"].get("Pid") or 0)
+            watch = _Watch(execution)
+            descriptor: int | None = connection.fileno()
+            while not run.over:
+                why = cancelled()
+                if why is not None:
+                    raise JobCancelled(why)
+                if time.monotonic() >= deadline:
+                    run.over, run.detail = _wall(execution, run)
+                elif not _listen(descriptor, run, deadline):
+                    descriptor = None  # it closed its streams: it has ended, or it goes on in silence
+                    if not api.inspect_container(container)["State"]["Running"]:
+                        return
+                run.pressure = groups.pressure() or run.pressure
+                watch.step(run)
+        finally:
+            connection.close()
+
+
+class _Watch:
+    """Measures the outputs of a living job, so that too much ends it; seldom where measuring itself takes long."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._outputs = execution.outputs
+        self._limits = execution.limits
+        self._next = 0.0
+
+    def step(self, run: _Run) -> None:
+        """Look, when it is time to."""
+        now = time.monotonic()
+        if run.over or now < self._next:
+            return
+        with contextlib.suppress(OSError, OutputUnsafe):  # it moves under our feet: the end decides
+            run.over, run.detail = _over(measure(self._outputs), self._limits.disk_bytes, self._limits.output_files)
+        self._next = now + max(TICK_SECONDS, 10 * (time.monotonic() - now))
+
+
+def quota_mounted(node: str, execution: Execution) -> bool:
+    """Whether the outputs of this execution lie in a quota mount of the node."""
+    return any(mount.execution == execution.execution_id for mount in quota_mounts(node))
+
+
+def _facts(api: docker.APIClient) -> EngineFacts:
+    return EngineFacts.of(api.info(), api.version())
+
+
+def _profile() -> dict[str, str]:
+    return {"profile": profile.PROFILE_ID, "profileSha256": profile.profile_sha256()}
+
+
+def _inspect_image(api: docker.APIClient, image: str) -> dict[str, Any] | None:
+    try:
+        return dict(api.inspect_image(image))  # type: ignore[no-untyped-call]
+    except docker.errors.ImageNotFound:
+        return None
+
+
+def _check_image(asked: str, found: dict[str, Any]) -> None:
+    if asked.startswith("sha256:") and found["Id"] != asked:
+        raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, f"the engine gives {found['Id']} for {asked}")
+    if (found.get("Config") or {}).get("Volumes"):
+        raise _Invalid("the image declares volumes; they would be writable and without limit")
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    if found.get("Os", "linux") != "linux" or found.get("Architecture", machine) != machine:
+        text = f"the image is for {found.get('Os')}/{found.get('Architecture')}; this node is linux/{machine}"
+        raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, text)
+
+
+def _create(api: docker.APIClient, body: dict[str, Any]) -> str:
+    try:
+        answer = api.create_container_from_config(body)  # type: ignore[no-untyped-call]
+    except docker.errors.APIError as exc:
+        if exc.status_code == 400 and "command" in _words(exc).lower():  # neither the job nor its image names one
+            raise _Invalid(_words(exc)) from exc
+        raise
+    return str(answer["Id"])
+
+
+def _begin(api: docker.APIClient, container: str) -> None:
+    try:
+        api.start(container)
+    except docker.errors.APIError as exc:
+        if exc.status_code in (400, 404):  # no such executable in the image, or it may not be executed
+            raise _Invalid(_words(exc)) from exc
+        raise
+
+
+def _listen(descriptor: int | None, run: _Run, deadline: float) -> bool:
+    """Wait for output for at most one tick and take it; False when the stream is at its end."""
+    wait = max(0.0, min(TICK_SECONDS, deadline - time.monotonic()))
+    if descriptor is None:
+        time.sleep(wait)
+        return False
+    ready, _, _ = select.select([descriptor], [], [], wait)
+    if not ready:
+        return True
+    data = os.read(descriptor, 2**16)
+    try:
+        run.streams.feed(data)
+    except ValueError as exc:
+        raise SandboxUnavailable(Reason.NODE_FAULT, f"the engine's log stream is broken: {exc}") from exc
+    if run.streams.over:
+        run.over, run.detail = Reason.LOG_LIMIT, f"{run.streams.over}: more bytes than the limit"
+    return bool(data)
+
+
+def _wall(execution: Execution, run: _Run) -> tuple[Reason, str]:
+    """At the wall limit: a job that was refused processes is stuck because of that, as fork bombs are."""
+    if run.pressure.refused_processes:
+        return Reason.PIDS_LIMIT, f"the limit is {execution.limits.pids} processes"
+    return Reason.WALL_LIMIT, f"still running after {execution.limits.wall_seconds} s"
+
+
+def _over(usage: Usage, disk_bytes: int, output_files: int) -> tuple[Reason, str]:
+    if usage.size > disk_bytes:
+        return Reason.DISK_LIMIT, f"/outputs: more than {disk_bytes} bytes"
+    if usage.entries > output_files:
+        return Reason.FILES_LIMIT, f"/outputs: more than {output_files} entries"
+    return Reason.NONE, ""
+
+
+def _judge(execution: Execution, run: _Run, state: dict[str, Any]) -> tuple[int, Reason, str]:
+    """Exit code, reason and detail of a container that is dead. What the kernel did comes before what the job says."""
+    if run.over:
+        return 0, run.over, run.detail
+    if state.get("OOMKilled") or run.pressure.memory_kills:
+        return 0, Reason.MEMORY_LIMIT, f"the limit is {execution.limits.memory_bytes} bytes"
+    try:
+        usage = measure(execution.outputs)
+    except OutputUnsafe as exc:
+        return 0, Reason.OUTPUT_UNSAFE, str(exc)
+    over, detail = _over(usage, execution.limits.disk_bytes, execution.limits.output_files)
+    if over:
+        return 0, over, detail
+    code = int(state["ExitCode"])
+    return code, Reason.EXIT_NON_ZERO if code else Reason.NONE, str(state.get("Error") or "")[:500]
+
+
+def _remove(api: docker.APIClient, container: str) -> None:
+    """Kill and remove; a container that stays is told of, because its job may still run."""
+    problem = ""
+    for _ in range(REMOVE_ATTEMPTS):
+        try:
+            api.remove_container(container, force=True, v=True)
+        except docker.errors.NotFound:
+            return
+        except _ENGINE_ERRORS as exc:
+            problem = str(exc)[:200]
+        else:
+            return
+    raise SandboxUnavailable(Reason.NODE_FAULT, f"container {container[:12]} cannot be removed: {problem}")
+
+
+def _words(exc: docker.errors.APIError) -> str:
+    return " ".join(str(exc.explanation or exc).split())[:500]
