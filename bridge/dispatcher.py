@@ -169,7 +169,9 @@ class Dispatcher:
                 return
             rows.end(connection, lease, rows.RETURNED, now, reason=back.reason, detail=back.detail)
             settle_resting(connection, lease.request_hash, now)
-        log.info("lease given back", **trace(lease), reason=back.reason, detail=back.detail)
+            job = get_job(connection, lease.request_hash)
+        if job is not None:
+            log.info("lease given back", **job.trace, **_of(lease), reason=back.reason, detail=back.detail)
 
     def active_lease(self, key: str, lease_id: str, token: int | None) -> tuple[LeaseRow, Job]:
         """An active lease of this key and its job; token None: any. UnknownLease, StaleLease."""
@@ -203,7 +205,7 @@ class Dispatcher:
         if not self.matcher.carries_now(lease.node_id, self.matcher.plan(job).need):
             raise InvalidInput("labels", f"the order's labels no longer count for node {lease.node_id}")
         self._require_output(lease, checked)
-        self._take_answer(lease, slot, attested, checked)
+        self._take_answer(job, lease, slot, attested, checked)
 
     def step(self) -> bool:
         """Expire leases, settle what has been answered, hand over what can be posted; whether anything changed."""
@@ -257,9 +259,9 @@ class Dispatcher:
                 lease = rows.grant(connection, job.request_hash, slot, holder, reserve, now, until)
                 settle_resting(connection, job.request_hash, now, reason=0, detail="")
         except StaleTransition as exc:
-            log.debug("lease not given", request_hash=f"0x{job.request_hash.hex()}", why=str(exc))
+            log.debug("lease not given", **job.trace, why=str(exc))
             return None
-        log.info("lease given", **trace(lease), request_id=job.request.id, node=node.node_id, slot=lease.slot)
+        log.info("lease given", **job.trace, **_of(lease))
         return Lease(
             lease_id=lease.lease_id,
             token=lease.token,
@@ -296,11 +298,11 @@ class Dispatcher:
         if absent:
             raise OutputIncomplete(checked.output, absent)
 
-    def _take_answer(self, lease: LeaseRow, slot: Slot, attested: Attested, checked: CheckedAnswer) -> None:
+    def _take_answer(self, job: Job, lease: LeaseRow, slot: Slot, attested: Attested, checked: CheckedAnswer) -> None:
         now = self.clock()
         if slot.state == rows.ANSWERED and not _is_answer(slot, attested):
             if slot.outcome_hash != checked.answer.outcome_hash:
-                log.error("a node signed two outcomes of one request", **trace(lease), node=lease.node_id)
+                log.error("a node signed two outcomes of one request", **job.trace, **_of(lease))
             raise StaleTransition(f"slot {lease.slot} has answered already, with other bytes; an answer never changes")
         with transaction(self.engine) as connection:
             if slot.state == rows.ANSWERED:  # it was leased again for its content alone
@@ -308,7 +310,7 @@ class Dispatcher:
             else:
                 rows.answer(connection, lease, checked.answer, now)
             settle_resting(connection, lease.request_hash, now)
-        log.info("answer taken", **trace(lease), node=lease.node_id, status=checked.outcome.status)
+        log.info("answer taken", **job.trace, **_of(lease), status=checked.outcome.status)
 
     def _expire_leases(self, now: float) -> bool:
         with transaction(self.engine) as connection:
@@ -316,8 +318,9 @@ class Dispatcher:
             for lease in gone:
                 rows.end(connection, lease, rows.EXPIRED, now, detail="no heartbeat in time")
                 settle_resting(connection, lease.request_hash, now)
-        for lease in gone:
-            log.warning("lease expired", **trace(lease), node=lease.node_id)
+            jobs = [get_job(connection, lease.request_hash) for lease in gone]
+        for job, lease in zip(jobs, gone, strict=True):
+            log.warning("lease expired", **(job.trace if job else {}), **_of(lease))
         return bool(gone)
 
 
@@ -342,9 +345,8 @@ def _nobody_waits() -> None:
     """Until somebody asks to be told."""
 
 
-def trace(lease: LeaseRow) -> dict[str, object]:
-    """What every log line about a lease carries."""
-    return {"request_hash": f"0x{lease.request_hash.hex()}", "lease": lease.lease_id, "token": lease.token}
+def _of(lease: LeaseRow) -> dict[str, object]:
+    return {"lease": lease.lease_id, "token": lease.token, "slot": lease.slot, "node": lease.node_id}
 
 
 def _is_answer(slot: Slot, attested: Attested) -> bool:

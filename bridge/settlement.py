@@ -218,7 +218,7 @@ class Settlement:
                 "output read back",
             )
         detail = f"block {lost} of the output could not be read back; its nodes are asked to upload it again"
-        log.error("output lost", request_hash=f"0x{job.request_hash.hex()}", block=str(lost))
+        log.error("output lost", **job.trace, block=str(lost))
         return self._try(
             job,
             lambda connection: move_job(
@@ -278,7 +278,7 @@ class Settlement:
             try:
                 self._roots.publish(Cid.from_binary(output), root_label(job.request_hash), until)
             except (ContentError, InvalidInput) as exc:  # a stranger relayed an output that was never here
-                log.warning("output is not here", request_hash=f"0x{job.request_hash.hex()}", error=str(exc))
+                log.warning("output is not here", **job.trace, error=str(exc))
 
         def note(connection: Connection) -> None:
             set_values(connection, job.request_hash, job.state, published_at=now)
@@ -344,10 +344,10 @@ class Settlement:
             with transaction(self._engine) as connection:
                 act(connection)
         except (StaleTransition, StaleLease) as exc:
-            log.debug("moved meanwhile", request_hash=f"0x{job.request_hash.hex()}", what=str(exc))
+            log.debug("moved meanwhile", **job.trace, what=str(exc))
             return False
         if what:
-            log.info(what, request_hash=f"0x{job.request_hash.hex()}", request_id=job.request.id)
+            log.info(what, **job.trace)
         return True
 
 

@@ -40,6 +40,11 @@ class Job:
     wanted_block: bytes | None
     published_at: float | None
 
+    @property
+    def trace(self) -> dict[str, Any]:
+        """What every log line about this job carries."""
+        return {"request_id": self.request.id, "request_hash": f"0x{self.request_hash.hex()}"}
+
 
 def job_of(row: Row[Any]) -> Job:
     """The job of a full row of `jobs`."""
