@@ -64,5 +64,5 @@ def _image(store: BlockStore, folder: Path) -> Image:
     from bridge.demo.image import build_demo_image
 
     archive = folder / "image.tar"
-    image_id = build_demo_image(archive, folder)
+    image_id = build_demo_image(archive)
     return Image(image_id, unixfs.import_file(store, archive, MAX_BYTES))

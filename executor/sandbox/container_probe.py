@@ -49,7 +49,7 @@ _ENDINGS: Final[dict[str, tuple[Limits, frozenset[Reason], frozenset[Reason]]]] 
     "memory": (_LIMITS, frozenset({Reason.MEMORY_LIMIT}), frozenset({Reason.MEMORY_LIMIT, Reason.EXIT_NON_ZERO})),
     "disk": (_LIMITS, frozenset({Reason.DISK_LIMIT}), frozenset({Reason.DISK_LIMIT})),
     "pids": (
-        replace(_LIMITS, wall_seconds=2),
+        replace(_LIMITS, wall_seconds=2, memory_bytes=2**27),  # so that the kernel's cost of processes is not the limit
         frozenset({Reason.PIDS_LIMIT, Reason.WALL_LIMIT}),
         frozenset({Reason.PIDS_LIMIT, Reason.WALL_LIMIT, Reason.EXIT_NON_ZERO}),
     ),
