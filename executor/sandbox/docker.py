@@ -146,9 +146,12 @@ class DockerSandbox:
             unmount(execution.outputs.absolute())
 
     def reap(self, live: set[str]) -> list[str]:
-        """Remove this node's containers and quota mounts of executions that are not in `live`."""
+        """Remove this node's containers and quota mounts of executions that are not in `live`.
+
+        Where no engine answers, the mounts only: `probe` says what is wrong with the engine.
+        """
         gone = set()
-        with self._engine() as api:
+        with contextlib.suppress(SandboxUnavailable), self._engine() as api:
             for found in api.containers(all=True, filters={"label": f"{LABEL}.node={self._node}"}):
                 execution = found["Labels"].get(f"{LABEL}.execution", "")
                 if execution not in live:
@@ -230,7 +233,7 @@ class DockerSandbox:
         labels = {
             f"{LABEL}.node": self._node,
             f"{LABEL}.execution": execution.execution_id,
-            f"{LABEL}.request": execution.trace.get("request", ""),
+            f"{LABEL}.request": execution.trace.get("request_hash", ""),
         }
         return profile.Place(os.fspath(inputs.absolute()), os.fspath(outputs), owner, quota, labels)
 

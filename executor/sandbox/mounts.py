@@ -63,7 +63,7 @@ def quota_mounts(node: str) -> list[QuotaMount]:
     for line in _mountinfo():
         before, _, after = line.partition(" - ")
         kind, source, *_ = [*after.split(" "), "", ""]
-        word = source.split(":")
+        word = source.split(":", 2)
         if kind == "tmpfs" and len(word) == 3 and word[:2] == [_PREFIX, node]:
             found.append(QuotaMount(node, word[2], Path(_unescaped(before.split(" ")[4]))))
     return found
