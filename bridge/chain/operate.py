@@ -24,7 +24,8 @@ from bridge.errors import BridgeError, RpcRefused, RpcUnavailable
 from executor.protocol.signing import Key, Scope, node_key_message
 from executor.protocol.wire import Order, label_hash
 
-POLL_SECONDS = 0.25
+FIRST_POLL_SECONDS = 0.02  # doubled each time, up to the longest
+LONGEST_POLL_SECONDS = 1.0
 RESEND_SECONDS = 15.0
 FEE_CAP_WEI = 10**13  # per gas; a person signs these, and a base fee beyond this is a broken endpoint
 
@@ -56,6 +57,7 @@ def send_and_wait(
     end = clock() + deadline_seconds
     signed = _signed(client, signer, to, data, value)
     next_send = clock()
+    pause = FIRST_POLL_SECONDS
     while True:
         if clock() >= next_send:
             _send(client, signed)
@@ -67,7 +69,8 @@ def send_and_wait(
             return receipt
         if clock() >= end:
             raise TransactionPending(f"transaction 0x{signed.hash.hex()} is not mined after {deadline_seconds:g} s")
-        sleep(POLL_SECONDS)
+        sleep(pause)
+        pause = min(2 * pause, LONGEST_POLL_SECONDS)
 
 
 def _signed(client: ChainClient, signer: TxSigner, to: str | None, data: bytes, value: int) -> SignedTransaction:

@@ -1,0 +1,187 @@
+"""A real HTTP server between our client and a node: it drops, delays, rewrites and invents answers as a test says.
+
+`Proxy.rules[method]` is a function (request, forward) -> answer body. `forward(request)` asks the real node. An answer
+is a JSON-RPC envelope (dict), raw bytes, an (HTTP status, bytes) pair, or DROP: the connection is closed unanswered.
+"""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+DROP = object()
+
+
+def ok(request, result):
+    """An envelope with a result."""
+    return {"jsonrpc": "2.0", "id": request["id"], "result": result}
+
+
+def error(request, code, message, data=None):
+    """An envelope with an error."""
+    fields = {"code": code, "message": message}
+    if data is not None:
+        fields["data"] = data
+    return {"jsonrpc": "2.0", "id": request["id"], "error": fields}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        proxy = self.server.proxy
+        proxy.seen.append(request)
+        rule = proxy.rules.get(request["method"]) or proxy.rules.get("*")
+        answer = rule(request, proxy.forward) if rule else proxy.forward(request)
+        if answer is DROP:
+            self.close_connection = True
+            return
+        status, body = answer if isinstance(answer, tuple) else (200, answer)
+        if isinstance(body, dict):
+            body = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in proxy.headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(proxy.announced(len(body))))
+        self.end_headers()
+        for start in range(0, len(body), proxy.piece):
+            self.wfile.write(body[start : start + proxy.piece])
+            self.wfile.flush()
+            proxy.drip.wait(proxy.drip_seconds)
+        if proxy.announced(len(body)) != len(body):
+            self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass  # the client hung up, as some tests want
+
+
+class Proxy:
+    """Use as a context manager; `url` is where our client connects. Without an upstream every method needs a rule."""
+
+    def __init__(self, upstream=None):
+        self.upstream = upstream
+        self.rules = {}
+        self.seen = []
+        self.headers = {"content-type": "application/json"}
+        self.piece = 65536
+        self.drip_seconds = 0
+        self.drip = threading.Event()
+        self.announced = lambda size: size
+
+    def __enter__(self):
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.proxy = self
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        return self
+
+    def __exit__(self, *_):
+        self.drip.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+    def forward(self, request):
+        """The real node's answer."""
+        data = json.dumps(request).encode()
+        headers = {"content-type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(self.upstream, data, headers), timeout=20) as answer:
+            return json.load(answer)
+
+    def methods(self):
+        """The methods that were called, in order."""
+        return [request["method"] for request in self.seen]
+
+
+class NullRounds:
+    """Renumbers a real chain so that epochs have gaps: after every third block, two epochs without one.
+
+    `dialect` is how the missing ones are answered: "code 12" (Lotus since 1.31), "code 1" (before), "null", "previous"
+    (old Forest gives the block before). State and range calls resolve to what is there, as Lotus does.
+    """
+
+    def __init__(self, dialect):
+        self.dialect = dialect
+
+    @staticmethod
+    def epoch(number):
+        """The epoch of a real block number."""
+        return number + number // 3 * 2
+
+    @classmethod
+    def at_or_below(cls, epoch):
+        """The newest real number whose epoch is not above this one."""
+        number = epoch
+        while cls.epoch(number) > epoch:
+            number -= 1
+        return number
+
+    def install(self, proxy):
+        """Put the rules in place."""
+        proxy.rules |= {
+            "eth_getBlockByNumber": self._by_number,
+            "eth_getBlockByHash": self._plain("number"),
+            "eth_getTransactionReceipt": self._plain("blockNumber"),
+            "eth_getLogs": self._logs,
+        }
+        for method, place in {
+            "eth_call": 1,
+            "eth_getTransactionCount": 1,
+            "eth_getBalance": 1,
+            "eth_getCode": 1,
+        }.items():
+            proxy.rules[method] = self._state(place)
+
+    def _by_number(self, request, forward):
+        tag = request["params"][0]
+        if not tag.startswith("0x"):
+            return self._shift(forward(request), "number")
+        epoch = int(tag, 16)
+        number = self.at_or_below(epoch)
+        if self.epoch(number) != epoch and self.dialect != "previous":
+            if self.dialect == "null":
+                return ok(request, None)
+            if self.dialect == "code 1":
+                return error(request, 1, "failed to get block: requested epoch was a null round")
+            return error(request, 12, f"requested epoch was a null round ({epoch})", epoch)
+        asked = {**request, "params": [hex(number), *request["params"][1:]]}
+        return self._shift(forward(asked), "number")
+
+    def _logs(self, request, forward):
+        query = dict(request["params"][0])
+        if "fromBlock" in query:
+            first, last = int(query["fromBlock"], 16), self.at_or_below(int(query["toBlock"], 16))
+            start = self.at_or_below(first)
+            start += self.epoch(start) < first
+            if start > last:
+                return ok(request, [])
+            query |= {"fromBlock": hex(start), "toBlock": hex(last)}
+        answer = forward({**request, "params": [query]})
+        for entry in answer.get("result") or ():
+            entry["blockNumber"] = hex(self.epoch(int(entry["blockNumber"], 16)))
+        return answer
+
+    def _state(self, request, forward):
+        params = list(request["params"])
+        if len(params) > 1 and params[1].startswith("0x"):
+            params[1] = hex(self.at_or_below(int(params[1], 16)))
+        return forward({**request, "params": params})
+
+    def _plain(self, field):
+        return lambda request, forward: self._shift(forward(request), field)
+
+    def _shift(self, answer, field):
+        if answer.get("result"):
+            answer["result"][field] = hex(self.epoch(int(answer["result"][field], 16)))
+        return answer

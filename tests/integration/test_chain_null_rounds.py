@@ -1,0 +1,96 @@
+"""A chain with null rounds, in the four ways that endpoints have answered for them, through a real rewriting proxy."""
+
+from itertools import pairwise
+
+import pytest
+
+from bridge.chain.client import ChainClient
+from bridge.errors import NullRound
+from bridge.jobs import JobState
+from bridge.listener import Listener
+from bridge.store.chain import load_window
+from bridge.store.engine import reading
+from executor.protocol.wire import Order, Outcome
+from tests.chain_nodes import funded
+from tests.chain_proxy import NullRounds, Proxy
+from tests.integration.bridge_parts import config_for, job, jobs_now, new_engine, run
+
+pytestmark = pytest.mark.chain
+
+DIALECTS = ("code 12", "code 1", "null", "previous")
+ORDER = Order(spec=b'{"version":"insula/v1"}', ttl=3600, unit_price=1000, delivery_fee=7)
+OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
+
+
+@pytest.fixture(params=DIALECTS)
+def epochs(request, anvil_chain):
+    """A client that sees anvil's blocks as epochs with gaps."""
+    with Proxy(anvil_chain.client._provider.endpoint_uri) as proxy, ChainClient(proxy.url, 10.0) as client:
+        NullRounds(request.param).install(proxy)
+        client.proxy = proxy
+        yield client
+
+
+def epoch_config(chain, folder, finality):
+    config = config_for(chain, folder, finality=finality)
+    fields = {"deploy_block": NullRounds.epoch(chain.deployment.deploy_block)}
+    return config.model_copy(update={"chain": config.chain.model_copy(update=fields)})
+
+
+def test_an_epoch_without_a_block_is_a_null_round_whatever_the_dialect(epochs, anvil_chain):
+    head = anvil_chain.client.head().number
+    number = head - head % 3 - 3
+    assert epochs.block_by_number(NullRounds.epoch(number)).number == NullRounds.epoch(number)
+
+    for missing in (NullRounds.epoch(number) - 1, NullRounds.epoch(number) - 2):
+        with pytest.raises(NullRound) as caught:
+            epochs.block_by_number(missing)
+        assert caught.value.number == missing
+
+
+def test_requests_around_null_rounds_are_seen_once_each(epochs, anvil_chain, tmp_path):
+    engine = new_engine(tmp_path)
+    config = epoch_config(anvil_chain, tmp_path, finality=12)
+    requests = []
+    for _ in range(7):
+        requests.append(anvil_chain.request(funded(1), ORDER))
+        run(Listener(engine, epochs, config, lambda: 9.0))
+
+    assert set(jobs_now(engine)) == {request.hash for request in requests}
+    with reading(engine) as connection:
+        window = load_window(connection)
+    assert any(b.number - a.number > 1 for a, b in pairwise(window))
+    assert all(b.parent_hash == a.hash for a, b in pairwise(window))
+
+
+def test_a_long_gap_is_caught_up_in_ranges_across_null_rounds(epochs, anvil_chain, tmp_path):
+    engine = new_engine(tmp_path)
+    config = epoch_config(anvil_chain, tmp_path, finality=6)
+    requests = []
+    for _ in range(8):
+        requests.append(anvil_chain.request(funded(1), ORDER))
+        anvil_chain.mine(5)
+    settled = requests[0]
+    anvil_chain.send(funded(3), anvil_chain.deployment.bridge, anvil_chain.fulfil_data(settled, OUTCOME))
+    anvil_chain.mine(20)
+    listener = Listener(engine, epochs, config, lambda: 9.0)
+    listener._range = 10
+    run(listener)
+
+    assert set(jobs_now(engine)) == {request.hash for request in requests}
+    assert job(engine, settled.hash).state is JobState.FINAL
+    assert {job(engine, request.hash).state for request in requests[1:]} == {JobState.READY}
+
+
+def test_nothing_above_the_head_is_ever_asked_for(epochs, anvil_chain, tmp_path):
+    engine = new_engine(tmp_path)
+    config = epoch_config(anvil_chain, tmp_path, finality=6)
+    for _ in range(4):
+        anvil_chain.request(funded(1), ORDER)
+        run(Listener(engine, epochs, config, lambda: 9.0))
+
+    head = NullRounds.epoch(anvil_chain.client.head().number)
+    asked = [r["params"][0] for r in epochs.proxy.seen if r["method"] == "eth_getBlockByNumber"]
+    ranges = [r["params"][0] for r in epochs.proxy.seen if r["method"] == "eth_getLogs"]
+    assert all(int(tag, 16) <= head for tag in asked if tag.startswith("0x"))
+    assert all(int(query["toBlock"], 16) <= head for query in ranges if "toBlock" in query)

@@ -1,0 +1,243 @@
+"""The listener behind an endpoint that lies, forgets, refuses and breaks: nothing is lost, doubled or half stored."""
+
+import pytest
+
+from bridge.chain.client import ChainClient
+from bridge.errors import FatalError, RpcError, RpcUnavailable
+from bridge.jobs import JobState
+from bridge.listener import Listener
+from bridge.store.chain import Scope, load_cursor
+from bridge.store.engine import reading
+from executor.protocol.wire import Order, Outcome
+from tests.chain_nodes import funded
+from tests.chain_proxy import DROP, Proxy, error, ok
+from tests.integration.bridge_parts import config_for, job, jobs_now, new_engine, run
+
+pytestmark = pytest.mark.chain
+
+ORDER = Order(spec=b'{"version":"insula/v1"}', ttl=3600, unit_price=1000, delivery_fee=7)
+OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
+
+
+class Setup:
+    def __init__(self, chain, folder, proxy, client, **depths):
+        self.chain, self.proxy = chain, proxy
+        self.engine = new_engine(folder)
+        self.listener = Listener(self.engine, client, config_for(chain, folder, **depths), lambda: 9.0)
+
+    def cursor(self):
+        with reading(self.engine) as connection:
+            return load_cursor(connection, Scope(31415926, self.chain.deployment.bridge))
+
+
+@pytest.fixture
+def parts(anvil_chain, tmp_path):
+    with Proxy(anvil_chain.client._provider.endpoint_uri) as proxy, ChainClient(proxy.url, 5.0) as client:
+        yield Setup(anvil_chain, tmp_path, proxy, client, finality=4)
+
+
+def once(action):
+    """A rule that misbehaves the first time and forwards afterwards."""
+    calls = []
+
+    def rule(request, forward):
+        calls.append(request)
+        return action(request, forward) if len(calls) == 1 else forward(request)
+
+    return rule
+
+
+BROKEN = {
+    "connection reset": lambda request, forward: DROP,
+    "HTTP 429": lambda request, forward: (429, b"slow down"),
+    "HTTP 502 with a page": lambda request, forward: (502, b"<html>bad gateway</html>"),
+    "cut JSON": lambda request, forward: b'{"jsonrpc":"2.0","id":1,"res',
+    "another call's id": lambda request, forward: forward(request) | {"id": 999_999_999},
+    "null": lambda request, forward: b"null",
+    "server busy": lambda request, forward: error(request, 1, "server busy. Timeout while waiting for rate limit"),
+    "not executed yet": lambda request, forward: error(
+        request, 1, "events for the requested block are not yet available"
+    ),
+    "a number as a string": lambda request, forward: ok(request, "1"),
+}
+
+
+@pytest.mark.parametrize("method", ["eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getLogs"])
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_answer_stores_nothing_and_the_next_step_goes_on(parts, method, fault):
+    run(parts.listener)
+    request = parts.chain.request(funded(1), ORDER)
+    parts.chain.mine()
+    before = parts.cursor()
+
+    parts.proxy.rules[method] = once(BROKEN[fault])
+    with pytest.raises(RpcError):
+        parts.listener.step()
+    assert parts.cursor() == before
+    assert jobs_now(parts.engine) == {}
+
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash}
+
+
+def test_logs_that_are_left_out_at_first_are_found_when_their_block_is_final(parts):
+    run(parts.listener)
+    request = parts.chain.request(funded(1), ORDER)
+
+    def forget(request, forward):
+        return ok(request, []) if "blockHash" in request["params"][0] else forward(request)
+
+    parts.proxy.rules["eth_getLogs"] = forget
+    run(parts.listener)
+    assert jobs_now(parts.engine) == {}
+
+    parts.chain.mine(5)
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash}
+    assert parts.listener.late == 1
+
+
+def test_logs_that_are_left_out_for_good_stop_the_final_position_until_they_come(parts):
+    run(parts.listener)
+    request = parts.chain.request(funded(1), ORDER)
+    parts.chain.mine(6)
+    parts.proxy.rules["eth_getLogs"] = lambda request, forward: ok(request, [])
+    before = parts.cursor().final_number
+    with pytest.raises(RpcUnavailable, match="the contract took 1 requests"):
+        run(parts.listener)
+    assert parts.cursor().final_number == before
+
+    parts.proxy.rules.clear()
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash}
+
+
+RANGE_REFUSALS = {
+    "lotus 1.36": (-32005, "block range exceeds maximum of 2880 (got 3000)"),
+    "lotus 1.35": (1, "failed to parse eth filter spec: invalid epoch range: range between blocks is too large"),
+    "too many events": (1, "filter matches too many events, try a more restricted filter"),
+}
+
+
+@pytest.mark.parametrize("dialect", RANGE_REFUSALS)
+def test_a_range_that_is_refused_is_halved_until_it_passes(parts, dialect):
+    requests = [parts.chain.request(funded(1), ORDER) for _ in range(5)]
+    parts.chain.mine(60)
+
+    def narrow(request, forward):
+        query = request["params"][0]
+        if "fromBlock" in query and int(query["toBlock"], 16) - int(query["fromBlock"], 16) > 4:
+            return error(request, *RANGE_REFUSALS[dialect])
+        return forward(request)
+
+    parts.proxy.rules["eth_getLogs"] = narrow
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash for request in requests}
+
+
+def test_an_endpoint_that_refuses_every_range_is_read_block_by_block(parts):
+    requests = [parts.chain.request(funded(1), ORDER) for _ in range(2)]
+    parts.chain.mine(50)
+    parts.proxy.rules["eth_getLogs"] = lambda request, forward: (
+        forward(request) if "blockHash" in request["params"][0] else error(request, 1, "too many events")
+    )
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash for request in requests}
+
+
+def test_removed_and_doubled_logs_make_one_job(parts):
+    run(parts.listener)
+    request = parts.chain.request(funded(1), ORDER)
+
+    def doubled(request, forward):
+        answer = forward(request)
+        logs = answer["result"]
+        return answer | {"result": [*logs, *({**entry, "removed": True} for entry in logs), *logs]}
+
+    parts.proxy.rules["eth_getLogs"] = doubled
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash}
+
+
+def test_a_log_of_another_block_is_refused_as_a_whole(parts):
+    run(parts.listener)
+    parts.chain.request(funded(1), ORDER)
+
+    def foreign(request, forward):
+        answer = forward(request)
+        return answer | {"result": [{**entry, "blockHash": "0x" + "77" * 32} for entry in answer["result"]]}
+
+    parts.proxy.rules["eth_getLogs"] = foreign
+    with pytest.raises(RpcUnavailable, match="malformed"):
+        run(parts.listener)
+    assert jobs_now(parts.engine) == {}
+
+
+def test_a_log_that_does_not_decode_is_counted_and_stepped_over(parts):
+    run(parts.listener)
+    parts.chain.request(funded(1), ORDER)
+
+    def garbled(request, forward):
+        answer = forward(request)
+        return answer | {"result": [{**entry, "data": "0x" + "ff" * 64} for entry in answer["result"]]}
+
+    parts.proxy.rules["eth_getLogs"] = garbled
+    run(parts.listener)
+    assert parts.listener.undecodable == 1
+
+    parts.proxy.rules.clear()
+    good = parts.chain.request(funded(1), ORDER)
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {good.hash}
+
+
+def test_two_nodes_behind_one_name_with_different_heads_change_nothing(parts):
+    request = parts.chain.request(funded(1), ORDER)
+    parts.chain.mine(3)
+    run(parts.listener)
+    before = parts.cursor()
+    behind = hex(parts.chain.client.head().number - 2)
+
+    def older(request, forward):
+        tag = request["params"][0]
+        return forward({**request, "params": [behind if tag == "latest" else tag, False]})
+
+    parts.proxy.rules["eth_getBlockByNumber"] = older
+    for _ in range(5):
+        assert not parts.listener.step()
+    assert parts.cursor() == before
+    assert job(parts.engine, request.hash).state is JobState.READY
+
+
+def test_a_chain_that_was_reset_behind_the_same_address_halts(parts):
+    parts.chain.mine(3)
+    run(parts.listener)
+
+    def reset(request, forward):
+        answer = forward(request)
+        if request["params"][0] == "0x0":
+            answer["result"]["hash"] = "0x" + "11" * 32
+        return answer
+
+    parts.proxy.rules["eth_getBlockByNumber"] = reset
+    restarted = Listener(parts.engine, parts.listener._client, config_for_same(parts), lambda: 9.0)
+    with pytest.raises(FatalError, match="first block"):
+        restarted.step()
+
+
+def config_for_same(parts):
+    from pathlib import Path
+
+    return config_for(parts.chain, Path("/nonexistent"), finality=4)
+
+
+def test_a_result_is_mirrored_when_the_whole_history_is_read_at_once(parts):
+    settled = parts.chain.request(funded(1), ORDER)
+    parts.chain.send(funded(3), parts.chain.deployment.bridge, parts.chain.fulfil_data(settled, OUTCOME))
+    parts.chain.mine(80)
+    still_open = parts.chain.request(funded(1), ORDER)
+    parts.chain.mine(2)
+    run(parts.listener)
+
+    assert job(parts.engine, settled.hash).state is JobState.FINAL
+    assert job(parts.engine, still_open.hash).state is JobState.READY

@@ -1,0 +1,256 @@
+"""The relayer and the listener killed at every commit and every call, and behind an endpoint that loses things."""
+
+import pytest
+from sqlalchemy import event
+
+from bridge.chain.client import ChainClient
+from bridge.errors import RpcUnavailable
+from bridge.jobs import JobState
+from bridge.listener import Listener
+from bridge.relayer import Relayer
+from bridge.store.outbox import SendState
+from executor.protocol.wire import Order, Outcome
+from tests.chain_nodes import funded
+from tests.chain_proxy import DROP, Proxy, error, ok
+from tests.integration.bridge_parts import Clock, attempts, config_for, item, job, new_engine, post, run
+
+pytestmark = pytest.mark.chain
+
+ORDER = Order(spec=b'{"version":"insula/v1"}', ttl=3600, unit_price=1000, delivery_fee=7)
+OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Setup:
+    def __init__(self, chain, folder, proxy, client):
+        self.chain, self.folder, self.proxy, self.client, self.clock = chain, folder, proxy, client, Clock()
+        self.engine = new_engine(folder)
+        self.config = config_for(chain, folder)
+        self.restart()
+
+    def restart(self):
+        self.listener = Listener(self.engine, self.client, self.config, self.clock)
+        self.relayer = Relayer(self.engine, self.client, funded(2), self.config, self.clock)
+
+    def posting(self):
+        request = self.chain.request(funded(1), ORDER)
+        self.chain.mine()
+        run(self.listener)
+        post(self.engine, self.chain, request, OUTCOME, self.relayer.address)
+        return request
+
+    def finish(self, request):
+        """Go on until the job is final; time passes, blocks come."""
+        for _ in range(12):
+            run(self.relayer)
+            self.chain.mine()
+            run(self.listener)
+            self.clock.now += 61
+        run(self.relayer)
+        assert job(self.engine, request.hash).state is JobState.FINAL
+        assert item(self.engine, request.hash).state is SendState.DONE
+
+
+@pytest.fixture
+def parts(anvil_chain, tmp_path):
+    with Proxy(anvil_chain.client._provider.endpoint_uri) as proxy, ChainClient(proxy.url, 5.0) as client:
+        yield Setup(anvil_chain, tmp_path, proxy, client)
+
+
+def test_an_answer_that_is_lost_after_the_transaction_arrived_has_one_effect(parts):
+    request = parts.posting()
+
+    def lose(request, forward):
+        forward(request)
+        return DROP
+
+    parts.proxy.rules["eth_sendRawTransaction"] = lose
+    with pytest.raises(RpcUnavailable):
+        run(parts.relayer)
+    parts.proxy.rules.clear()
+    parts.finish(request)
+
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_a_transaction_that_never_arrived_is_sent_again_with_the_same_bytes(parts):
+    request = parts.posting()
+    parts.proxy.rules["eth_sendRawTransaction"] = lambda request, forward: DROP
+    with pytest.raises(RpcUnavailable):
+        run(parts.relayer)
+    assert item(parts.engine, request.hash).state is SendState.SIGNED
+    parts.proxy.rules.clear()
+    parts.finish(request)
+
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_a_crash_before_the_send_goes_on_with_the_stored_bytes(parts):
+    request = parts.posting()
+    parts.proxy.rules["eth_sendRawTransaction"] = lambda request, forward: DROP
+    with pytest.raises(RpcUnavailable):
+        parts.relayer.step()
+    (stored,) = attempts(parts.engine, request.hash)
+    parts.proxy.rules.clear()
+    parts.restart()
+    parts.finish(request)
+
+    assert [attempt.raw for attempt in attempts(parts.engine, request.hash)] == [stored.raw]
+
+
+def test_a_receipt_that_turns_null_after_mining_changes_nothing(parts):
+    request = parts.posting()
+    run(parts.relayer)
+    parts.chain.mine()
+    run(parts.listener)
+    run(parts.relayer)
+    parts.proxy.rules["eth_getTransactionReceipt"] = lambda request, forward: ok(request, None)
+    parts.finish(request)
+
+    assert len(attempts(parts.engine, request.hash)) == 1
+    assert parts.proxy.methods().count("eth_sendRawTransaction") == 1
+
+
+def test_a_receipt_that_never_comes_does_not_keep_the_delivery_from_being_done(parts):
+    request = parts.posting()
+    parts.proxy.rules["eth_getTransactionReceipt"] = lambda request, forward: ok(request, None)
+    parts.finish(request)
+
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_a_receipt_of_another_transaction_is_not_ours(parts):
+    request = parts.posting()
+
+    def replaced(request, forward):
+        answer = forward(request)
+        if answer["result"]:
+            answer["result"]["transactionHash"] = "0x" + "99" * 32
+        return answer
+
+    parts.proxy.rules["eth_getTransactionReceipt"] = replaced
+    parts.finish(request)
+    assert [attempt.mined_ok for attempt in attempts(parts.engine, request.hash)] == [None]
+
+
+REFUSALS = {
+    "lotus: known": (1, "message from f410f with nonce 3 already in mpool: message with nonce already exists"),
+    "geth: known": (-32000, "already known"),
+    "unheard-of": (-32000, "the moon is in the wrong house"),
+    "lotus: many pending": (1, "too many pending messages for actor"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refusal_that_is_not_final_keeps_the_bytes_and_tries_again(parts, refusal):
+    request = parts.posting()
+    parts.proxy.rules["eth_sendRawTransaction"] = lambda request, forward: error(request, *REFUSALS[refusal])
+    run(parts.relayer)
+    assert item(parts.engine, request.hash).state is SendState.SENT
+    parts.proxy.rules.clear()
+    parts.finish(request)
+
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_fees_that_an_endpoint_finds_too_low_are_raised_at_once(parts):
+    request = parts.posting()
+    refusal = error({"id": 0}, 1, "replace by fee has too low GasPremium, increase GasPremium to 9")["error"]
+    calls = []
+
+    def refuse_first(request, forward):
+        calls.append(request)
+        return {"jsonrpc": "2.0", "id": request["id"], "error": refusal} if len(calls) == 1 else forward(request)
+
+    parts.proxy.rules["eth_sendRawTransaction"] = refuse_first
+    run(parts.relayer)
+    first, second = attempts(parts.engine, request.hash)
+    assert first.nonce == second.nonce
+    parts.finish(request)
+
+
+def test_a_base_fee_above_the_cap_waits(parts):
+    request = parts.posting()
+
+    def dear(request, forward):
+        answer = forward(request)
+        answer["result"]["baseFeePerGas"] = hex(10**15)
+        return answer
+
+    parts.proxy.rules["eth_getBlockByNumber"] = dear
+    run(parts.relayer)
+    assert attempts(parts.engine, request.hash) == []
+    assert "base fee" in item(parts.engine, request.hash).detail
+    parts.proxy.rules.clear()
+    parts.clock.now += 61
+    parts.finish(request)
+
+
+def kill_at(engine, number):
+    """Let the process die when it is about to commit for the `number`-th time."""
+    commits = []
+
+    def listener(_):
+        commits.append(1)
+        if len(commits) == number:
+            raise Killed
+
+    event.listen(engine, "commit", listener)
+    return lambda: event.remove(engine, "commit", listener)
+
+
+@pytest.mark.parametrize("number", range(1, 15))
+def test_a_kill_at_any_commit_loses_and_doubles_nothing(parts, number):
+    request = parts.posting()
+    remove = kill_at(parts.engine, number)
+    try:
+        for _ in range(4):
+            run(parts.relayer)
+            parts.chain.mine()
+            run(parts.listener)
+    except Killed:
+        pass
+    remove()
+    parts.restart()
+    parts.finish(request)
+
+    assert len(attempts(parts.engine, request.hash)) == 1
+    assert parts.chain.bridge.credit_of(parts.relayer.address) == 7
+
+
+@pytest.mark.parametrize("number", range(1, 40, 3))
+def test_a_kill_at_any_call_loses_and_doubles_nothing(parts, number):
+    request = parts.posting()
+    parts.proxy.seen.clear()
+    parts.proxy.rules["*"] = lambda request, forward: DROP if len(parts.proxy.seen) == number else forward(request)
+    try:
+        for _ in range(4):
+            run(parts.relayer)
+            parts.chain.mine()
+            run(parts.listener)
+    except RpcUnavailable:
+        pass
+    parts.proxy.rules.clear()
+    parts.restart()
+    parts.finish(request)
+
+    assert len(attempts(parts.engine, request.hash)) == 1
+    assert parts.chain.bridge.credit_of(parts.relayer.address) == 7
+
+
+def test_a_database_that_is_lost_is_rebuilt_from_the_chain_without_a_second_effect(parts, tmp_path):
+    request = parts.posting()
+    run(parts.relayer)
+    parts.chain.mine()
+    folder = tmp_path / "rebuilt"
+    folder.mkdir()
+    parts.engine = new_engine(folder)
+    parts.restart()
+    run(parts.listener)
+
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+    run(parts.relayer)
+    assert parts.proxy.methods().count("eth_sendRawTransaction") == 1
