@@ -52,7 +52,7 @@ class NodeConfig(BaseModel):
     rpc_url: str = ""
     rpc_depth: int = Field(default=0, ge=0)  # blocks below the head at which a request must stand
     policy: str = ""  # a TOML file; empty: policy.toml in the work folder, or the default policy
-    poll_seconds: float = Field(default=5.0, ge=0, le=25)  # how long the bridge may hold a request for work
+    poll_seconds: float = Field(default=3.0, ge=0, le=25)  # how long the bridge may hold a request for work
     retention_seconds: float = Field(default=14 * 86400.0, gt=0)  # released outputs are kept for re-delivery
     fetch_seconds: float = Field(default=600.0, gt=0)  # for spec, program and inputs of a job
 
@@ -111,7 +111,7 @@ class NodeConfig(BaseModel):
         return Key.load(f"file:{folder / Path(name).expanduser()}" if kind == "file" else self.key)
 
     def load_policy(self, folder: Path) -> Policy:
-        """The operator's policy. A policy that decides on who asks needs `rpc_url`."""
+        """The operator's policy, never cheaper than this file. A policy that decides on who asks needs `rpc_url`."""
         path = folder / (self.policy or "policy.toml")
         is_given = bool(self.policy) or path.exists()
         policy = Policy.parse(read_toml(path), str(path)) if is_given else Policy()
@@ -119,7 +119,11 @@ class NodeConfig(BaseModel):
             raise InvalidInput(
                 str(path), "names requesters or contracts, which only the chain can vouch for; set rpc_url in node.toml"
             )
-        return policy
+        prices = {
+            "min_unit_price": max(policy.min_unit_price, self.min_unit_price),
+            "min_fail_price": max(policy.min_fail_price, self.min_fail_price),
+        }
+        return policy.model_copy(update=prices)
 
 
 def init_node(folder: Path, **fields: Any) -> dict[str, Any]:

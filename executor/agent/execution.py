@@ -182,6 +182,8 @@ class JobExecution:
         self._note("released")
 
     def _cut(self, reason: Reason, detail: str, started: float, finished: float, runtime: Mapping[str, Any]) -> Decided:
+        if reason == Reason.OUTPUT_UNSAFE:
+            detail = ""  # it names the file, and nothing of this output was released
         return self._decided(outcomes.cut(reason), (started, finished), runtime, detail=detail)
 
     def _decided(

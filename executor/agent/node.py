@@ -80,8 +80,8 @@ class Node:
             tiers=tuple(self._parts.sandboxes),
             free=room.free,
             total=room.total,
-            min_unit_price=max(config.min_unit_price, self._parts.policy.min_unit_price),
-            min_fail_price=max(config.min_fail_price, self._parts.policy.min_fail_price),
+            min_unit_price=self._parts.policy.min_unit_price,
+            min_fail_price=self._parts.policy.min_fail_price,
             wait_seconds=config.poll_seconds,
         )
 

@@ -110,8 +110,10 @@ def _parts(
     ledger = Ledger.open(folder / "ledger.db", key.address)
     stack.callback(ledger.close)
     _close_crashed(ledger, clock)
-    _remove_left_over(folder / "executions")
-    offered = _offer(folder, sandboxes if sandboxes is not None else make_sandboxes(config, key.address))
+    if sandboxes is None:
+        sandboxes = make_sandboxes(config, key.address)
+    offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)])
+    _remove_left_over(folder / "executions")  # after the sandboxes have reaped: what they mounted there is gone now
     http = Http(config.bridge_url, Signer(key, config.audience, clock))
     stack.callback(http.close)
     chain = None
@@ -152,11 +154,13 @@ def make_sandboxes(config: NodeConfig, node: str = "check") -> list[Sandbox]:
         from executor.sandbox.wasm import WasmSandbox
 
         found.append(WasmSandbox())
-    for tier, runtime in (("container", "runc"), ("gvisor", "runsc")):
-        if tier in config.tiers:
-            from executor.sandbox.docker import DockerSandbox
+    if {"container", "gvisor"}.intersection(config.tiers):
+        from executor.sandbox.docker import DockerSandbox
 
-            found.append(DockerSandbox(node, runtime))
+        if "container" in config.tiers:
+            found.append(DockerSandbox(node, "runc"))
+        if "gvisor" in config.tiers:
+            found.append(DockerSandbox(node, "runsc"))
     return found
 
 
@@ -192,7 +196,10 @@ def _close_crashed(ledger: Ledger, clock: Callable[[], float]) -> None:
 def _remove_left_over(executions: Path) -> None:
     executions.mkdir(mode=0o700, exist_ok=True)
     for path in executions.iterdir():
-        remove_tree(path)
+        try:
+            remove_tree(path)
+        except OSError as exc:
+            structlog.get_logger("insula.node").warning("cannot remove", path=str(path), error=str(exc))
 
 
 def _read_offer(folder: Path) -> list[dict[str, Any]]:

@@ -96,6 +96,10 @@ class Policy(BaseModel):
         """SHA-256 of its canonical JSON, 32 bytes."""
         return sha256(canonical_json(self.model_dump(mode="json")))
 
+    def allows_tier(self, tier: str) -> bool:
+        """Whether any job of this tier may run."""
+        return tier in self.tiers and ("wasm" if tier == "wasm" else "docker") in self.engines
+
     def check_request(self, request: Request) -> None:
         """Whether to run anything for this request. PolicyRefused."""
         order = request.order

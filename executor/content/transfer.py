@@ -23,7 +23,7 @@ SEGMENT_BYTES: Final = 16 * 2**20
 MAX_SEGMENT_BYTES: Final = 48 * 2**20
 BLOCK_SECONDS: Final = 30.0
 """A download that completes no block for this long is given up and resumed; silence ends earlier (in the peer)."""
-TRIES: Final = 5
+TRIES: Final = 8
 """Tries in a row that bring nothing new before a peer is given up."""
 _BATCH_BYTES: Final = 8 * 2**20
 
@@ -183,8 +183,9 @@ class _Download:
         self._taken.add(cid)
         self._batch.append(block)
         self._batch_bytes += len(content)
-        self.bytes += len(content)
-        self.blocks += 1
+        if not self._store.has(cid):  # a subtree that is asked for may hold blocks that came with another one
+            self.bytes += len(content)
+            self.blocks += 1
         self._last = self._patience.clock()
         if self._batch_bytes >= _BATCH_BYTES:
             self._flush()

@@ -30,6 +30,8 @@ from executor.protocol.nodeauth import Audience, sign_call
 from executor.protocol.signing import Key
 
 CALL_SECONDS: Final = 20.0
+HEAD_SECONDS: Final = 60.0
+"""From a call to the head of a streamed answer."""
 SILENCE_SECONDS: Final = 10.0
 """No byte for this long ends a try."""
 UPLOAD_SECONDS: Final = 300.0
@@ -121,15 +123,13 @@ class Http:
         headers = {"Accept": accept, **self._signature(method, path, body)}
         if body and content_type:
             headers["Content-Type"] = content_type
+        timeout = httpx.Timeout(silence_seconds or self._silence)
         try:
             request = self._client.build_request(
-                method,
-                self._base + path,
-                content=body,
-                headers=headers,
-                timeout=httpx.Timeout(silence_seconds or self._silence),
+                method, self._base + path, content=body, headers=headers, timeout=timeout
             )
-            response = self._client.send(request, stream=True)
+            with until(max(HEAD_SECONDS, silence_seconds or 0)):
+                response = self._client.send(request, stream=True)
         except (httpx.TransportError, httpx.InvalidURL) as exc:
             raise self._unavailable(exc) from exc
         try:

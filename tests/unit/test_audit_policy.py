@@ -1,0 +1,130 @@
+"""An operator's policy: what it lets in, and that it says what it means."""
+
+import pytest
+
+from executor.audit.policy import Policy, PolicyRefused
+from executor.errors import InvalidInput
+from executor.protocol.cid import RAW, Cid
+from executor.protocol.reasons import Reason
+from executor.protocol.spec import DockerEngine, JobSpec, Limits, WasmEngine
+from executor.protocol.wire import ZERO_ADDRESS, Order, Request
+
+ALICE = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+BOB = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
+CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+IMAGE = "sha256:" + "a" * 64
+
+
+def request(requester=ALICE, **order):
+    fields = {"spec": b"{}", "ttl": 60, **order}
+    return Request(chain_id=1, contract=CONTRACT, id=1, requester=requester, order=Order(**fields), deadline=100)
+
+
+def job(engine=None, **limits):
+    most = {
+        "wall_seconds": 60, "cpu_millis": 1000, "memory_bytes": 2**28, "disk_bytes": 2**26,
+        "output_files": 1024, "log_bytes": 65536, "pids": 64,
+    }  # fmt: skip
+    return JobSpec(engine=engine or WasmEngine(module=Cid.of(RAW, b"m")), limits=Limits(**{**most, **limits}))
+
+
+def refusal(check):
+    with pytest.raises(PolicyRefused) as caught:
+        check()
+    return caught.value.reason
+
+
+def test_the_default_policy_takes_any_requester_and_any_job_within_the_formats_limits():
+    Policy().check_request(request())
+    Policy().check_job(job())
+    Policy().check_job(job(DockerEngine(image=IMAGE)))
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "reason"),
+    [
+        ({"requesters_deny": [ALICE]}, request(), Reason.POLICY),
+        ({"requesters_allow": [BOB]}, request(), Reason.POLICY),
+        ({"requesters_allow": [ALICE], "requesters_deny": [ALICE]}, request(), Reason.POLICY),
+        ({"contracts_allow": [CONTRACT]}, request(), Reason.POLICY),
+        ({"contracts_allow": [CONTRACT]}, request(callback=BOB), Reason.POLICY),
+        ({"min_unit_price": 10}, request(unit_price=9), Reason.PRICE_TOO_LOW),
+        ({"min_fail_price": "5"}, request(unit_price=9, fail_price=4), Reason.PRICE_TOO_LOW),
+        ({"min_unit_price": 1}, request(unit_price=9, token=BOB), Reason.PRICE_TOO_LOW),
+    ],
+    ids=[
+        "denied",
+        "not allowed",
+        "denied beats allowed",
+        "no callback",
+        "other callback",
+        "price",
+        "fail price",
+        "token",
+    ],
+)
+def test_a_request_that_the_policy_does_not_allow_is_refused(policy, asked, reason):
+    assert refusal(lambda: Policy.parse(policy).check_request(asked)) == reason
+
+
+def test_an_allowed_request_passes():
+    policy = Policy.parse({"requesters_allow": [ALICE.lower()], "contracts_allow": [ZERO_ADDRESS], "min_unit_price": 5})
+
+    policy.check_request(request(unit_price=5))
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        ({"engines": ["wasm"]}, job(DockerEngine(image=IMAGE))),
+        ({"engines": ["docker"]}, job()),
+        ({"tiers": ["gvisor"]}, job(DockerEngine(image=IMAGE))),
+        ({"images": ["sha256:" + "b" * 64]}, job(DockerEngine(image=IMAGE))),
+        ({"limits": {"memory_bytes": 2**27}}, job()),
+        ({}, job(wall_seconds=3601)),
+        ({"limits": {"pids": 1}}, job()),
+    ],
+    ids=["engine docker", "engine wasm", "tier", "image", "memory", "the default wall limit", "pids"],
+)
+def test_a_job_that_the_policy_does_not_allow_is_refused(policy, wanted):
+    assert refusal(lambda: Policy.parse(policy).check_job(wanted)) == Reason.POLICY
+
+
+def test_a_policy_offers_a_tier_only_with_its_engine():
+    policy = Policy.parse({"engines": ["docker"], "tiers": ["wasm", "gvisor"]})
+
+    assert [tier for tier in ("wasm", "container", "gvisor") if policy.allows_tier(tier)] == ["gvisor"]
+
+
+@pytest.mark.parametrize("field", ["requesters_allow", "requesters_deny", "contracts_allow"])
+def test_a_policy_on_who_asks_needs_the_chain(field):
+    assert Policy.parse({field: [ALICE]}).needs_chain
+    assert not Policy().needs_chain
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        ({"requester_allow": []}, "requester_allow"),
+        ({"engines": ["podman"]}, "engines.0"),
+        ({"requesters_deny": ["0x12"]}, "requesters_deny.0"),
+        ({"min_unit_price": -1}, "min_unit_price"),
+        ({"outputs": {"max_bytes": -1}}, "outputs.max_bytes"),
+        ({"release": "never"}, "release"),
+    ],
+    ids=["unknown key", "engine", "address", "price", "nested", "release"],
+)
+def test_a_policy_that_is_not_valid_is_refused_by_the_name_of_its_field(value, where):
+    with pytest.raises(InvalidInput) as caught:
+        Policy.parse(value, "policy.toml")
+
+    assert caught.value.field == f"policy.toml.{where}"
+
+
+def test_the_hash_is_that_of_the_meaning_not_of_the_spelling():
+    written = Policy.parse({"requesters_allow": [ALICE.lower()], "min_unit_price": "7"})
+    same = Policy.parse({"min_unit_price": 7, "requesters_allow": [ALICE]})
+
+    assert written.hash == same.hash
+    assert written.hash != Policy().hash
+    assert len(written.hash) == 32
