@@ -16,6 +16,7 @@ from bridge.chain.views import BridgeViews, RegistryViews
 from bridge.config import BridgeConfig
 from bridge.dispatcher import Dispatcher
 from bridge.errors import FatalError
+from bridge.housekeeping import Housekeeping
 from bridge.listener import Listener
 from bridge.relayer import Relayer
 from bridge.service import Threads
@@ -30,6 +31,7 @@ from executor.protocol.wire import Attestation, Outcome
 
 SERVER_STOP_SECONDS = 10.0
 DISPATCH_IDLE_SECONDS = 1.0
+HOUSEKEEPING_IDLE_SECONDS = 60.0
 
 
 class Bridge:
@@ -56,6 +58,8 @@ class Bridge:
         self._threads = Threads()
         self._threads.add("listener", Listener(engine, self._client, config, time.time), chain.poll_seconds)
         self._threads.add("dispatcher", dispatcher, DISPATCH_IDLE_SECONDS)
+        housekeeping = Housekeeping(dispatcher.store, dispatcher.roots, time.time)
+        self._threads.add("housekeeping", housekeeping, HOUSEKEEPING_IDLE_SECONDS)
         self._threads.add("relayer", Relayer(engine, self._client, signer, config, time.time), chain.poll_seconds)
         audience = Audience(Scope(chain.chain_id, chain.bridge_contract), config.public_url)
         app = create_app(dispatcher, engine, audience, time.time, self._status, self._threads.wake)

@@ -219,6 +219,10 @@ class Dispatcher:
             self.changed()
         return changed
 
+    def publish(self) -> bool:
+        """Make the outputs public whose outcome stands on-chain by now; whether there were any."""
+        return self._settlement.publish(self.clock())
+
     def _offer(self, job: Job, plan: Plan, node: KnownNode, free: Capacity, now: float) -> Lease | None:
         """Lease one job to a node that may fit, if it does fit."""
         with reading(self.engine) as connection:
@@ -234,7 +238,8 @@ class Dispatcher:
             return self._grant(job, plan, node, again, now) if is_free else None
         if job.agreed_at is not None:
             return None
-        slot = open_slot(slots, self.config.dispatch.max_attempts) if slots else _first_slot(job)
+        attempts = self.config.dispatch.max_attempts
+        slot = open_slot(slots, history, node.node_id, attempts) if slots else _first_slot(job)
         if slot is None:
             return None
         reason = check_node(plan.need, self.matcher.snapshot(node, plan.need, free, now), taken)

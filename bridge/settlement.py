@@ -111,7 +111,7 @@ class Settlement:
         changed = self._agree(now) or changed
         changed = self._read_back(now) or changed
         changed = self._hand_over(now) or changed
-        changed = self._publish(now) or changed
+        changed = self.publish(now) or changed
         if now - self._reviewed_at >= REVIEW_SECONDS:
             self._reviewed_at = now
             changed = self._review(now) or changed
@@ -263,7 +263,7 @@ class Settlement:
 
         return self._try(job, post, "handed over to the outbox")
 
-    def _publish(self, now: float) -> bool:
+    def publish(self, now: float) -> bool:
         """Make the output of what stands on-chain public, as far as it is here."""
         with reading(self._engine) as connection:
             jobs = unpublished_jobs(connection)

@@ -38,5 +38,5 @@ def create_app(
     app.include_router(public_routes.router(dispatcher, clock, status))
     app.include_router(node_routes.router(dispatcher, gate, waiting, wake))
     app.include_router(content_routes.router(dispatcher, gate, wake))
-    app.include_router(gateway.router(dispatcher.store, dispatcher.roots, clock))
+    app.include_router(gateway.router(dispatcher.store, dispatcher.roots, clock, dispatcher.publish))
     return app

@@ -24,8 +24,8 @@ PROBE_CID = "bafkqaaa"  # the empty identity block, by which clients find out wh
 _CAR_PARAMETERS = "version=1; order=dfs; dups=n"
 
 
-def router(store: BlockStore, roots: RootSet, clock: Callable[[], float]) -> APIRouter:
-    """The routes."""
+def router(store: BlockStore, roots: RootSet, clock: Callable[[], float], publish: Callable[[], object]) -> APIRouter:
+    """The routes. publish: makes outputs public whose outcome stands on-chain by now (asked before saying "not here")."""
     routes = APIRouter(tags=["gateway"])
 
     @routes.api_route("/ipfs/{cid}", methods=["GET", "HEAD"], response_class=StreamingResponse)
@@ -35,7 +35,7 @@ def router(store: BlockStore, roots: RootSet, clock: Callable[[], float]) -> API
         if cid == PROBE_CID and kind == "raw":
             return _raw(b"", cid)
         root = Cid.parse(cid)
-        block = await run_in_threadpool(_public_block, store, roots, root, clock())
+        block = await run_in_threadpool(_public_block, store, roots, root, clock, publish)
         if kind == "raw":
             return _raw(block, cid)
         headers = {**_headers(cid, "car"), "Content-Type": f"{CAR_TYPE}; {_CAR_PARAMETERS}"}
@@ -66,9 +66,13 @@ def _format(request: Request) -> str:
     return asked
 
 
-def _public_block(store: BlockStore, roots: RootSet, cid: Cid, now: float) -> bytes:
-    if not roots.is_public(cid, now):
-        raise not_here(str(cid))
+def _public_block(
+    store: BlockStore, roots: RootSet, cid: Cid, clock: Callable[[], float], publish: Callable[[], object]
+) -> bytes:
+    if not roots.is_public(cid, clock()):
+        publish()  # who has just seen a result on-chain asks for it before the next round of housekeeping
+        if not roots.is_public(cid, clock()):
+            raise not_here(str(cid))
     try:
         return store.get(cid)
     except (BlockMissing, BlockMismatch) as exc:

@@ -11,7 +11,7 @@ from bridge.store.jobs import Job
 from bridge.store.leases import LeaseRow, Slot
 from bridge.store.nodes import KnownNode
 from executor.protocol.cid import Cid
-from executor.protocol.wire import Outcome, Status
+from executor.protocol.wire import OnChainState, Outcome, Status
 
 
 def job_view(job: Job) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def job_view(job: Job) -> dict[str, Any]:
         "state": job.state.value,
         "reason": reason_name(job.reason),
         "detail": job.detail,
+        "chain_state": OnChainState(job.chain_state).name,
         "chain_id": job.request.chain_id,
         "contract": job.request.contract,
         "requester": job.request.requester,
@@ -34,6 +35,7 @@ def job_view(job: Job) -> dict[str, Any]:
         "unit_price": str(order.unit_price),
         "fail_price": str(order.fail_price),
         "delivery_fee": str(order.delivery_fee),
+        "order": hexed(order.encode()),
         "block_number": job.block_number,
         "block_hash": hexed(job.block_hash),
         "tx_hash": hexed(job.tx_hash),

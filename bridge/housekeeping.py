@@ -1,0 +1,35 @@
+"""Garbage collection of the bridge's block store, as a loop of its own: it may take minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from executor.content.blockstore import BlockStore
+from executor.content.gc import collect_garbage
+from executor.content.roots import RootSet
+
+log = structlog.get_logger("bridge.housekeeping")
+
+EVERY_SECONDS = 3600.0
+
+
+class Housekeeping:
+    """`step` collects once an hour. clock: seconds since 1970."""
+
+    def __init__(self, store: BlockStore, roots: RootSet, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._roots = roots
+        self._clock = clock
+        self._next = clock() + EVERY_SECONDS
+
+    def step(self) -> bool:
+        """Collect if it is time; whether anything was removed."""
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + EVERY_SECONDS
+        found = collect_garbage(self._store, self._roots, now)
+        log.info("garbage collected", blocks=found.blocks, bytes=found.bytes, roots=found.roots)
+        return bool(found.blocks or found.roots)
