@@ -25,7 +25,7 @@ _CAR_PARAMETERS = "version=1; order=dfs; dups=n"
 
 
 def router(store: BlockStore, roots: RootSet, clock: Callable[[], float], publish: Callable[[], object]) -> APIRouter:
-    """The routes. publish: makes outputs public whose outcome stands on-chain by now (asked before saying "not here")."""
+    """The routes. publish: makes outputs public whose outcome stands on-chain by now; called before "not here"."""
     routes = APIRouter(tags=["gateway"])
 
     @routes.api_route("/ipfs/{cid}", methods=["GET", "HEAD"], response_class=StreamingResponse)
