@@ -131,10 +131,15 @@ def why_ended(lease: LeaseRow) -> str:
     return f"{name}: {lease.detail}" if lease.detail else name
 
 
-def open_slot(slots: Sequence[Slot], max_attempts: int) -> Slot | None:
-    """The slot to lease next: the open one with the fewest attempts, unless all have had theirs. Pure."""
+def open_slot(slots: Sequence[Slot], leases: Sequence[LeaseRow], node_id: int, max_attempts: int) -> Slot | None:
+    """The slot to lease next to this node, None where all open ones have had their attempts. Pure.
+
+    The one that it had before, if it is open: what the node signed for it names its slot, and it signs once. Else the
+    one with the fewest attempts.
+    """
     free = [slot for slot in slots if slot.state == OPEN and slot.attempts < max_attempts]
-    return min(free, key=lambda slot: (slot.attempts, slot.slot), default=None)
+    before = [lease.slot for lease in leases if lease.node_id == node_id]
+    return min(free, key=lambda slot: (slot.slot not in before, slot.attempts, slot.slot), default=None)
 
 
 def are_exhausted(slots: Sequence[Slot], max_attempts: int) -> bool:

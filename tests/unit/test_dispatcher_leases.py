@@ -327,6 +327,19 @@ def test_a_reason_that_waiting_does_not_change_makes_the_rest_long(bridge):
     assert bridge.lease(node) is None
 
 
+def test_a_node_gets_the_slot_that_it_had_before_because_its_signature_names_it(bridge):
+    bridge.request(order_of(nodes=3, quorum=2))
+    first, second = bridge.node("a"), bridge.node("b")
+    bridge.lease(first)
+    lost = bridge.lease(second)
+    assert lost.slot == 2
+    bridge.clock.now += 61
+    bridge.dispatcher.step()
+    bridge.clock.now += 10
+
+    assert bridge.lease(second).slot == 2
+
+
 def test_giving_back_twice_is_fine(bridge):
     bridge.request(order_of())
     node = bridge.node("a")
