@@ -101,7 +101,7 @@ class Execution:
     """One run of one job.
 
     execution_id: unique on this node, [A-Za-z0-9_.-]{1,100}. trace: `request_id` and `request_hash`, for labels and
-    logs. outputs: an empty directory of the caller's, the job's /outputs. scratch: a private directory of this execution.
+    logs. outputs: an empty directory of the caller's, the job's /outputs. scratch: a private directory of this run.
     """
 
     execution_id: str

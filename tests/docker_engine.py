@@ -1,0 +1,96 @@
+"""A Docker Engine for tests: the one that is running, else a private one that is started here and stopped at the end.
+
+Import the fixture `docker_engine` into a conftest; it gives the engine's address. In CI a missing engine is a failure.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import docker
+import pytest
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+HOW_TO = (
+    "tests marked `docker` need a Docker Engine: start one (its socket or DOCKER_HOST is used), or install the package "
+    "docker.io and run the tests as root, then they start a private dockerd"
+)
+
+
+def answers(address):
+    """Whether an engine is there and answers."""
+    try:
+        with contextlib.closing(docker.APIClient(base_url=address, version="auto", timeout=10)) as api:
+            return bool(api.ping())
+    except (docker.errors.DockerException, OSError):
+        return False
+
+
+def _start(folder):
+    """dockerd with everything of its own below `folder`, on a leash: it dies with this process."""
+    config = {"runtimes": {}}
+    if runsc := shutil.which("runsc"):
+        config["runtimes"]["runsc"] = {"path": runsc, "runtimeArgs": ["--platform=ptrace", "--network=none"]}
+    (folder / "daemon.json").write_text(json.dumps(config))
+    address = f"unix://{folder}/docker.sock"
+    command = [
+        *(sys.executable, "-m", "bridge.devnet.leash", str(os.getpid()), "dockerd"),
+        *("--config-file", str(folder / "daemon.json"), "--data-root", str(folder / "data")),
+        *("--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"), "--host", address),
+        *("--bridge", "none", "--iptables=false"),
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(address):
+        if process.poll() is not None or time.monotonic() > deadline:
+            _stop(process)
+            return process, None
+        time.sleep(0.05)
+    return process, address
+
+
+def _stop(process):
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(STOP_SECONDS)
+
+
+def _missing(why):
+    text = f"{HOW_TO} ({why})"
+    if os.environ.get("CI") == "true":
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+@pytest.fixture(scope="session")
+def docker_engine():
+    """The address of an engine, such as unix:///var/run/docker.sock."""
+    usual = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if answers(usual):
+        yield usual
+        return
+    if shutil.which("dockerd") is None or os.geteuid() != 0:
+        _missing("no engine answers, and none can be started: no dockerd, or not root")
+    # a short path: the name of a Unix socket has at most 107 bytes
+    folder = Path(tempfile.mkdtemp(prefix="insula-dockerd-", dir="/tmp"))
+    process, address = _start(folder)
+    try:
+        if address is None:
+            _missing(f"dockerd did not start: {(folder / 'log').read_text()[-2000:]}")
+        yield address
+    finally:
+        _stop(process)
+        shutil.rmtree(folder, ignore_errors=True)
