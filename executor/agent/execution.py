@@ -19,13 +19,15 @@ from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import Manifest, manifest, stat
 from executor.content.walk import blocks
-from executor.errors import ContentTooLarge, MalformedBlock, SourceChanged, UnsafeName
+from executor.errors import ContentTooLarge, MalformedBlock, UnsafeName
 from executor.protocol import spec as specs
 from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import Dependency
 from executor.protocol.spec import DockerEngine, JobSpec
 from executor.protocol.wire import Outcome
+from executor.sandbox.collect import OutputTooLarge, collect
+from executor.sandbox.tree import OutputUnsafe
 from executor.sandbox.types import (
     ContainerProgram,
     Execution,
@@ -37,8 +39,6 @@ from executor.sandbox.types import (
     SandboxUnavailable,
     WasmProgram,
 )
-
-MAX_OUTPUT_DEPTH = 32
 
 
 class JobExecution:
@@ -163,17 +163,16 @@ class JobExecution:
                 raise GiveBack(Reason.NODE_FAULT, f"input {item.path} was changed during the run")
 
     def _collect(self, quarantine: BlockStore, report: RunReport) -> Cid:
-        limits = self._job.limits
-        tree = TreeLimits(limits.disk_bytes, limits.output_files, MAX_OUTPUT_DEPTH)
+        limits = _limits(self._job.limits)
         try:
-            return import_output(quarantine, self._staging.outputs, report.stdout, report.stderr, tree)
-        except ContentTooLarge as exc:
-            reasons = {"bytes of all files": Reason.DISK_LIMIT, "files and directories": Reason.FILES_LIMIT}
-            raise _OutputCut(reasons.get(exc.what, Reason.OUTPUT_UNSAFE), str(exc)) from exc
-        except UnsafeName as exc:
-            raise _OutputCut(Reason.OUTPUT_UNSAFE, str(exc)) from exc
-        except SourceChanged as exc:
-            raise GiveBack(Reason.NODE_FAULT, "the output changed while it was being collected") from exc
+            collect(self._staging.outputs, self._staging.collected, limits)
+        except OutputTooLarge as exc:
+            raise _OutputCut(exc.reason, exc.detail) from exc
+        except OutputUnsafe as exc:
+            self._work.log.info("output unsafe", path=exc.path, problem=exc.problem)
+            raise _OutputCut(Reason.OUTPUT_UNSAFE, "") from exc  # the name stays here: nothing was released
+        tree = TreeLimits(limits.disk_bytes, limits.output_files)
+        return import_output(quarantine, self._staging.collected, report.stdout, report.stderr, tree)
 
     def _release(self, quarantine: BlockStore, root: Cid) -> None:
         """Automatic: the audit found nothing. From here on the output is the node's to hand out."""
@@ -183,7 +182,7 @@ class JobExecution:
 
     def _cut(self, reason: Reason, detail: str, started: float, finished: float, runtime: Mapping[str, Any]) -> Decided:
         if reason == Reason.OUTPUT_UNSAFE:
-            detail = ""  # it names the file, and nothing of this output was released
+            detail = ""  # it may name a file, and nothing of this output was released
         return self._decided(outcomes.cut(reason), (started, finished), runtime, detail=detail)
 
     def _decided(

@@ -4,6 +4,7 @@
 <execution>/program         the module or the image archive
 <execution>/outputs         the job's /outputs
 <execution>/scratch         the sandbox's own
+<execution>/collected       what of the outputs is plain files and folders, copied when the job is dead
 <execution>/quarantine      a block store that nothing serves; holds the output until it is released
 """
 
@@ -71,6 +72,11 @@ class Staging:
     def scratch(self) -> Path:
         """The sandbox's own."""
         return self.folder / "scratch"
+
+    @property
+    def collected(self) -> Path:
+        """The clean copy of the outputs; made by the collection."""
+        return self.folder / "collected"
 
     def quarantine(self) -> BlockStore:
         """The store that the output is imported into."""
