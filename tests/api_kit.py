@@ -30,21 +30,28 @@ class Api:
         self.base = base
         self.http = httpx.Client(base_url=base, timeout=30)
 
-    def headers(self, key: Key, method: str, path: str, body: bytes = b"", **changes: Any) -> dict[str, str]:
+    def headers(
+        self, key: Key, method: str, path: str, body: bytes = b"", changed: dict[str, Any] | None = None
+    ) -> dict[str, str]:
+        """The headers of a call; `changed` alters what is signed, not what is sent."""
+        signed = changed or {}
         return sign_call(
             key,
-            changes.get("audience", AUDIENCE),
-            method=changes.get("method", method),
-            path=changes.get("path", path),
-            body_hash=hashlib.sha256(changes.get("body", body)).digest(),
-            time=int(self.bridge.clock.now + changes.get("skew", 0)),
-            nonce=changes.get("nonce", secrets.token_bytes(32)),
+            signed.get("audience", AUDIENCE),
+            method=signed.get("method", method),
+            path=signed.get("path", path),
+            body_hash=hashlib.sha256(signed.get("body", body)).digest(),
+            time=int(self.bridge.clock.now + signed.get("skew", 0)),
+            nonce=signed.get("nonce", secrets.token_bytes(32)),
         )
 
-    def call(self, key: Key, method: str, path: str, body: bytes | Message = b"", **changes: Any) -> httpx.Response:
-        """A signed call; `changes` alter what is signed, not what is sent."""
+    def call(
+        self, key: Key, method: str, path: str, body: bytes | Message = b"", signed: dict[str, Any] | None = None
+    ) -> httpx.Response:
+        """A signed call; `signed` alters what is signed, not what is sent."""
         data = body.model_dump_json().encode() if isinstance(body, Message) else body
-        return self.http.request(method, path, content=data, headers=self.headers(key, method, path, data, **changes))
+        headers = self.headers(key, method, path, data, signed)
+        return self.http.request(method, path, content=data, headers=headers)
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.http.get(path, headers=headers)
