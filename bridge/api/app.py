@@ -29,7 +29,8 @@ def create_app(
     status: what /v1/status tells beside what the database knows; wake: called when a call gave the loops something to
     do. The dispatcher's `changed` wakes the nodes that wait for work. Administrative routes: there are none.
     """
-    app = FastAPI(title="Insula bridge", version=version("insula"), redoc_url=None)
+    # FastAPI's pages for people load scripts from elsewhere: /openapi.json is enough.
+    app = FastAPI(title="Insula bridge", version=version("insula"), docs_url=None, redoc_url=None)
     waiting = Waiting()
     dispatcher.changed = waiting.changed
     gate = Gate(dispatcher, engine, dispatcher.config.content, audience, clock)

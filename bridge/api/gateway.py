@@ -28,7 +28,8 @@ def router(store: BlockStore, roots: RootSet, clock: Callable[[], float], publis
     """The routes. publish: makes outputs public whose outcome stands on-chain by now; called before "not here"."""
     routes = APIRouter(tags=["gateway"])
 
-    @routes.api_route("/ipfs/{cid}", methods=["GET", "HEAD"], response_class=StreamingResponse)
+    @routes.head("/ipfs/{cid}", include_in_schema=False)
+    @routes.get("/ipfs/{cid}", response_class=StreamingResponse)
     async def get(cid: str, request: Request) -> Response:
         """A public block (format=raw) or the DAG below it (format=car)."""
         kind = _format(request)

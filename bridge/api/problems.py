@@ -103,7 +103,7 @@ def install(app: FastAPI) -> None:
     async def http(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         detail = str(error.detail) if isinstance(error, HTTPException) else ""
-        problem = Problem(status, "http", detail or "error", f"{detail}; see /docs for the calls there are")
+        problem = Problem(status, "http", detail or "error", f"{detail}; see /openapi.json for the calls there are")
         problem.headers = dict(getattr(error, "headers", None) or {})
         return problem.response()
 

@@ -10,6 +10,7 @@ from bridge.matching import reason_name
 from bridge.store.jobs import Job
 from bridge.store.leases import LeaseRow, Slot
 from bridge.store.nodes import KnownNode
+from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
 from executor.protocol.wire import OnChainState, Outcome, Status
 
@@ -97,7 +98,10 @@ def _cid(binary: bytes) -> str | None:
     """A CID as text; the contract takes any bytes from whoever relays, so they may be none."""
     if not binary:
         return None
-    return str(Cid.from_binary(binary)) if len(binary) == 36 else hexed(binary)
+    try:
+        return str(Cid.from_binary(binary))
+    except InvalidInput:
+        return hexed(binary)
 
 
 def _slot(slot: Slot) -> dict[str, Any]:
