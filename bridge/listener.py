@@ -73,13 +73,13 @@ class Listener:
         with reading(self._engine) as connection:
             cursor, window = load_cursor(connection, self._scope), load_window(connection)
         head = self._client.head()
-        if cursor is None:
+        if cursor is None and not window:
             self._start(head)
             return True
+        if cursor is None or not window or window[-1].hash != cursor.scanned_hash:
+            raise FatalError("this database follows another contract; use another data_dir, or: insula bridge rebuild")
         if not self._genesis_checked:
             self._check_genesis(cursor)
-        if window[-1].hash != cursor.scanned_hash:
-            raise RpcUnavailable("the cursor moved between two reads")
         if self._follow(cursor, window, head):
             return True
         return self._pass_final(cursor, window)

@@ -45,10 +45,7 @@ _COMPILED = tuple((code, re.compile(text, re.IGNORECASE), meaning) for code, tex
 
 def meaning_of(code: int, message: str) -> Meaning:
     """What an error with this code and text means."""
-    for known, text, meaning in _COMPILED:
-        if known in (_ANY, code) and text.search(message):
-            return meaning
-    raise AssertionError("the last row matches everything")
+    return next(meaning for known, text, meaning in _COMPILED if known in (_ANY, code) and text.search(message))
 
 
 def error_of(error: object, number: int | None = None) -> RpcError:

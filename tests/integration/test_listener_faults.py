@@ -241,3 +241,14 @@ def test_a_result_is_mirrored_when_the_whole_history_is_read_at_once(parts):
 
     assert job(parts.engine, settled.hash).state is JobState.FINAL
     assert job(parts.engine, still_open.hash).state is JobState.READY
+
+
+def test_a_database_that_follows_another_contract_halts(parts):
+    run(parts.listener)
+    parts.chain.automine()
+    parts.chain.deploy_again()
+    parts.chain.manual()
+    other = Listener(parts.engine, parts.listener._client, config_for_same(parts), lambda: 9.0)
+
+    with pytest.raises(FatalError, match="another contract"):
+        other.step()
