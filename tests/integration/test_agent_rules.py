@@ -1,0 +1,283 @@
+"""What a node does not run, and what it does with a sandbox or an output that is not as it should be."""
+
+import json
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from executor.agent.config import init_node
+from executor.agent.service import drain_node, node_status, run_node
+from executor.content.importer import import_bytes, import_listing
+from executor.content.limits import TreeLimits
+from executor.content.reader import manifest
+from executor.protocol.cid import RAW, Cid
+from executor.protocol.reasons import Reason
+from executor.protocol.receipt import parse_receipt
+from executor.protocol.wire import ResultKind, Status
+from executor.sandbox.types import Probe, RunReport, SandboxUnavailable
+from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, order
+
+
+class Scripted:
+    """A sandbox whose job is a Python function of the execution: it may do what a leaky sandbox would let a job do."""
+
+    tier = "wasm"
+
+    def __init__(self, act):
+        self.act = act
+        self.released = []
+        self.seen = []
+
+    def probe(self):
+        return Probe("wasm", usable=True, version="", problem="")
+
+    def reap(self, live):
+        return []
+
+    def run(self, execution, cancelled):
+        self.seen.append(execution)
+        fields = self.act(execution) or {}
+        base = {"exit_code": 0, "reason": Reason.NONE, "detail": "", "stdout": b"", "stderr": b""}
+        return RunReport(**{**base, "started_at": 1.0, "finished_at": 2.0, **fields})
+
+    def release(self, execution):
+        self.released.append(execution.execution_id)
+
+
+@pytest.fixture
+def twin():
+    with BridgeTwin().running() as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path, twin):
+    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
+    init_node(tmp_path / "node", **fields, poll_seconds=0.1, disk_bytes=2**30, memory_bytes=2**29, cpu_millis=2000)
+    return tmp_path / "node"
+
+
+@contextmanager
+def running(folder, act=lambda execution: None):
+    sandbox = Scripted(act)
+    stop = threading.Event()
+    thread = threading.Thread(target=run_node, args=(folder, stop, [sandbox]))
+    thread.start()
+    try:
+        yield sandbox
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def spec(twin, **changes):
+    module = import_bytes(twin.blocks, b"\0asm module")
+    return {"version": "insula/v1", "engine": {"type": "wasm", "module": str(module)}, **changes}
+
+
+def attested(twin):
+    (found,) = twin.wait_for(lambda: twin.attested or twin.returned)
+    assert twin.attested, found
+    return found.decoded()
+
+
+def returned(twin):
+    (found,) = twin.wait_for(lambda: twin.attested or twin.returned)
+    assert twin.returned, found.decoded()
+    return found.reason
+
+
+def test_outputs_of_any_shape_arrive_as_one_tree(twin, folder):
+    def act(execution):
+        (execution.outputs / "deep" / "er").mkdir(parents=True)
+        (execution.outputs / "deep" / "er" / "x").write_bytes(b"x" * 100)
+        (execution.outputs / "empty").mkdir()
+        return {"stdout": b"out", "stderr": b"err"}
+
+    with running(folder, act):
+        twin.offer(order(spec(twin)))
+        outcome = attested(twin)
+
+    rows = manifest(twin.received, Cid.from_binary(outcome.output_cid), TreeLimits(10**9)).entries
+    assert [row.path for row in rows] == [
+        "outputs", "outputs/deep", "outputs/deep/er", "outputs/deep/er/x", "outputs/empty", "stderr", "stdout",
+    ]  # fmt: skip
+    listed = parse_receipt(twin.attested[0].receipt)["predicate"]["runDetails"]["byproducts"][1]["annotations"]
+    assert [row["path"] for row in listed["entries"]] == [row.path for row in rows]
+
+
+def test_inputs_are_read_only_copies_at_their_paths(twin, folder):
+    seen = {}
+
+    def act(execution):
+        for mount in execution.inputs:
+            files = [mount.source] if mount.source.is_file() else [p for p in mount.source.rglob("*") if p.is_file()]
+            seen[mount.target] = {(path.name, path.read_bytes(), path.stat().st_mode & 0o777) for path in files}
+
+    one = import_bytes(twin.blocks, b"one")
+    tree = import_listing(twin.blocks, {"d/two": b"two"}, TreeLimits(100))
+    inputs = [{"cid": str(one), "path": "/inputs/one"}, {"cid": str(tree), "path": "/inputs/tree"}]
+    with running(folder, act):
+        twin.offer(order(spec(twin, inputs=inputs)))
+        assert attested(twin).status == Status.SUCCEEDED
+
+    assert seen == {"/inputs/one": {("0", b"one", 0o444)}, "/inputs/tree": {("two", b"two", 0o444)}}
+
+
+@pytest.mark.parametrize("change", ["bytes", "new file", "removed", "link"])
+def test_an_input_that_changed_during_the_run_ends_in_no_signature(twin, folder, change):
+    def act(execution):
+        place = Path(execution.inputs[0].source)
+        if change == "new file":
+            (place / "new").write_bytes(b"")
+        else:
+            (place / "a").unlink()
+        if change == "bytes":
+            (place / "a").write_bytes(b"AAA")
+        elif change == "link":
+            (place / "a").symlink_to("/etc/hostname")
+
+    tree = import_listing(twin.blocks, {"a": b"aaa"}, TreeLimits(100))
+    with running(folder, act):
+        twin.offer(order(spec(twin, inputs=[{"cid": str(tree), "path": "/inputs/t"}])))
+        assert returned(twin) == Reason.NODE_FAULT
+
+    assert node_status(folder)["signed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda out: (out / "link").symlink_to("/etc/passwd"), Reason.OUTPUT_UNSAFE),
+        (lambda out: (out / "a\nb").write_bytes(b""), Reason.OUTPUT_UNSAFE),
+        (lambda out: (out / "big").write_bytes(b"x" * 1001), Reason.DISK_LIMIT),
+        (lambda out: [(out / str(n)).write_bytes(b"") for n in range(4)], Reason.FILES_LIMIT),
+    ],
+    ids=["link", "name", "bytes", "files"],
+)
+def test_an_output_that_breaks_the_jobs_own_limits_fails_and_leaks_nothing(twin, folder, make, reason):
+    with running(folder, lambda execution: make(execution.outputs) and None):
+        twin.offer(order(spec(twin, limits={"diskBytes": 1000, "outputFiles": 3})))
+        outcome = attested(twin)
+
+    assert (outcome.status, outcome.reason, outcome.output_cid) == (Status.FAILED, reason, b"")
+    assert len(twin.received) == 0
+    for name in (b"link", b"a\\nb", b"big"):
+        assert name not in twin.attested[0].receipt
+
+
+def test_a_long_stream_fails_with_payload_too_large_and_is_still_there(twin, folder):
+    with running(folder, lambda execution: {"stdout": b"x" * 9000}):
+        twin.offer(order(spec(twin), result_kind=int(ResultKind.STDOUT)))
+        outcome = attested(twin)
+
+    assert (outcome.reason, outcome.exit_code, outcome.payload) == (Reason.PAYLOAD_TOO_LARGE, 0, b"")
+    assert outcome.output_cid
+
+
+def test_the_nodes_own_trouble_with_a_sandbox_is_never_attested(twin, folder):
+    def act(execution):
+        raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, "no such image")
+
+    with running(folder, act) as sandbox:
+        twin.offer(order(spec(twin)))
+        assert returned(twin) == Reason.IMAGE_NOT_AVAILABLE
+    assert len(sandbox.released) == 1
+
+
+def test_a_bug_costs_one_lease_and_not_the_node(twin, folder):
+    def act(execution):
+        raise ZeroDivisionError("a bug")
+
+    with running(folder, act) as sandbox:
+        twin.offer(order(spec(twin)))
+        assert returned(twin) == Reason.NODE_FAULT
+        sandbox.act = lambda execution: None
+        twin.returned.clear()
+        twin.offer(order(spec(twin)), request_id=2, token=2)
+        assert attested(twin).status == Status.SUCCEEDED
+
+
+def test_a_module_that_is_a_directory_can_never_run(twin, folder):
+    tree = import_listing(twin.blocks, {"a": b""}, TreeLimits(10))
+    with running(folder) as sandbox:
+        twin.offer(order({"version": "insula/v1", "engine": {"type": "wasm", "module": str(tree)}}))
+        outcome = attested(twin)
+
+    assert (outcome.status, outcome.reason) == (Status.FAILED, Reason.PROGRAM_INVALID)
+    assert sandbox.seen == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ('min_unit_price = "5"', Reason.PRICE_TOO_LOW),
+        ("max_input_bytes = 3", Reason.INPUT_TOO_LARGE),
+        ("[limits]\nwall_seconds = 1", Reason.POLICY),
+    ],
+    ids=["price", "inputs", "limits"],
+)
+def test_what_the_policy_does_not_allow_goes_back_before_anything_runs(twin, folder, policy, reason):
+    (folder / "policy.toml").write_text(policy)
+    with running(folder) as sandbox:
+        twin.offer(order(spec(twin)))
+        assert returned(twin) == reason
+
+    assert sandbox.seen == []
+    assert REQUESTER not in json.dumps([item.detail for item in twin.returned])
+
+
+def test_a_job_that_does_not_fit_goes_back(twin, folder):
+    with running(folder):
+        twin.offer(order(spec(twin, limits={"memoryBytes": 2**30})))
+        assert returned(twin) == Reason.NODE_FAULT
+
+
+def test_a_spec_by_cid_that_is_too_large_is_refused(twin, folder):
+    cid = import_bytes(twin.blocks, b" " * (256 * 1024 + 1))
+    with running(folder):
+        twin.offer(order(cid.binary, spec_is_cid=True))
+        outcome = attested(twin)
+
+    assert (outcome.status, outcome.reason) == (Status.REFUSED, Reason.SPEC_TOO_LARGE)
+
+
+def test_an_unread_dialect_is_refused_without_fetching_anything(twin, folder):
+    with running(folder):
+        twin.offer(order(Cid.of(RAW, b"absent").binary, spec_is_cid=True, dialect=4))
+        outcome = attested(twin)
+
+    assert (outcome.status, outcome.reason) == (Status.REFUSED, Reason.UNSUPPORTED_DIALECT)
+    assert not any("/car/" in path for _, path in twin.calls)
+
+
+def test_a_draining_node_asks_for_nothing(twin, folder):
+    drain_node(folder)
+    with running(folder):
+        stop = threading.Event()
+        stop.wait(0.6)
+        assert twin.adverts == []
+        drain_node(folder, is_draining=False)
+        twin.wait_for(lambda: twin.adverts)
+
+
+def test_an_advert_tells_what_is_free(twin, folder):
+    going, seen = threading.Event(), threading.Event()
+
+    def act(execution):
+        seen.set()
+        going.wait(20)
+
+    with running(folder, act):
+        twin.offer(order(spec(twin, limits={"memoryBytes": 2**28, "cpuMillis": 500, "diskBytes": 2**20})))
+        assert seen.wait(20)
+        before = len(twin.adverts)
+        twin.wait_for(lambda: len(twin.adverts) > before + 1)
+        free = twin.adverts[-1].free
+        going.set()
+        attested(twin)
+
+    assert (free.slots, free.cpu_millis, free.memory_bytes, free.disk_bytes) == (1, 1500, 2**28, 2**30 - 2**20)
