@@ -115,8 +115,8 @@ def open_requests(client, net):
     return [n for n in range(1, JOBS + 1) if views.result_of(n).state == OnChainState.REQUESTED]
 
 
-def test_fifty_jobs_survive_kills_at_every_point(tmp_path, docker_host, monkeypatch, docker_containers):
-    monkeypatch.setenv("DOCKER_HOST", docker_host)
+def test_fifty_jobs_survive_kills_at_every_point(tmp_path, docker_engine, monkeypatch, docker_containers):
+    monkeypatch.setenv("DOCKER_HOST", docker_engine)
     rng = random.Random(SEED)
     print(f"seed {SEED}")
     with ProcessGroup(tmp_path / "net") as group, pytest.MonkeyPatch.context():

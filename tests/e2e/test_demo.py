@@ -35,10 +35,10 @@ def insula(*words, env=None, seconds=200):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory, docker_host):
+def demo(tmp_path_factory, docker_engine):
     """A demo that was left running."""
     folder = tmp_path_factory.mktemp("demo") / "net"
-    status, result, said = insula("demo", "--keep", "--dir", str(folder), env={"DOCKER_HOST": docker_host})
+    status, result, said = insula("demo", "--keep", "--dir", str(folder), env={"DOCKER_HOST": docker_engine})
     try:
         assert (status, result["problems"]) == (0, []), said
         yield result
