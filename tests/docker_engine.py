@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,11 @@ HOW_TO = (
 
 
 def answers(address):
-    """Whether an engine is there and answers."""
+    """Whether an engine is there and answers. The client leaves a socket open where nobody listens: look first."""
+    path = Path(address.partition("://")[2])
+    with socket.socket(socket.AF_UNIX) as look:
+        if not path.is_socket() or look.connect_ex(str(path)) != 0:
+            return False
     try:
         with contextlib.closing(docker.APIClient(base_url=address, version="auto", timeout=10)) as api:
             return bool(api.ping())

@@ -12,7 +12,7 @@ import platform
 import select
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,18 +51,11 @@ MAX_QUOTA_BYTES: Final = 2**30
 """Larger outputs do not go to memory: they are watched on the disk instead."""
 JOB_OWNER: Final = 65534
 LABEL: Final = "insula"
+USUAL_SOCKET: Final = "unix:///var/run/docker.sock"
 REMOVE_ATTEMPTS: Final = 3
 
 #: docker's own errors, requests' (they are OSErrors) and those that urllib3 lets through in a stream
 _ENGINE_ERRORS: Final = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """An image that the engine has."""
-
-    image_id: str
-    config: dict[str, Any]
 
 
 class _Invalid(Exception):
@@ -134,8 +127,13 @@ class DockerSandbox:
             try:
                 image = self._image(api, program)
                 inputs = stage_inputs(execution.inputs, execution.scratch / "inputs")
-                body = profile.container(program, image.image_id, execution.limits, self._place(execution, inputs))
-                return self._run(api, facts, execution, body, cancelled)
+                place = self._place(execution, inputs)
+                report = self._run(
+                    api, execution, profile.container(program, image, execution.limits, place), cancelled
+                )
+                facts_used = {**facts.summary(self._runtime), **_profile()}
+                facts_used["outputs"] = "quota mount" if place.quota_bytes else "watched folder"
+                return replace(report, runtime={**facts_used, **report.runtime})
             except _Invalid as exc:
                 runtime = {**facts.summary(self._runtime), **_profile()}
                 return RunReport(0, Reason.PROGRAM_INVALID, str(exc), b"", b"", started, self._clock(), runtime)
@@ -165,25 +163,25 @@ class DockerSandbox:
     @contextlib.contextmanager
     def _engine(self) -> Iterator[docker.APIClient]:
         """A connection; what goes wrong with it is the node's trouble, not the job's."""
+        arguments: Any = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
+        address = str(arguments.get("base_url") or USUAL_SOCKET)
+        if not address.startswith(("unix://", "http+unix://")):
+            text = f"the Docker Engine must be on this machine: DOCKER_HOST is {address!r:.200}, not a unix:// socket"
+            raise SandboxUnavailable(Reason.ENGINE_MISSING, text)
+        if not Path(address.partition("://")[2]).is_socket():
+            raise _no_engine(f"there is no socket {address}")
         try:
-            arguments: Any = {"base_url": self._base_url} if self._base_url else kwargs_from_env()
             with contextlib.closing(docker.APIClient(**arguments, version="auto", timeout=CALL_SECONDS)) as api:
-                if not api.base_url.startswith("http+docker://"):
-                    text = "the Docker Engine must be on this machine: set DOCKER_HOST to a unix:// socket"
-                    raise SandboxUnavailable(Reason.ENGINE_MISSING, text)
                 yield api
         except docker.errors.APIError as exc:
             raise SandboxUnavailable(Reason.NODE_FAULT, f"the Docker Engine: {_words(exc)}") from exc
         except _ENGINE_ERRORS as exc:
-            text = (
-                "no Docker Engine answers: install one (https://docs.docker.com/engine/install/, or the package "
-                f"docker.io of your distribution), start dockerd, or set DOCKER_HOST ({str(exc)[:200]})"
-            )
-            raise SandboxUnavailable(Reason.ENGINE_MISSING, text) from exc
+            raise _no_engine(str(exc)[:200]) from exc
 
     # -- images
 
-    def _image(self, api: docker.APIClient, program: ContainerProgram) -> _Image:
+    def _image(self, api: docker.APIClient, program: ContainerProgram) -> str:
+        """The full id of the program's image, which the engine has then."""
         found = _inspect_image(api, program.image)
         if found is None and program.archive is not None:
             self._load(api, program.image, program.archive)
@@ -192,7 +190,7 @@ class DockerSandbox:
             text = f"image {program.image} is not here, and images are never pulled: load it, or name an archive by CID"
             raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, text)
         _check_image(program.image, found)
-        return _Image(found["Id"], found.get("Config") or {})
+        return str(found["Id"])
 
     def _load(self, api: docker.APIClient, image: str, path: Path) -> None:
         try:
@@ -238,12 +236,7 @@ class DockerSandbox:
         return profile.Place(os.fspath(inputs.absolute()), os.fspath(outputs), owner, quota, labels)
 
     def _run(
-        self,
-        api: docker.APIClient,
-        facts: EngineFacts,
-        execution: Execution,
-        body: dict[str, Any],
-        cancelled: Cancelled,
+        self, api: docker.APIClient, execution: Execution, body: dict[str, Any], cancelled: Cancelled
     ) -> RunReport:
         container = _create(api, body)
         try:
@@ -258,8 +251,6 @@ class DockerSandbox:
         finally:
             _remove(api, container)
         code, reason, detail = _judge(execution, run, state)
-        runtime = {**facts.summary(self._runtime), **_profile(), "applied": profile.applied(inspected)}
-        runtime["outputs"] = "quota mount" if quota_mounted(self._node, execution) else "watched folder"
         return RunReport(
             exit_code=code,
             reason=reason,
@@ -268,7 +259,7 @@ class DockerSandbox:
             stderr=bytes(run.streams.stderr),
             started_at=started,
             finished_at=self._clock(),
-            runtime=runtime,
+            runtime={"applied": profile.applied(inspected)},
         )
 
     def _attend(
@@ -276,6 +267,8 @@ class DockerSandbox:
     ) -> None:
         """Start it and stay until it has ended by itself or must end; then `run.over` says why."""
         connection = api.attach_socket(container, {"stdout": 1, "stderr": 1, "stream": 1})
+        # what is returned is a reader around the socket; closing it alone leaves the socket open
+        connection_socket = getattr(connection, "_sock", connection)
         try:
             _begin(api, container)
             deadline = time.monotonic() + execution.limits.wall_seconds
@@ -296,6 +289,7 @@ class DockerSandbox:
                 watch.step(run)
         finally:
             connection.close()
+            connection_socket.close()
 
 
 class _Watch:
@@ -316,9 +310,12 @@ class _Watch:
         self._next = now + max(TICK_SECONDS, 10 * (time.monotonic() - now))
 
 
-def quota_mounted(node: str, execution: Execution) -> bool:
-    """Whether the outputs of this execution lie in a quota mount of the node."""
-    return any(mount.execution == execution.execution_id for mount in quota_mounts(node))
+def _no_engine(why: str) -> SandboxUnavailable:
+    text = (
+        "no Docker Engine answers: install one (https://docs.docker.com/engine/install/, or the package docker.io of "
+        f"your distribution), start dockerd, or set DOCKER_HOST ({why})"
+    )
+    return SandboxUnavailable(Reason.ENGINE_MISSING, text)
 
 
 def _facts(api: docker.APIClient) -> EngineFacts:

@@ -166,6 +166,8 @@ def differences(asked: dict[str, Any], inspected: dict[str, Any]) -> list[str]:
             same = set(value) <= set(config.get("Env") or [])  # the image's own come first
         elif key == "Labels":
             same = value.items() <= (config.get("Labels") or {}).items()
+        elif key == "Healthcheck":  # intervals of the image's own may stand beside it: nobody uses them
+            same = (config.get(key) or {}).get("Test") == value["Test"]
         elif key == "NetworkDisabled":
             same = True  # newer engines leave it out; HostConfig.NetworkMode decides
         else:
