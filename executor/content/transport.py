@@ -33,13 +33,17 @@ def until(seconds: float) -> Iterator[None]:
 
 
 class DeadlineTransport(httpx.HTTPTransport):
-    """httpx's transport over connections that keep to `until`. No proxy from the environment, no HTTP/2."""
+    """httpx's transport over connections that keep to `until`. No proxy from the environment, no HTTP/2.
+
+    SSL_CERT_FILE and SSL_CERT_DIR name other authorities than the usual ones.
+    """
 
     def __init__(self, max_connections: int = 64) -> None:
-        super().__init__(trust_env=False)
+        context = httpx.create_ssl_context()
+        super().__init__(verify=context, trust_env=False)
         self._pool.close()
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=context,
             max_connections=max_connections,
             max_keepalive_connections=16,
             keepalive_expiry=5.0,
