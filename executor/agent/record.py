@@ -66,12 +66,18 @@ def make_receipt(work: Work, decided: Decided) -> bytes:
             "chainChecked": work.parts.chain is not None,
         },
         manifest=bounded_rows(decided.manifest),
-        detail=decided.detail[:MAX_DETAIL_CHARS],
+        detail=one_line(decided.detail),
     )
     receipt = receipt_bytes(work.request, decided.spec, decided.outcome, run)
     if len(receipt) > MAX_RECEIPT_BYTES:
         raise ReceiptTooLarge(f"the receipt has {len(receipt)} bytes; at most {MAX_RECEIPT_BYTES} are sent")
     return receipt
+
+
+def one_line(text: str) -> str:
+    """Text of a job's author as one bounded line that every encoding and terminal can take."""
+    cut = text[:MAX_DETAIL_CHARS]
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
 
 
 def bounded_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -19,7 +19,7 @@ from executor.agent.errors import GiveBack, LeaseLost
 from executor.agent.execution import JobExecution
 from executor.agent.parts import Decided, Parts, Work
 from executor.agent.pulse import Pulse
-from executor.agent.record import sign
+from executor.agent.record import one_line, sign
 from executor.audit.policy import PolicyRefused
 from executor.content.disk import is_disk_full
 from executor.content.patience import Patience
@@ -135,8 +135,9 @@ class LeaseRunner:
             job = job_of(order, spec)
         except InvalidSpec as exc:
             now = parts.clock()
-            self._log.info("refused", reason=exc.reason.name, problem=str(exc))
-            return Decided(outcome=outcomes.refused(exc), spec=spec, started_at=now, finished_at=now, detail=str(exc))
+            problem = one_line(str(exc))
+            self._log.info("refused", reason=exc.reason.name, problem=problem)
+            return Decided(outcome=outcomes.refused(exc), spec=spec, started_at=now, finished_at=now, detail=problem)
         parts.policy.check_job(job)
         if job.engine.tier not in parts.sandboxes:
             raise GiveBack(Reason.ENGINE_MISSING, f"this node does not offer the tier {job.engine.tier}")

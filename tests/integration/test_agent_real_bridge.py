@@ -164,8 +164,18 @@ def test_a_spec_by_cid_runs(bridge, node):
         b'{"version": "insula/v1", "version": "insula/v1"}',
         spec_bytes(more=1),
         spec_bytes(limits={"wallSeconds": 0}),
+        b'{"\\ud800": 1, "\\ud800": 2}',
+        b"[" * 20,
     ],
-    ids=["not UTF-8", "not JSON", "a duplicate key", "an unknown field", "a limit out of range"],
+    ids=[
+        "not UTF-8",
+        "not JSON",
+        "a duplicate key",
+        "an unknown field",
+        "a limit out of range",
+        "a lone surrogate",
+        "deep",
+    ],
 )
 def test_a_spec_that_can_never_run_is_delivered_as_refused(bridge, node, spec):
     job = bridge.request(order_of(spec=spec))
