@@ -22,9 +22,8 @@ from bridge.errors import BridgeError, FatalError, NullRound, RpcRefused, RpcUna
 from bridge.jobs import OPEN_STATES, JobState
 from bridge.sender import NotNow, Sender
 from bridge.store import outbox
-from bridge.store.chain import Scope, tip_number
 from bridge.store.engine import Connection, Engine, reading, transaction
-from bridge.store.jobs import Job, get_job
+from bridge.store.jobs import Job, get_job, overdue_jobs, scanned_number
 from bridge.store.outbox import Attempt, Delivery, Item, SendState
 from executor.errors import InvalidInput
 from executor.protocol.wire import OnChainState, result_digest
@@ -68,7 +67,6 @@ class Relayer:
         self._chain = config.chain
         self._config = config.relayer
         self._clock = clock
-        self._scope = Scope(config.chain.chain_id, config.chain.bridge_contract)
         self._views = BridgeViews(client, config.chain.bridge_contract)
         self._not_before: dict[int, float] = {}
         self._chain_checked = False
@@ -87,7 +85,7 @@ class Relayer:
         """Look at all deliveries once; True when something moved. RpcUnavailable: try again later."""
         self._check_chain()
         with reading(self._engine) as connection:
-            tip = tip_number(connection, self._scope)
+            tip = scanned_number(connection, self._chain.chain_id, self._chain.bridge_contract)
         if tip is None:
             return False
         chain = _Chain(self._client.head(), self._client.nonce(self.address), tip)
@@ -106,11 +104,10 @@ class Relayer:
     def _enqueue_refunds(self, chain: _Chain) -> bool:
         now = self._clock()
         with transaction(self._engine) as connection:
-            due = outbox.overdue(connection, chain.head.timestamp)
-            for request_hash in due:
-                job = _existing(connection, request_hash)
+            due = overdue_jobs(connection, chain.head.timestamp)
+            for job in due:
                 calldata = expire_calldata(job.request.id, job.request.order)
-                outbox.enqueue(connection, request_hash, Delivery.EXPIRE, calldata, now)
+                outbox.enqueue(connection, job.request_hash, Delivery.EXPIRE, calldata, now)
         return bool(due)
 
     # -- one delivery ---------------------------------------------------------------------------------------------
@@ -249,7 +246,7 @@ class Relayer:
             return False
         callback_gas = job.request.order.callback_gas if item.kind is Delivery.FULFIL else 0
         try:
-            gas = needed_gas(self._client, self.address, self._scope.contract, item.calldata, callback_gas)
+            gas = needed_gas(self._client, self.address, self._chain.bridge_contract, item.calldata, callback_gas)
             attempt = self._sender.first(item, gas, chain.count)
         except WouldRevert as exc:
             return self._kill(item, str(exc)) if exc.verdict is Verdict.NEVER else self._postpone(item, str(exc))

@@ -41,6 +41,14 @@ _ENDED = {JobSettled: JobState.POSTED, JobExpired: JobState.EXPIRED, JobCancelle
 _ENDINGS = frozenset(_ENDED.values())
 _DELIVERY = {JobState.POSTED: Delivery.FULFIL, JobState.EXPIRED: Delivery.EXPIRE, JobState.CANCELLED: Delivery.DRAW}
 _NOT_SETTLED = {"settled_tx": None, "settled_block_number": None, "settled_block_hash": None}
+#: a request that is open again: what was agreed on is found again from its slots, whose answers are kept
+_REOPENED: dict[str, Any] = {
+    "chain_state": OnChainState.REQUESTED,
+    "outcome": None,
+    "agreed_at": None,
+    "published_at": None,
+    **_NOT_SETTLED,
+}
 
 
 @dataclass(frozen=True)
@@ -74,12 +82,6 @@ def load_window(connection: Connection) -> Window:
     """The window's blocks, oldest first."""
     rows = connection.execute(select(blocks).order_by(blocks.c.number))
     return tuple(Block(row.number, row.hash, row.parent_hash, row.timestamp) for row in rows)
-
-
-def tip_number(connection: Connection, scope: Scope) -> int | None:
-    """The number of the newest block that was read; None before the first start."""
-    cursor = load_cursor(connection, scope)
-    return None if cursor is None else cursor.scanned_number
 
 
 def create_cursor(connection: Connection, scope: Scope, cursor: Cursor, anchor: Block, now: float) -> None:
@@ -182,7 +184,7 @@ def _place(connection: Connection, job: Job | None, requested: JobRequested, now
         JobState.READY,
         log.block_hash,
     ):
-        opened = {"chain_state": OnChainState.REQUESTED} if job.state is JobState.ORPHANED else {}
+        opened = _REOPENED if job.state is JobState.ORPHANED else {}
         move_job(connection, job.request_hash, job.state, JobState.OBSERVED, now, **where, **opened)
         return JobState.OBSERVED
     if job.block_hash != log.block_hash and job.state is not JobState.FINAL:
@@ -248,16 +250,13 @@ def _settled_values(ending: Ending) -> dict[str, Any]:
 
 def _reopen(connection: Connection, request_hash: bytes, state: JobState, now: float) -> None:
     """The ending left the chain. Ours is sent again; anybody else's leaves the job to the dispatcher."""
-    values = {"chain_state": OnChainState.REQUESTED, **_NOT_SETTLED}
-    kind = {JobState.POSTED: Delivery.FULFIL, JobState.EXPIRED: Delivery.EXPIRE, JobState.CANCELLED: Delivery.DRAW}[
-        state
-    ]
+    kind = _DELIVERY[state]
     ours = find(connection, request_hash, kind)
     if ours is not None and state is JobState.POSTED:
         outcome = fulfilled_outcome(ours.calldata).encode()
-        move_job(connection, request_hash, state, JobState.POSTING, now, **values, outcome=outcome)
+        move_job(connection, request_hash, state, JobState.POSTING, now, **(_REOPENED | {"outcome": outcome}))
     else:
-        move_job(connection, request_hash, state, JobState.OBSERVED, now, **values, outcome=None, agreed_at=None)
+        move_job(connection, request_hash, state, JobState.OBSERVED, now, **_REOPENED)
     revive(connection, request_hash, kind, now)
 
 

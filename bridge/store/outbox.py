@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 from bridge.chain.fees import Fees
 from bridge.chain.signer import SignedTransaction, Transaction
 from bridge.errors import StaleTransition
-from bridge.jobs import OPEN_STATES, JobState
+from bridge.jobs import JobState
 from bridge.store.schema import jobs, outbox, senders, transactions
 
 
@@ -134,20 +134,6 @@ def work(connection: Connection, limit: int = 1000) -> list[Item]:
         .limit(limit)
     )
     return [_item(row) for row in connection.execute(query)]
-
-
-def overdue(connection: Connection, time: int, limit: int = 100) -> list[bytes]:
-    """Open requests whose deadline is before `time` (seconds since 1970) and whose refund was never put here."""
-    asked = select(outbox.c.id).where(
-        outbox.c.request_hash == jobs.c.request_hash, outbox.c.kind == Delivery.EXPIRE.value
-    )
-    query = (
-        select(jobs.c.request_hash)
-        .where(jobs.c.state.in_([state.value for state in OPEN_STATES]), jobs.c.deadline < time, ~asked.exists())
-        .order_by(jobs.c.deadline)
-        .limit(limit)
-    )
-    return [row.request_hash for row in connection.execute(query)]
 
 
 def in_flight(connection: Connection) -> int:

@@ -2,8 +2,11 @@
 
 import pytest
 
+from bridge.errors import StaleTransition
 from bridge.jobs import JobState
 from bridge.listener import Listener
+from bridge.store.chain import Scope, load_cursor, save_cursor
+from bridge.store.engine import reading, transaction
 from executor.protocol.wire import OnChainState, Order, Outcome
 from tests.chain_nodes import funded
 from tests.integration.bridge_parts import config_for, job, new_engine, run
@@ -69,3 +72,16 @@ def test_a_new_listener_on_the_same_database_goes_on_where_the_last_one_was(any_
     run(Listener(engine, any_chain.client, config_for(any_chain, tmp_path), lambda: 1000.0))
 
     assert [job(engine, r.hash).request.id for r in (first, second, third)] == [1, 2, 3]
+
+
+def test_of_two_listeners_on_one_database_one_gives_way(any_chain, engine, listener, tmp_path):
+    run(listener)
+    any_chain.mine()
+    other = Listener(engine, any_chain.client, config_for(any_chain, tmp_path), lambda: 1000.0)
+    with reading(engine) as connection:
+        scope = Scope(31415926, any_chain.deployment.bridge)
+        before = load_cursor(connection, scope)
+    other.step()
+
+    with pytest.raises(StaleTransition), transaction(engine) as connection:
+        save_cursor(connection, scope, before, before, 1000.0)

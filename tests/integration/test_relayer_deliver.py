@@ -2,13 +2,13 @@
 
 import pytest
 
-from bridge.chain.contracts import book_order_calldata
+from bridge.chain.contracts import book_order_calldata, vouch_calldata
 from bridge.chain.views import BookViews
 from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
 from bridge.store.outbox import SendState
-from executor.protocol.wire import OnChainState, Order, Outcome
+from executor.protocol.wire import OnChainState, Order, Outcome, label_hash
 from tests.chain_nodes import funded
 from tests.integration.bridge_parts import Clock, attempts, config_for, item, job, new_engine, post, run
 
@@ -127,26 +127,6 @@ def test_a_request_that_holds_another_outcome_supersedes_the_delivery(parts):
 
     assert item(parts.engine, request.hash).state is SendState.SUPERSEDED
     assert job(parts.engine, request.hash).outcome == OTHER
-
-
-def test_a_crash_between_storing_and_sending_sends_the_stored_bytes(parts):
-    request = parts.posting()
-    parts.relayer._sender.hand_in = crash
-    with pytest.raises(KeyboardInterrupt):
-        parts.relayer.step()
-    assert item(parts.engine, request.hash).state is SendState.SIGNED
-    (stored,) = attempts(parts.engine, request.hash)
-
-    parts.restart()
-    run(parts.relayer)
-    parts.mine()
-
-    assert [attempt.tx_hash for attempt in attempts(parts.engine, request.hash)] == [stored.tx_hash]
-    assert job(parts.engine, request.hash).state is JobState.POSTED
-
-
-def crash(*_):
-    raise KeyboardInterrupt
 
 
 def test_a_transaction_that_was_dropped_is_sent_again(parts):
@@ -301,3 +281,54 @@ def test_a_delivery_in_flight_whose_request_left_the_chain_gives_its_nonce_back(
     assert job(parts.engine, request.hash).state is JobState.ORPHANED
     assert job(parts.engine, other.hash).state is JobState.POSTED
     assert parts.chain.client.nonce(parts.relayer.address) == sent.nonce + 2
+
+
+def test_two_relayers_on_one_database_send_one_transaction(parts):
+    request = parts.posting()
+    other = Relayer(parts.engine, parts.chain.client, funded(2), parts.config, parts.clock)
+    parts.relayer.step()
+    other.step()
+    parts.relayer.step()
+    parts.mine()
+    run(other)
+
+    assert len(attempts(parts.engine, request.hash)) == 1
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+
+
+def test_a_delivery_whose_labels_do_not_count_now_waits_and_says_why(parts):
+    request = parts.posting(Order(spec=b"{}", ttl=3600, curator=funded(3).address, unit_price=1))
+    run(parts.relayer)
+    assert item(parts.engine, request.hash).state is SendState.NEW
+    assert "ComputeBridgeMissingLabels" in item(parts.engine, request.hash).detail
+
+    chain = parts.chain
+    words = [label_hash("node=admitted")]
+    chain.send(funded(3), chain.deployment.registry, vouch_calldata(chain.nodes[0].node_id, words), gas=200_000)
+    parts.mine()
+    assert attempts(parts.engine, request.hash) == []
+    parts.clock.now += 61
+    run(parts.relayer)
+    parts.mine()
+    assert job(parts.engine, request.hash).state is JobState.POSTED
+
+
+def test_an_expiry_that_leaves_the_chain_is_sent_again(any_chain, tmp_path):
+    parts = Parts(any_chain, tmp_path, expire_requests=True)
+    request = any_chain.request(funded(1), Order(spec=b"{}", ttl=30, unit_price=1000))
+    any_chain.client.ask("evm_increaseTime", 60)
+    any_chain.mine(2)
+    run(parts.listener)
+    snapshot = any_chain.snapshot()
+    run(parts.relayer)
+    parts.mine()
+    assert job(parts.engine, request.hash).state is JobState.EXPIRED
+
+    any_chain.revert(snapshot)
+    any_chain.mine(2)
+    run(parts.listener)
+    assert job(parts.engine, request.hash).state in (JobState.OBSERVED, JobState.READY)
+    run(parts.relayer)
+    parts.mine()
+    assert job(parts.engine, request.hash).state is JobState.EXPIRED
+    assert len(attempts(parts.engine, request.hash, "expire")) == 1
