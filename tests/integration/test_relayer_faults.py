@@ -4,11 +4,13 @@ import pytest
 from sqlalchemy import event
 
 from bridge.chain.client import ChainClient
-from bridge.errors import RpcUnavailable
+from bridge.chain.contracts import cancel_calldata, draw_cancelled_calldata
+from bridge.errors import FatalError, RpcUnavailable
 from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
-from bridge.store.outbox import SendState
+from bridge.store.engine import reading, transaction
+from bridge.store.outbox import SendState, attempts_at, enqueue
 from executor.protocol.wire import Order, Outcome
 from tests.chain_nodes import funded
 from tests.chain_proxy import DROP, Proxy, error, ok
@@ -254,3 +256,139 @@ def test_a_database_that_is_lost_is_rebuilt_from_the_chain_without_a_second_effe
     assert job(parts.engine, request.hash).state is JobState.POSTED
     run(parts.relayer)
     assert parts.proxy.methods().count("eth_sendRawTransaction") == 1
+
+
+def test_a_transaction_that_ran_out_of_gas_is_followed_by_another_one(parts):
+    request = parts.posting()
+    parts.proxy.rules["eth_estimateGas"] = lambda request, forward: ok(request, hex(60_000))
+    run(parts.relayer)
+    parts.chain.mine()
+    parts.proxy.rules.clear()
+    parts.finish(request)
+
+    assert [attempt.mined_ok for attempt in attempts(parts.engine, request.hash)] == [False, True]
+
+
+def test_a_delivery_that_is_mined_and_fails_again_and_again_is_dead(parts):
+    request = parts.posting()
+    parts.proxy.rules["eth_estimateGas"] = lambda request, forward: ok(request, hex(60_000))
+    for _ in range(5):
+        run(parts.relayer)
+        parts.chain.mine()
+        parts.clock.now += 61
+    run(parts.relayer)
+
+    assert item(parts.engine, request.hash).state is SendState.DEAD
+    assert [attempt.mined_ok for attempt in attempts(parts.engine, request.hash)] == [False] * 3
+
+
+def test_a_transaction_that_can_never_be_accepted_is_dead_and_its_nonce_filled(parts):
+    request = parts.posting()
+    before = parts.chain.client.nonce(parts.relayer.address)
+    parts.proxy.rules["eth_sendRawTransaction"] = lambda request, forward: error(request, 1, "message too big")
+    run(parts.relayer)
+    assert item(parts.engine, request.hash).state is SendState.DEAD
+    parts.proxy.rules.clear()
+    parts.clock.now += 181
+    run(parts.relayer)
+    parts.chain.mine()
+
+    assert parts.chain.client.nonce(parts.relayer.address) == before + 1
+
+
+def test_a_filler_that_is_lost_is_sent_again_and_then_raised(parts):
+    request = parts.posting()
+    nonce = parts.chain.client.nonce(parts.relayer.address)
+    parts.proxy.rules["eth_sendRawTransaction"] = lambda request, forward: error(request, 1, "message too big")
+    run(parts.relayer)
+    parts.proxy.rules["eth_sendRawTransaction"] = lambda request, forward: error(request, 1, "who knows")
+    for seconds in (181, 61, 121):
+        parts.clock.now += seconds
+        run(parts.relayer)
+    with reading(parts.engine) as connection:
+        under = attempts_at(connection, parts.relayer.address, nonce)
+
+    assert [attempt.item_id is None for attempt in under] == [False, True, True]
+    assert under[1].fees.max_fee < under[2].fees.max_fee
+    assert item(parts.engine, request.hash).state is SendState.DEAD
+
+
+def stale_state(number):
+    """A rule that answers calls from the state of an older block, as a node that is behind does."""
+    return lambda request, forward: forward({**request, "params": [request["params"][0], hex(number)]})
+
+
+def test_a_receipt_whose_block_left_the_chain_before_its_effect_was_seen_is_forgotten(parts):
+    request = parts.posting()
+    snapshot = parts.chain.snapshot()
+    head = parts.chain.client.head().number
+    parts.proxy.rules["eth_call"] = stale_state(head)
+    run(parts.relayer)
+    parts.chain.mine()
+    run(parts.relayer)
+    assert item(parts.engine, request.hash).state is SendState.MINED
+
+    parts.chain.revert(snapshot)
+    parts.chain.mine(2)
+    run(parts.relayer)
+    assert item(parts.engine, request.hash).state is SendState.SENT
+    parts.proxy.rules.clear()
+    parts.finish(request)
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_an_end_that_left_the_chain_before_the_listener_saw_it_is_looked_at_again(parts):
+    request = parts.posting()
+    snapshot = parts.chain.snapshot()
+    other = Outcome(status=2, reason=200, exit_code=1)
+    parts.chain.send(funded(3), parts.chain.deployment.bridge, parts.chain.fulfil_data(request, other))
+    parts.chain.mine()
+    run(parts.relayer)
+    assert item(parts.engine, request.hash).state is SendState.SUPERSEDED
+
+    parts.chain.revert(snapshot)
+    parts.chain.mine(2)
+    parts.finish(request)
+
+
+def test_a_cancelled_requests_refund_is_drawn_when_it_is_in_the_outbox(parts):
+    request = parts.chain.request(funded(1), ORDER)
+    parts.chain.send(funded(1), parts.chain.deployment.bridge, cancel_calldata(request.id, ORDER), gas=200_000)
+    parts.chain.mine(2)
+    run(parts.listener)
+    with transaction(parts.engine) as connection:
+        enqueue(connection, request.hash, "draw", draw_cancelled_calldata(request.id, ORDER), 1000.0)
+    run(parts.relayer)
+    assert "CancelPending" in item(parts.engine, request.hash, "draw").detail
+    parts.chain.client.ask("evm_increaseTime", 10)
+    parts.chain.mine()
+    parts.clock.now += 61
+    run(parts.relayer)
+    parts.chain.mine()
+    run(parts.listener)
+    run(parts.relayer)
+
+    assert job(parts.engine, request.hash).state is JobState.CANCELLED
+    assert item(parts.engine, request.hash, "draw").state is SendState.DONE
+
+
+def test_another_chain_behind_the_endpoint_halts(parts):
+    parts.proxy.rules["eth_chainId"] = lambda request, forward: ok(request, "0x1")
+    with pytest.raises(FatalError, match="chain"):
+        parts.relayer.step()
+
+
+def test_before_the_listener_has_started_nothing_is_done(parts):
+    assert not parts.relayer.step()
+
+
+def test_a_delivery_that_is_put_in_again_with_other_calldata_starts_over(parts):
+    request = parts.posting()
+    run(parts.relayer)
+    data = parts.chain.fulfil_data(request, OUTCOME, funded(3).address)
+    with transaction(parts.engine) as connection:
+        enqueue(connection, request.hash, "fulfil", data, 1000.0)
+        enqueue(connection, request.hash, "fulfil", data, 1000.0)
+    assert item(parts.engine, request.hash).state is SendState.NEW
+    parts.finish(request)
+    assert len(attempts(parts.engine, request.hash)) <= 2
