@@ -20,6 +20,11 @@ class Pressure:
     memory_kills: int = 0
     refused_processes: int = 0
 
+    def most(self, later: Pressure) -> Pressure:
+        """The greater of both counts each: when a container ends, its files go, and zeros are read."""
+        kills = max(self.memory_kills, later.memory_kills)
+        return Pressure(kills, max(self.refused_processes, later.refused_processes))
+
 
 class ControlGroups:
     """The control groups of one process; found once, read as often as wanted."""

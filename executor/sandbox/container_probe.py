@@ -33,7 +33,7 @@ _LIMITS: Final = Limits(
 _FACTS: Final[dict[str, tuple[str, str | None]]] = {
     "CapEff:": ("0000000000000000", "0000000000000000"),
     "CapBnd:": ("0000000000000000", "0000000000000000"),
-    "NoNewPrivs:": ("1", "1"),
+    "NoNewPrivs:": ("1", None),
     "Seccomp:": ("2", None),
     "reaches-internet": ("no", "no"),
     "reaches-metadata": ("no", "no"),
@@ -41,7 +41,7 @@ _FACTS: Final[dict[str, tuple[str, str | None]]] = {
     "writes-inputs": ("no", "no"),
     "writes-tmp": ("yes", "yes"),
     "writes-outputs": ("yes", "yes"),
-    "mknod": ("no", "no"),
+    "mknod": ("no", None),
     "chroot": ("no", "no"),
 }
 #: what passing a limit must end as. gVisor's own threads count as processes there: it may break down, or wait

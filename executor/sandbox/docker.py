@@ -285,7 +285,7 @@ class DockerSandbox:
                     descriptor = None  # it closed its streams: it has ended, or it goes on in silence
                     if not api.inspect_container(container)["State"]["Running"]:
                         return
-                run.pressure = groups.pressure() or run.pressure
+                run.pressure = run.pressure.most(groups.pressure())
                 watch.step(run)
         finally:
             connection.close()

@@ -63,7 +63,6 @@ CONFIG: Final[dict[str, Any]] = {
     "AttachStdin": False,
     "AttachStdout": True,
     "Domainname": "",
-    "ExposedPorts": {},
     "Healthcheck": {"Test": ["NONE"]},
     "Hostname": "job",
     "NetworkDisabled": True,
@@ -186,7 +185,8 @@ def _same(asked: Any, applied: Any) -> bool:
 
 def _stated(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _stated(item) for key, item in value.items() if item} or None
+        # an empty object stays: of a set written as an object ({"/data": {}}) the key is all there is
+        return {key: _stated(item) for key, item in value.items() if item or item == {}} or None
     if isinstance(value, list):
         return sorted(map(_canonical, map(_stated, value))) or None
     return value or None
