@@ -132,7 +132,7 @@ def test_a_file_is_not_renamed_over_an_open_one(tmp_path):
 
 
 INVALID = {
-    "the older WASI, whose calls are not watched": '(import "wasi_unstable" "fd_close" (func (param i32) (result i32)))',
+    "the older WASI, whose calls nobody watches": '(import "wasi_unstable" "fd_close" (func (param i32) (result i32)))',
     "a function that does not exist": '(import "wasi_snapshot_preview1" "sock_open" (func (param i32) (result i32)))',
     "a function with other parameters": '(import "wasi_snapshot_preview1" "random_get" (func (param i32)))',
     "a native function with other parameters": '(import "wasi_snapshot_preview1" "fd_read" (func (param i32)))',
