@@ -28,7 +28,7 @@ from executor.protocol.wire import Attestation, Order, Outcome, Request, checksu
 MAX_CAR_BYTES = 64 * 2**20  # one upload; a larger DAG goes in several
 MAX_JSON_BYTES = 512 * 2**10  # any JSON body
 MAX_MISSING = 256  # CIDs named in one answer
-MAX_RECEIPT_BYTES = 256 * 2**10
+MAX_RECEIPT_BYTES = 192 * 2**10  # its hex must fit into MAX_JSON_BYTES
 MAX_WAIT_SECONDS = 25
 
 
