@@ -19,6 +19,7 @@ from executor.errors import InvalidInput
 from executor.protocol.leases import Capacity
 from executor.protocol.reasons import Reason
 
+MAX_NODES = 200  # explained one by one
 CONNECTED_SECONDS = 90.0  # a node that asked for work within this time counts as connected
 
 
@@ -84,7 +85,7 @@ def _node_reasons(
         return ()
     taken = taken_of(slots, leases, now)
     found = []
-    for node in known:
+    for node in known[:MAX_NODES]:
         free = free_of(node.advert, reserved.get(node.node_id, rows.NOTHING))
         try:
             snapshot = dispatcher.matcher.snapshot(node, plan.need, free, now)

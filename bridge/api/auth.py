@@ -15,6 +15,7 @@ from bridge.store.content import use_nonce
 from bridge.store.engine import Engine
 from executor.errors import InvalidInput
 from executor.protocol.nodeauth import KEY, NONCE, SIGNATURE, TIME, Audience, SignedCall, check_call
+from executor.protocol.wire import checksum_address
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Gate:
 
     async def uploader(self, request: Request, body_hash: bytes) -> str:
         """The account that signed this upload, one of those that the configuration allows."""
-        return await run_in_threadpool(self._admit, request, body_hash, self._allow_upload)
+        return await run_in_threadpool(self._admit, request, body_hash, self.require_uploader)
 
     def _admit(self, request: Request, body_hash: bytes, allow: Callable[[str], None]) -> str:
         now = self.clock()
@@ -62,7 +63,8 @@ class Gate:
         except InvalidInput as exc:
             raise _not_signed(exc) from exc
 
-    def _allow_upload(self, account: str) -> None:
+    def require_uploader(self, account: str) -> None:
+        """Refuse any account but those that the configuration allows."""
         if account not in self.content.upload_accounts or self.content.upload_quota_bytes == 0:
             raise Problem(
                 403,
@@ -70,6 +72,14 @@ class Gate:
                 "may not upload",
                 f"{account} is none of this bridge's content.upload_accounts; ask its operator",
             )
+
+
+def claimed_key(request: Request) -> str:
+    """Whom a call says that it is from, before anything about it is checked."""
+    try:
+        return checksum_address(request.headers.get(KEY), KEY)
+    except InvalidInput as exc:
+        raise _not_signed(exc) from exc
 
 
 def path_as_sent(request: Request) -> str:

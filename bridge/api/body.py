@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from tempfile import SpooledTemporaryFile
@@ -20,6 +21,7 @@ from executor.protocol.canonical import DepthError, DuplicateKeyError, strict_js
 from executor.protocol.leases import MAX_CAR_BYTES, MAX_JSON_BYTES, Message
 
 PIECE_SECONDS = 20.0  # between two pieces of a body
+SLOWEST_BYTES_PER_SECOND = 16 * 1024  # of a body, after PIECE_SECONDS
 JSON_SECONDS = 30.0  # for a whole JSON body
 CAR_SECONDS = 900.0  # for a whole CAR: 64 MiB at 75 KB/s
 MEMORY_BYTES = 2**20  # of a CAR; the rest waits on disk
@@ -92,6 +94,7 @@ async def _pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
     if said.isdecimal() and int(said[:20]) > limit:
         raise _too_large(limit)
     total = 0
+    began = time.monotonic()
     stream = request.stream().__aiter__()
     while True:
         try:
@@ -105,6 +108,8 @@ async def _pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
         total += len(piece)
         if total > limit:
             raise _too_large(limit)
+        if total < SLOWEST_BYTES_PER_SECOND * (time.monotonic() - began - PIECE_SECONDS):
+            raise Problem(408, "too-slow", "too slow", f"a body comes with {SLOWEST_BYTES_PER_SECOND} bytes a second")
         yield piece
 
 

@@ -10,7 +10,7 @@ from typing import IO, Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from bridge.api.auth import Gate
+from bridge.api.auth import Gate, claimed_key
 from bridge.api.body import pieces_of, read_car, read_json
 from bridge.api.node_routes import CAR_BODY, UPLOADS_AT_ONCE, Root
 from bridge.dispatcher import Dispatcher
@@ -40,6 +40,7 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
     async def upload(root: Root, request: Request, public: Public = 0) -> Missing:
         """Upload blocks below a root; says what is missing then."""
         gate.require_headers(request)
+        gate.require_uploader(claimed_key(request))  # not yet proved: the signature is over the whole body
         async with uploads, read_car(request) as (file, digest):
             account = await gate.uploader(request, digest)
             found = await run_in_threadpool(_upload, dispatcher, account, Cid.parse(root, "root"), bool(public), file)
@@ -59,11 +60,12 @@ def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, file:
     content = dispatcher.config.content
     until = now + content.retention_seconds
     label = f"upload:{account}"
-    dispatcher.roots.keep(root, f"{label}:private", until)
     allowance = dispatcher.holdings.account_allowance(account, root, content.upload_quota_bytes)
     try:
         store_car(dispatcher.holdings, allowance, pieces_of(file))
     finally:
+        if allowance.held:
+            dispatcher.roots.keep(root, f"{label}:private", until)
         found = _missing(dispatcher, account, root)
         upload = Upload(account=account, root=root.binary, public=public, complete=not found.missing)
         with transaction(dispatcher.engine) as connection:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from bridge.api.auth import Gate
+from bridge.api.auth import Gate, claimed_key
 from bridge.api.body import parse, pieces_of, read_car, read_json
 from bridge.api.problems import not_here
 from bridge.api.waiting import Waiting, wait
@@ -104,6 +104,9 @@ def router(dispatcher: Dispatcher, gate: Gate, waiting: Waiting, wake: Callable[
     async def upload(lease_id: str, root: Root, token: Token, request: Request) -> Missing:
         """Upload blocks of a released output; says what is missing then."""
         gate.require_headers(request)
+        # The signature is over the whole body, so it is checked after it. Until then: only who knows a lease's id and
+        # names its key may send one.
+        await run_in_threadpool(dispatcher.active_lease, claimed_key(request), lease_id, token)
         async with uploads, read_car(request) as (file, digest):
             key = await gate.node(request, digest)
             return await run_in_threadpool(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
@@ -160,17 +163,22 @@ def _upload(dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: C
         raise InvalidInput("lease_id", "is of a job whose spec can never run; its outcome has no output")
     limit = min(plan.need.output_bytes, dispatcher.config.content.max_output_bytes)
     allowance = dispatcher.holdings.allowance(slot_owner(lease.request_hash, key), limit)
-    _keep(dispatcher, lease, job, root)
     try:
         store_car(dispatcher.holdings, allowance, pieces_of(file))
     finally:
+        if allowance.held:
+            _keep(dispatcher, lease, job, root)
         with transaction(dispatcher.engine) as connection:
             note_upload(connection, lease, root.binary, file.tell())
     return _missing(dispatcher, key, lease_id, token, root)
 
 
 def _keep(dispatcher: Dispatcher, lease: LeaseRow, job: Job, root: Cid) -> None:
-    """Garbage collection leaves an output alone from its first block on, until it is of no use to anybody."""
+    """Garbage collection leaves an output alone until it is of no use to anybody; a lease keeps one root at a time."""
+    label = f"{root_label(job.request_hash)}/{lease.slot}"
     until = job.request.deadline + dispatcher.config.content.retention_seconds
-    if lease.output_root != root.binary:
-        dispatcher.roots.keep(root, f"{root_label(job.request_hash)}/{lease.slot}", until)
+    if lease.output_root == root.binary:
+        return
+    dispatcher.roots.keep(root, label, until)
+    if lease.output_root is not None:
+        dispatcher.roots.drop(Cid.from_binary(lease.output_root), label)

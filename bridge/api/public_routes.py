@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ from bridge.store.leases import slots_of
 from bridge.store.nodes import nodes_since
 from executor.errors import InvalidInput
 
+EXPLAIN_AT_ONCE = 4
+EXPLAIN_SECONDS = 5.0
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 
@@ -28,6 +31,7 @@ _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Callable[[], dict[str, Any]]) -> APIRouter:
     """The routes. status: what the process knows beside the database."""
     routes = APIRouter(tags=["public"])
+    explaining = threading.BoundedSemaphore(EXPLAIN_AT_ONCE)
 
     @routes.get("/healthz")
     def health() -> dict[str, bool]:
@@ -70,7 +74,14 @@ def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Callable[
     @routes.get("/v1/jobs/{ref}/explain")
     def why(ref: str) -> dict[str, Any]:
         """Why a job is where it is, node by node, and what it waits for."""
-        return explanation_view(explain(dispatcher, _find(dispatcher, ref), clock()))
+        found = _find(dispatcher, ref)
+        # It asks the chain about nodes' labels: a crowd that asks must not use up the endpoint's patience.
+        if not explaining.acquire(timeout=EXPLAIN_SECONDS):
+            raise Problem(503, "busy", "busy", "too many ask for explanations now; try again in a moment")
+        try:
+            return explanation_view(explain(dispatcher, found, clock()))
+        finally:
+            explaining.release()
 
     @routes.get("/v1/jobs/{ref}/bundle")
     def bundle(ref: str) -> Response:

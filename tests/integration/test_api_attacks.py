@@ -318,6 +318,26 @@ def test_an_upload_over_the_jobs_budget_is_refused_and_what_fits_is_kept(api, no
     assert lacks(api, node, lease, Cid.of(RAW, blocks[3])) != ()
 
 
+def test_a_lease_keeps_one_root_however_many_a_node_names(api, bridge, node, lease):
+    for word in (b"one", b"two", b"three"):
+        upload(api, node, lease, car(word), Cid.of(RAW, word))
+
+    kept = [
+        root.cid for root in bridge.dispatcher.roots.live(bridge.clock.now) if root.label.endswith(f"/{lease.slot}")
+    ]
+    assert Cid.of(RAW, b"three") in kept
+    assert Cid.of(RAW, b"one") not in kept
+
+
+def test_an_upload_for_a_lease_that_is_not_there_is_refused_before_its_body_is_read(api, node):
+    path = f"/v1/leases/{'0' * 32}/content?root={MODULE}&token=1"
+    headers = {**api.headers(node.key, "PUT", path), "Content-Length": str(2**20)}
+    with socket.create_connection(("127.0.0.1", int(api.base.rsplit(":", 1)[1])), timeout=10) as connection:
+        lines = [f"PUT {path} HTTP/1.1", "Host: bridge.test", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+
+
 def test_many_tiny_blocks_use_up_the_budget_too(api, node, lease):
     blocks = [i.to_bytes(3, "big") for i in range(6000)]
 
