@@ -176,9 +176,10 @@ def take_nonce(connection: Connection, chain_id: int, address: str, at_least: in
     nonce = at_least if known is None else max(known, at_least)
     if known is None:
         connection.execute(insert(senders).values(chain_id=chain_id, address=address, next_nonce=nonce + 1))
-    else:
-        where = (senders.c.chain_id == chain_id, senders.c.address == address)
-        connection.execute(update(senders).where(*where).values(next_nonce=nonce + 1))
+        return nonce
+    where = (senders.c.chain_id == chain_id, senders.c.address == address, senders.c.next_nonce == known)
+    if connection.execute(update(senders).where(*where).values(next_nonce=nonce + 1)).rowcount != 1:
+        raise StaleTransition(f"another process took nonce {known} of {address}")
     return nonce
 
 
