@@ -14,6 +14,8 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
+from executor.errors import InvalidInput
+
 CREATED: Final = "2026-01-01T00:00:00Z"
 _FOLDERS: Final = ("inputs", "outputs", "tmp")
 
@@ -45,16 +47,14 @@ def build_image_archive(binary: Path, target: Path, program: str = "job", archit
 
 
 def build_demo_image(target: Path) -> str:
-    """Write the demo's image (`programs/histogram.c`) for this machine to `target`; its full id.
+    """Build the demo's image from the static binary of `programs/histogram.c` for this machine; its full id.
 
-    It is part of the package, so that the demo needs no compiler. FileNotFoundError for a processor that it is not for.
+    The binary is part of the package, so that the demo needs no compiler. InvalidInput for another processor.
     """
-    data = (Path(__file__).parent / "programs" / f"histogram-{go_architecture()}.tar").read_bytes()
-    target.write_bytes(data)
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        manifest = archive.extractfile("manifest.json")
-        assert manifest is not None  # noqa: S101 - our own file
-        return f"sha256:{json.load(manifest)[0]['Config'].removesuffix('.json')}"
+    binary = Path(__file__).parent / "programs" / f"histogram-{go_architecture()}"
+    if not binary.exists():
+        raise InvalidInput("image", f"the demo has no binary for {platform.machine()}; it has amd64 and arm64")
+    return build_image_archive(binary, target, "histogram")
 
 
 def go_architecture() -> str:

@@ -5,10 +5,6 @@ import contextlib
 import docker
 import pytest
 
-from tests.docker_engine import docker_engine
-
-__all__ = ["docker_containers", "docker_engine"]
-
 
 @pytest.fixture
 def docker_containers(docker_engine):

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from bridge.demo.data import make_access_log
-from bridge.demo.programs.build import ARCHITECTURES, HERE, IMAGES, WASM_PROGRAMS, WASM_TARGET, build_archive, compile_c
+from bridge.demo.programs.build import ARCHITECTURES, HERE, PROBE, WASM_PROGRAMS, WASM_TARGET, build_archive, compile_c
 
 
 @pytest.mark.parametrize("name", WASM_PROGRAMS)
@@ -17,11 +17,19 @@ def test_the_module_is_built_from_its_source(name, tmp_path):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("machine", ARCHITECTURES)
-@pytest.mark.parametrize("source", IMAGES, ids=lambda path: path.stem)
-def test_the_image_is_built_from_its_source(source, machine, tmp_path):
-    built = build_archive(source, tmp_path, machine)
+def test_the_container_program_is_built_from_its_source(machine, tmp_path):
+    name = f"histogram-{ARCHITECTURES[machine]}"
+    compile_c(HERE / "histogram.c", tmp_path / name, f"{machine}-linux-musl")
 
-    assert built.read_bytes() == (source.parent / built.name).read_bytes()
+    assert (tmp_path / name).read_bytes() == (HERE / name).read_bytes()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("machine", ARCHITECTURES)
+def test_the_probes_image_is_built_from_its_source(machine, tmp_path):
+    built = build_archive(PROBE, tmp_path, machine)
+
+    assert built.read_bytes() == (PROBE.parent / built.name).read_bytes()
 
 
 def test_the_log_is_the_same_everywhere(tmp_path):

@@ -53,7 +53,7 @@ def test_the_probe_proves_the_profile(sandbox):
     probe = sandbox.probe()
 
     assert probe.usable, probe
-    assert {check.name for check in probe.checks} >= {"memory", "disk", "pids", "wall", "CapEff", "reaches-internet"}
+    assert {check.name for check in probe.checks} >= {"memory", "disk", "pids", "wall", "CapEff", "reaches-network"}
 
 
 def test_the_gvisor_tier_proves_its_limits_or_says_what_is_missing(docker_engine):

@@ -1,6 +1,6 @@
 """Compile C programs with ziglang (PyPI), byte for byte the same each time: `python -m bridge.demo.programs.build`.
 
-Needs the package `ziglang`, which only development has: the WebAssembly is checked in. The hashes depend on the version
+Needs the package `ziglang`, which only development has: what it makes is checked in. The hashes depend on the version
 of ziglang, which the lock file fixes.
 """
 
@@ -17,7 +17,7 @@ from bridge.demo.image import build_image_archive
 
 HERE: Final = Path(__file__).parent
 WASM_PROGRAMS: Final = ("logstat", "exit3")
-IMAGES: Final = (HERE / "histogram.c", HERE.parents[2] / "executor" / "sandbox" / "probe" / "probe.c")
+PROBE: Final = HERE.parents[2] / "executor" / "sandbox" / "probe" / "probe.c"
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 WASM_TARGET: Final = "wasm32-wasi"
 WASM_STACK_BYTES: Final = 256 * 1024
@@ -59,12 +59,12 @@ def build_archive(source: Path, folder: Path, machine: str) -> Path:
 
 
 def main() -> None:
-    """Build in place all that is checked in: WebAssembly and images of the demo, and the image of the nodes' probe."""
+    """Build in place all that is checked in: the demo's WebAssembly and binaries, and the image of the nodes' probe."""
     for name in WASM_PROGRAMS:
         compile_c(HERE / f"{name}.c", HERE / f"{name}.wasm", WASM_TARGET)
-    for source in IMAGES:
-        for machine in ARCHITECTURES:
-            build_archive(source, source.parent, machine)
+    for machine, architecture in ARCHITECTURES.items():
+        compile_c(HERE / "histogram.c", HERE / f"histogram-{architecture}", f"{machine}-linux-musl")
+        build_archive(PROBE, PROBE.parent, machine)
 
 
 if __name__ == "__main__":

@@ -213,15 +213,20 @@ static int child_memory(void) {
     return 0;
 }
 
+/* addresses for documentation (RFC 5737, RFC 3849): a route to them is a route to anywhere */
 static int network(void) {
-    static const char *const addresses[] = {"1.1.1.1", "8.8.8.8", "169.254.169.254", "172.17.0.1", "10.0.0.1"};
     int through = 0;
-    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
-        struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(80)};
-        inet_pton(AF_INET, addresses[i], &to.sin_addr);
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(80)};
+    inet_pton(AF_INET, "192.0.2.1", &to.sin_addr);
+    struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_port = htons(80)};
+    inet_pton(AF_INET6, "2001:db8::1", &to6.sin6_addr);
+    static const int kinds[] = {SOCK_STREAM, SOCK_DGRAM};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        int fd = socket(AF_INET, kinds[i], 0), fd6 = socket(AF_INET6, kinds[i], 0);
         if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0) through = 1;
+        if (fd6 >= 0 && connect(fd6, (struct sockaddr *)&to6, sizeof to6) == 0) through = 1;
         if (fd >= 0) close(fd);
+        if (fd6 >= 0) close(fd6);
     }
     if (socket(AF_INET, SOCK_RAW, 1) >= 0 || socket(17, SOCK_RAW, 0) >= 0) through = 1;
     static const char *const sockets[] = {"/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock"};
