@@ -131,19 +131,21 @@ class Dispatcher:
         with transaction(self.engine) as connection:
             remember_node(connection, node)
         with reading(self.engine) as connection:
-            jobs = leasable(connection, PER_REQUESTER, CANDIDATES)
+            candidates = leasable(connection, PER_REQUESTER, CANDIDATES)
             reserved = rows.reserved(connection).get(node.node_id, rows.NOTHING)
             running = running_by_requester(connection)
         free = free_of(advert, reserved)
         net = advert.model_copy(update={"free": free})
         share = self.config.dispatch.max_running_per_requester
-        for job in jobs:
-            plan = self.matcher.plan(job)
-            if running.get(job.request.requester, 0) >= share or not could_fit(plan.need, net, words):
+        for found in candidates:
+            if running.get(found.requester, 0) >= share:
                 continue
-            if standing_reason(plan, job, self.config.dispatch, now) is not None:
+            plan = self._plan(found.request_hash)
+            if plan is None or not could_fit(plan.need, net, words):
                 continue
-            lease = self._offer(job, plan, node, free, now)
+            if standing_reason(plan, found.deadline, self.config.dispatch, now) is not None:
+                continue
+            lease = self._offer(found.request_hash, plan, node, free, now)
             if lease is not None:
                 return lease
         return None
@@ -223,11 +225,22 @@ class Dispatcher:
         """Make the outputs public whose outcome stands on-chain by now; whether there were any."""
         return self._settlement.publish(self.clock())
 
-    def _offer(self, job: Job, plan: Plan, node: KnownNode, free: Capacity, now: float) -> Lease | None:
+    def _plan(self, request_hash: bytes) -> Plan | None:
+        known = self.matcher.known_plan(request_hash)
+        if known is not None:
+            return known
+        with reading(self.engine) as connection:
+            job = get_job(connection, request_hash)
+        return None if job is None else self.matcher.plan(job)
+
+    def _offer(self, request_hash: bytes, plan: Plan, node: KnownNode, free: Capacity, now: float) -> Lease | None:
         """Lease one job to a node that may fit, if it does fit."""
         with reading(self.engine) as connection:
-            slots = rows.slots_of(connection, job.request_hash)
-            history = rows.leases_of(connection, job.request_hash) if slots else []
+            job = get_job(connection, request_hash)
+            slots = rows.slots_of(connection, request_hash)
+            history = rows.leases_of(connection, request_hash) if slots else []
+        if job is None:
+            return None
         taken = taken_of(slots, history, now)
         agreed = job.outcome.hash if job.outcome and job.wanted_block else None
         again = slot_to_bring_again(slots, agreed, node.node_id) if agreed else None

@@ -99,7 +99,7 @@ def _why_waiting(
     dispatcher: Dispatcher, job: Job, slots: list[Slot], nodes: tuple[NodeReason, ...], running: int, now: float
 ) -> tuple[Reason, str]:
     config = dispatcher.config.dispatch
-    found = standing_reason(dispatcher.matcher.plan(job), job, config, now)
+    found = standing_reason(dispatcher.matcher.plan(job), job.request.deadline, config, now)
     if found is not None:
         return found
     if are_exhausted(slots, config.max_attempts):

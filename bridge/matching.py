@@ -28,6 +28,7 @@ from executor.protocol.cid import Cid
 from executor.protocol.leases import Capacity
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import InvalidSpec, JobSpec, job_of, spec_cid
+from executor.protocol.wire import Order
 
 LABELS_FRESH_SECONDS = 10.0  # how long an answer of the registry is used again; a grant asks anew
 MAX_REST_SECONDS = 300.0
@@ -54,6 +55,7 @@ class Plan:
     content: every CID that a node may fetch for this job.
     """
 
+    order: Order
     spec: JobSpec | None
     refusal: str
     is_absent: bool
@@ -67,28 +69,28 @@ def plan_of(job: Job) -> Plan:
     try:
         cid = spec_cid(order)
     except InvalidSpec as exc:
-        return Plan(spec=None, refusal=str(exc), is_absent=False, need=need_of(order, None), content=())
+        return Plan(order=order, spec=None, refusal=str(exc), is_absent=False, need=need_of(order, None), content=())
     roots = () if cid is None else (cid,)
     data = order.spec if cid is None else job.spec
     if data is None:
-        return Plan(spec=None, refusal="", is_absent=True, need=need_of(order, None), content=roots)
+        return Plan(order=order, spec=None, refusal="", is_absent=True, need=need_of(order, None), content=roots)
     try:
         spec = job_of(order, data)
     except InvalidSpec as exc:
-        return Plan(spec=None, refusal=str(exc), is_absent=False, need=need_of(order, None), content=roots)
+        return Plan(order=order, spec=None, refusal=str(exc), is_absent=False, need=need_of(order, None), content=roots)
     content = tuple(dict.fromkeys([*roots, *spec.content]))
-    return Plan(spec=spec, refusal="", is_absent=False, need=need_of(order, spec), content=content)
+    return Plan(order=order, spec=spec, refusal="", is_absent=False, need=need_of(order, spec), content=content)
 
 
-def standing_reason(plan: Plan, job: Job, config: DispatchConfig, now: float) -> tuple[Reason, str] | None:
-    """Why this job is leased to nobody now, whichever node asks. Pure."""
+def standing_reason(plan: Plan, deadline: int, config: DispatchConfig, now: float) -> tuple[Reason, str] | None:
+    """Why a job is leased to nobody now, whichever node asks. deadline: of its request. Pure."""
     if plan.is_absent:
         cid = plan.content[0]
         return Reason.SPEC_UNREADABLE, f"its spec {cid} is not here; upload it: insula content add FILE --to BRIDGE"
     floor = Floor(unit_price=config.min_unit_price, delivery_fee=config.min_delivery_fee)
-    if price := price_reason(job.request.order, floor):
+    if price := price_reason(plan.order, floor):
         return Reason.PRICE_BELOW_MINIMUM, price
-    if late := time_reason(plan.need, job.request.deadline, now, config.delivery_margin_seconds):
+    if late := time_reason(plan.need, deadline, now, config.delivery_margin_seconds):
         return Reason.TOO_LATE, late
     return None
 
@@ -162,9 +164,13 @@ class Matcher:
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
         self._counts: OrderedDict[tuple[int, str, tuple[bytes, ...]], tuple[float, frozenset[bytes]]] = OrderedDict()
 
+    def known_plan(self, request_hash: bytes) -> Plan | None:
+        """The plan of a job that was planned before."""
+        return self._plans.get(request_hash)
+
     def plan(self, job: Job) -> Plan:
         """`plan_of`, kept: a request's order never changes, and its spec only arrives once."""
-        kept = self._plans.get(job.request_hash)
+        kept = self.known_plan(job.request_hash)
         if kept is None:
             kept = plan_of(job)
             if not kept.is_absent:

@@ -138,10 +138,8 @@ def could_fit(need: Need, advert: Advert, words: Mapping[str, bytes]) -> bool:
 
     words: the advert's label words with their hashes.
     """
-    hashes = set(words.values())
-    # The order's labels have to be declared to be carried, but need not be advertised; the selector repeats them.
-    pinned = need.selector.required_words()
-    if any(label_hash(word) not in hashes for word in pinned):
+    # The order's labels need not be looked at: the selector repeats them.
+    if any(word not in words for word in need.selector.required_words()):
         return False
     return _tier_or_price(need, advert) is None and _room(need, advert.free) is None
 

@@ -297,7 +297,7 @@ class Settlement:
         for waiting in jobs:
             job = self._with_spec(waiting)
             changed = changed or job.spec is not waiting.spec
-            found = standing_reason(plan_of(job), job, self._config.dispatch, now)
+            found = standing_reason(plan_of(job), job.request.deadline, self._config.dispatch, now)
             attempts = self._config.dispatch.max_attempts
             if found is None and are_exhausted(slots[job.request_hash], attempts):
                 found = Reason.ATTEMPTS_EXHAUSTED, f"each open slot has had its {attempts} attempts"
@@ -307,13 +307,15 @@ class Settlement:
         return changed
 
     def _with_spec(self, job: Job) -> Job:
-        """The job with its spec, if it names one by CID that has arrived meanwhile."""
+        """The job with its spec, if it names one by CID that has arrived; b"" where that is no CID."""
         if job.spec is not None:
             return job
         try:
             cid = spec_cid(job.request.order)
             data = job.request.order.spec if cid is None else self._store.get(cid)
-        except (InvalidSpec, BlockMissing, BlockMismatch):
+        except InvalidSpec:
+            data = b""  # there is nothing to wait for: the nodes refuse it
+        except (BlockMissing, BlockMismatch):
             return job
         self._try(job, lambda connection: set_values(connection, job.request_hash, job.state, spec=data))
         with reading(self._engine) as connection:

@@ -137,9 +137,18 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     return {state: int(count) for state, count in rows}
 
 
-def leasable(connection: Connection, per_requester: int, limit: int) -> list[Job]:
-    """Jobs with something to lease, oldest request first; no more than `per_requester` of one requester, so that
-    one who orders thousands does not hide the others.
+@dataclass(frozen=True)
+class Leasable:
+    """As much of a job as it takes to pass over it quickly. deadline: seconds since 1970."""
+
+    request_hash: bytes
+    requester: str
+    deadline: int
+
+
+def leasable(connection: Connection, per_requester: int, limit: int) -> list[Leasable]:
+    """Jobs whose spec is here and that have something to lease, oldest request first; no more than `per_requester` of
+    one requester, so that one who orders thousands does not hide the others.
     """
     open_slot = exists().where(slots.c.request_hash == jobs.c.request_hash, slots.c.state == "open")
     wanted = or_(
@@ -149,15 +158,15 @@ def leasable(connection: Connection, per_requester: int, limit: int) -> list[Job
     order = (jobs.c.block_number, jobs.c.request_id)
     rank = func.row_number().over(partition_by=jobs.c.requester, order_by=order).label("rank")
     states = [state.value for state in (JobState.READY, JobState.RUNNING, JobState.HELD)]
-    ranked = select(jobs.c.request_hash, rank).where(jobs.c.state.in_(states), wanted).subquery()
+    columns = (jobs.c.request_hash, jobs.c.requester, jobs.c.deadline, jobs.c.block_number, jobs.c.request_id)
+    ranked = select(*columns, rank).where(jobs.c.state.in_(states), jobs.c.spec.is_not(None), wanted).subquery()
     query = (
-        select(jobs)
-        .join(ranked, ranked.c.request_hash == jobs.c.request_hash)
+        select(ranked.c.request_hash, ranked.c.requester, ranked.c.deadline)
         .where(ranked.c.rank <= per_requester)
-        .order_by(*order)
+        .order_by(ranked.c.block_number, ranked.c.request_id)
         .limit(limit)
     )
-    return [job_of(row) for row in connection.execute(query)]
+    return [Leasable(*row) for row in connection.execute(query)]
 
 
 def leasable_mark(connection: Connection) -> tuple[int, float]:

@@ -148,6 +148,7 @@ def test_a_spec_by_cid_is_leased_once_its_bytes_are_here(bridge):
 
 def test_a_cid_that_is_none_makes_a_spec_that_can_never_run(bridge):
     bridge.request(order_of(spec=b"no cid", spec_is_cid=True))
+    bridge.dispatcher.step()
 
     assert bridge.lease(bridge.node("a")) is not None
 
