@@ -135,13 +135,8 @@ class NullRounds:
             "eth_getTransactionReceipt": self._plain("blockNumber"),
             "eth_getLogs": self._logs,
         }
-        for method, place in {
-            "eth_call": 1,
-            "eth_getTransactionCount": 1,
-            "eth_getBalance": 1,
-            "eth_getCode": 1,
-        }.items():
-            proxy.rules[method] = self._state(place)
+        for method in ("eth_call", "eth_getTransactionCount", "eth_getBalance", "eth_getCode"):
+            proxy.rules[method] = self._state
 
     def _by_number(self, request, forward):
         tag = request["params"][0]

@@ -252,3 +252,95 @@ def test_a_database_that_follows_another_contract_halts(parts):
 
     with pytest.raises(FatalError, match="another contract"):
         other.step()
+
+
+@pytest.fixture
+def slow_finality(anvil_chain, tmp_path):
+    with Proxy(anvil_chain.client._provider.endpoint_uri) as proxy, ChainClient(proxy.url, 5.0) as client:
+        yield Setup(anvil_chain, tmp_path, proxy, client, finality=20)
+
+
+def reorg_while_away(parts):
+    """A request is seen; then the chain goes back before it, and on for long, unwatched."""
+    snapshot = parts.chain.snapshot()
+    request = parts.chain.request(funded(1), ORDER)
+    run(parts.listener)
+    parts.chain.revert(snapshot)
+    parts.chain.send(funded(1), funded(1).address, b"", gas=21_000)
+    parts.chain.mine(80)
+    return request
+
+
+def test_a_reorg_during_a_long_absence_orphans_what_it_took_away(slow_finality):
+    run(slow_finality.listener)
+    request = reorg_while_away(slow_finality)
+    run(slow_finality.listener)
+
+    assert job(slow_finality.engine, request.hash).state is JobState.ORPHANED
+
+
+def test_a_reorg_below_the_final_block_during_a_long_absence_halts(slow_finality):
+    snapshot = slow_finality.chain.snapshot()
+    slow_finality.chain.mine(25)
+    run(slow_finality.listener)
+    slow_finality.chain.revert(snapshot)
+    slow_finality.chain.send(funded(1), funded(1).address, b"", gas=21_000)
+    slow_finality.chain.mine(90)
+
+    with pytest.raises(FatalError, match="rebuild"):
+        run(slow_finality.listener)
+
+
+def test_a_node_that_shows_none_of_our_blocks_is_no_reorg(slow_finality):
+    run(slow_finality.listener)
+    slow_finality.chain.mine(80)
+    slow_finality.proxy.rules["eth_getBlockByNumber"] = lambda request, forward: (
+        forward(request) if request["params"][0] in ("latest", "0x0") else ok(request, None)
+    )
+    with pytest.raises(RpcUnavailable, match="does not show"):
+        run(slow_finality.listener)
+
+
+def test_a_header_that_contradicts_the_logs_stores_nothing(slow_finality):
+    slow_finality.chain.request(funded(1), ORDER)
+    slow_finality.chain.mine(80)
+    slow_finality.listener.step()
+    before = slow_finality.cursor()
+
+    def foreign(request, forward):
+        answer = forward(request)
+        return answer | {"result": [{**entry, "blockHash": "0x" + "77" * 32} for entry in answer["result"]]}
+
+    slow_finality.proxy.rules["eth_getLogs"] = foreign
+    with pytest.raises(RpcUnavailable, match="contradicts"):
+        run(slow_finality.listener)
+    assert slow_finality.cursor() == before
+
+
+def test_a_parent_that_the_endpoint_does_not_know_is_asked_for_again(parts):
+    run(parts.listener)
+    parts.chain.mine(3)
+    parts.proxy.rules["eth_getBlockByHash"] = lambda request, forward: ok(request, None)
+    with pytest.raises(RpcUnavailable, match="parent"):
+        parts.listener.step()
+    parts.proxy.rules.clear()
+    assert parts.listener.step()
+
+
+def test_an_endpoint_without_old_state_is_not_counted_against(parts):
+    run(parts.listener)
+    request = parts.chain.request(funded(1), ORDER)
+    parts.proxy.rules["eth_call"] = lambda request, forward: error(request, 1, "state is pruned")
+    parts.chain.mine(6)
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash}
+
+
+def test_a_chain_whose_first_block_cannot_be_read_is_followed_all_the_same(parts):
+    parts.proxy.rules["eth_getBlockByNumber"] = lambda request, forward: (
+        error(request, 1, "lookbacks of more than 24h0m0s are disallowed")
+        if request["params"][0] == "0x0"
+        else forward(request)
+    )
+    run(parts.listener)
+    assert parts.cursor().genesis_hash == bytes(32)

@@ -1,10 +1,13 @@
 """The relayer and the listener killed at every commit and every call, and behind an endpoint that loses things."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import event
 
 from bridge.chain.client import ChainClient
-from bridge.chain.contracts import cancel_calldata, draw_cancelled_calldata
+from bridge.chain.contracts import book_order_calldata, cancel_calldata, draw_cancelled_calldata
+from bridge.chain.views import BookViews
 from bridge.errors import FatalError, RpcUnavailable
 from bridge.jobs import JobState
 from bridge.listener import Listener
@@ -392,3 +395,32 @@ def test_a_delivery_that_is_put_in_again_with_other_calldata_starts_over(parts):
     assert item(parts.engine, request.hash).state is SendState.NEW
     parts.finish(request)
     assert len(attempts(parts.engine, request.hash)) <= 2
+
+
+def test_an_estimate_that_forgets_the_callbacks_gas_is_made_up_for(parts):
+    book = parts.chain.deployment.result_book
+    parts.chain.send(funded(1), book, book_order_calldata(ORDER), ORDER.price)
+    parts.chain.mine(2)
+    run(parts.listener)
+    gas = BookViews(parts.client, book).callback_gas()
+    request = parts.chain.request_of(1, replace(ORDER, callback=book, callback_gas=gas))
+    post(parts.engine, parts.chain, request, OUTCOME, parts.relayer.address)
+
+    def used_only(request, forward):
+        answer = forward(request)
+        return answer | {"result": hex(int(answer["result"], 16) - gas)}
+
+    parts.proxy.rules["eth_estimateGas"] = used_only
+    parts.finish(request)
+    assert [attempt.mined_ok for attempt in attempts(parts.engine, request.hash)] == [True]
+    assert job(parts.engine, request.hash).callback_ok is True
+
+
+def test_an_endpoint_that_refuses_an_estimate_is_asked_again_later(parts):
+    request = parts.posting()
+    parts.proxy.rules["eth_estimateGas"] = lambda request, forward: error(request, -32601, "method not found")
+    run(parts.relayer)
+    assert "method not found" in item(parts.engine, request.hash).detail
+    parts.proxy.rules.clear()
+    parts.clock.now += 61
+    parts.finish(request)
