@@ -1,6 +1,21 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and the rule that CI skips nothing."""
+
+import os
+
+import pytest
 
 from tests.chain_nodes import _anvil, _hardhat, anvil_chain, any_chain, devnet, hardhat_chain
 from tests.docker_engine import docker_engine
 
 __all__ = ["_anvil", "_hardhat", "anvil_chain", "any_chain", "devnet", "docker_engine", "hardhat_chain"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With CI=true a skip, for whatever reason, is a failure: a missing part must not pass for a tested one."""
+    report = yield
+    if os.environ.get("CI") == "true" and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and CI skips nothing: {report.longrepr}"
+        vars(report).pop("wasxfail", None)
+    return report
