@@ -1,0 +1,211 @@
+"""The command line says what is wrong, with a stable exit code and never a traceback."""
+
+import json
+import os
+
+import pytest
+
+from bridge.cli.main import _application, run
+from bridge.cli.output import Exit
+
+NOBODY = "http://127.0.0.1:9"  # the discard port: nobody listens there
+ADDRESS = "0x" + "11" * 20
+
+
+@pytest.fixture
+def insula(capsys, monkeypatch, tmp_path):
+    """Call the program in this process; its exit code and what it printed."""
+    for name in list(os.environ):
+        if name.startswith("INSULA_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("INSULA_HOME", str(tmp_path / "home"))
+    application = _application()
+
+    def call(*words):
+        code = run(lambda: application(list(words)))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def spec(tmp_path):
+    """Writes a spec file."""
+
+    def write(data):
+        path = tmp_path / "spec.json"
+        path.write_bytes(data)
+        return str(path)
+
+    return write
+
+
+CID = b"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+GOOD = b'{"version":"insula/v1","engine":{"type":"wasm","module":"%s"}}' % CID
+BAD_SPECS = {
+    "not UTF-8": (b"\xff\xfe", "SPEC_NOT_UTF8"),
+    "not JSON": (b"{", "SPEC_NOT_JSON"),
+    "a list": (b"[]", "SPEC_NOT_JSON"),
+    "an unknown key": (GOOD[:-1] + b',"network":"host"}', "SPEC_UNKNOWN_FIELD"),
+    "a duplicate key": (GOOD[:-1] + b',"version":"insula/v1"}', "SPEC_DUPLICATE_KEY"),
+    "no engine": (b'{"version":"insula/v1"}', "SPEC_MISSING_FIELD"),
+    "an old CID": (GOOD.replace(CID, b"Qm"), "BAD_CID"),
+    "an unknown engine": (GOOD.replace(b'"wasm"', b'"vm"'), "UNKNOWN_ENGINE"),
+    "absurd limits": (GOOD[:-1] + b',"limits":{"memoryBytes":9e99}}', "SPEC_INVALID_FIELD"),
+    "limits out of range": (GOOD[:-1] + b',"limits":{"pids":999999}}', "LIMIT_OUT_OF_RANGE"),
+    "nested too deep": (b"[" * 10_000, "SPEC_TOO_LARGE"),
+    "another version": (GOOD.replace(b"insula/v1", b"insula/v9"), "SPEC_INVALID_FIELD"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_SPECS)
+def test_a_bad_spec_is_named_by_its_reason(insula, spec, what):
+    data, reason = BAD_SPECS[what]
+
+    code, out, _ = insula("spec", "validate", spec(data), "--json")
+
+    assert (code, json.loads(out)["reason"]) == (Exit.NOT_SO, reason)
+
+
+def test_a_good_spec_is_valid(insula, spec):
+    assert insula("spec", "validate", spec(GOOD))[0] == Exit.OK
+
+
+def test_a_spec_that_is_too_large_for_an_order_is_bad_input(insula, spec):
+    code, _, err = insula("spec", "validate", spec(b" " * 20_000))
+
+    assert code == Exit.BAD_INPUT
+    assert "16384" in err
+
+
+BAD_CALLS = {
+    "no bridge": (["job", "status", "1"], Exit.BAD_INPUT, "INSULA_BRIDGE"),
+    "a bridge where nobody is": (["job", "status", "1", "--bridge", NOBODY], Exit.UNREACHABLE, NOBODY),
+    "a bridge that is no URL": (["job", "status", "1", "--bridge", "file:///etc"], Exit.UNREACHABLE, "file:///etc"),
+    "an ID that is none": (["job", "status", "../etc", "--bridge", NOBODY], Exit.BAD_INPUT, "request hash"),
+    "a CID that is none": (["content", "get", "Qm", "-o", "x", "--bridge", NOBODY], Exit.BAD_INPUT, "base32"),
+    "a file that is not there": (["content", "add", "/nowhere"], Exit.BAD_INPUT, "no file or directory"),
+    "a key itself": (
+        ["node", "vouch", "1", "--label", "a=b", "--rpc", NOBODY, "--contract", ADDRESS, "--key", "0x" + "46" * 32],
+        Exit.BAD_INPUT,
+        "never the key itself",
+    ),
+    "a key that is not set": (
+        ["node", "vouch", "1", "--label", "a=b", "--rpc", NOBODY, "--contract", ADDRESS, "--key", "env:NO_SUCH_KEY"],
+        Exit.BAD_INPUT,
+        "NO_SUCH_KEY",
+    ),
+    "a folder without a node": (["node", "run", "--dir", "/nowhere"], Exit.BAD_INPUT, "insula node init"),
+    "a configuration that is not there": (["bridge", "run", "--config", "/nowhere"], Exit.BAD_INPUT, "/nowhere"),
+    "no curator": (["job", "submit", "/nowhere"], Exit.BAD_INPUT, "--trust-own-labels"),
+    "a bundle that is not there": (
+        ["job", "verify", "--bundle", "/nowhere", "--bridge", NOBODY],
+        Exit.BAD_INPUT,
+        "/nowhere",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_CALLS)
+def test_a_bad_call_says_what_to_do(insula, what):
+    words, expected, said = BAD_CALLS[what]
+
+    code, out, err = insula(*words)
+
+    assert code == expected
+    assert said in err + out
+
+
+def test_a_secret_is_never_repeated(insula):
+    secret = "0x" + "46" * 32
+    _, out, err = insula(
+        "node", "vouch", "1", "--label", "a=b", "--rpc", NOBODY, "--contract", ADDRESS, "--key", secret
+    )
+
+    assert "4646" not in out + err
+
+
+CONFIG = """
+data_dir = "{folder}"
+public_url = "http://127.0.0.1:1"
+listen_port = 0
+
+[relayer]
+key = "file:{folder}/key"
+
+[chain]
+rpc_url = "{rpc}"
+chain_id = {chain_id}
+bridge_contract = "{contract}"
+deploy_block = 0
+confirmation_depth = 1
+posting_depth = 1
+finality_depth = 3
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Writes a bridge's configuration, with a key; `change` edits the text."""
+    key = tmp_path / "key"
+    key.write_text("0x" + "46" * 32)
+    key.chmod(0o600)
+
+    def write(change=("", ""), **fields):
+        fields = {"folder": tmp_path, "rpc": NOBODY, "chain_id": 1, "contract": ADDRESS} | fields
+        path = tmp_path / "bridge.toml"
+        path.write_text(CONFIG.format(**fields).replace(*change))
+        return str(path)
+
+    return write
+
+
+BAD_CONFIGS = {
+    "an unknown key": (("listen_port", "surprise"), "surprise"),
+    "a missing key": (("chain_id = 1\n", ""), "chain.chain_id"),
+    "a URL with a slash": (("127.0.0.1:1", "127.0.0.1:1/"), "public_url"),
+    "not TOML": (("listen_port = 0", "= ="), "not TOML"),
+    "depths upside down": (("confirmation_depth = 1", "confirmation_depth = 9"), "confirmation_depth"),
+    "an address that is none": ((ADDRESS, "0x12"), "bridge_contract"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_CONFIGS)
+def test_a_bad_configuration_names_its_key(insula, config, what):
+    change, named = BAD_CONFIGS[what]
+
+    code, _, err = insula("bridge", "run", "--config", config(change))
+
+    assert code == Exit.BAD_INPUT
+    assert named in err
+
+
+def test_a_bridge_without_its_chain_says_so(insula, config):
+    code, _, err = insula("bridge", "run", "--config", config())
+
+    assert code == Exit.UNREACHABLE
+    assert "does not answer" in err
+
+
+@pytest.mark.chain
+def test_a_bridge_for_another_chain_does_not_start(insula, config, devnet):
+    path = config(rpc=rpc_of(devnet), chain_id=314, contract=devnet.deployment.bridge)
+
+    code, _, err = insula("bridge", "run", "--config", path)
+
+    assert code == Exit.NOT_SO
+    assert "not on chain 314" in err
+
+
+@pytest.mark.chain
+def test_a_bridge_for_another_contract_does_not_start(insula, config, devnet):
+    code, _, err = insula("bridge", "run", "--config", config(rpc=rpc_of(devnet), chain_id=31415926))
+
+    assert code == Exit.BAD_INPUT
+    assert "is this another contract" in err
+
+
+def rpc_of(chain):
+    return str(chain.client._provider.endpoint_uri)
