@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from bridge.api.app import create_app
@@ -18,6 +19,7 @@ from bridge.dispatcher import Dispatcher
 from bridge.errors import FatalError
 from bridge.housekeeping import Housekeeping
 from bridge.listener import Listener
+from bridge.lock import folder_lock
 from bridge.relayer import Relayer
 from bridge.service import Threads
 from bridge.store import outbox
@@ -38,7 +40,8 @@ class Bridge:
     """A bridge, ready to run. `run` returns after `stop`; FatalError says that a human is needed."""
 
     def __init__(self, config: BridgeConfig) -> None:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = ExitStack()
+        self._lock.enter_context(folder_lock(config.data_dir))
         chain = config.chain
         engine = open_engine(config.database)
         migrate(engine)
@@ -66,7 +69,7 @@ class Bridge:
         self._server = run_server(app, config.listen_host, config.listen_port)
 
     def run(self) -> None:
-        """Serve and step until `stop`."""
+        """Serve and step until `stop`. Once only."""
         serving = threading.Thread(target=self._serve, name="server", daemon=True)
         serving.start()
         try:
@@ -75,6 +78,7 @@ class Bridge:
             self._server.should_exit = True
             serving.join(SERVER_STOP_SECONDS)
             self._client.close()
+            self._lock.close()
 
     def stop(self) -> None:
         """End `run`. From any thread, or a signal handler."""

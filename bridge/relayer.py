@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from bridge.chain.client import Block, ChainClient
 from bridge.chain.contracts import expire_calldata, fulfilled_outcome
@@ -117,7 +118,8 @@ class Relayer:
         try:
             with reading(self._engine) as connection:
                 job, attempts = _existing(connection, item.request_hash), outbox.attempts_of(connection, item.id)
-            return self._advance(item, job, attempts, chain)
+            with bound_contextvars(**job.trace, delivery=item.kind.value):
+                return self._advance(item, job, attempts, chain)
         except RpcUnavailable:
             raise
         except (StaleTransition, NullRound):
@@ -279,7 +281,7 @@ class Relayer:
         with transaction(self._engine) as connection:
             outbox.move_item(connection, item, after, self._clock(), detail)
         if after in (SendState.SUPERSEDED, SendState.DEAD):
-            log.error("delivery ended", request="0x" + item.request_hash.hex(), state=after.value, reason=detail)
+            log.error("delivery ended", state=after.value, reason=detail)
         return True
 
     def _kill(self, item: Item, reason: str) -> bool:
@@ -289,7 +291,7 @@ class Relayer:
         """Look at it again later; the reason is kept for whoever asks."""
         self._not_before[item.id] = self._clock() + self._config.resend_after_seconds
         if item.detail != reason[:4000]:
-            log.warning("delivery postponed", request="0x" + item.request_hash.hex(), reason=reason)
+            log.warning("delivery postponed", request_hash="0x" + item.request_hash.hex(), reason=reason)
             self._move(item, item.state, reason)
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from bridge.cli.context import BridgeOption, ContractOption, KeyOption, RpcOption, bridge_at, get_json
 from bridge.cli.logs import set_up_logs
 from bridge.cli.output import Exit, JsonFlag, emit
+from executor.errors import InvalidInput
 
 app = typer.Typer(help="Bridges.", no_args_is_help=True)
 
@@ -28,6 +30,31 @@ def run(config: ConfigOption) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: bridge.stop())
     bridge.run()
+
+
+@app.command()
+def rebuild(config: ConfigOption, as_json: JsonFlag = False) -> None:
+    """Put the database aside, so that the next run reads every request from the chain anew. Content is kept."""
+    from bridge.config import BridgeConfig
+    from bridge.lock import folder_lock
+
+    folder = BridgeConfig.load(config).data_dir
+    with folder_lock(folder):
+        moved = put_aside(folder / "bridge.db", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+    next_step = f"insula bridge run --config {config}"
+    emit({"ok": True, "putAside": [str(path) for path in moved], "next": next_step}, as_json=as_json)
+
+
+def put_aside(database: Path, when: str) -> list[Path]:
+    """Rename a SQLite database with its write-ahead log; the new names. InvalidInput if there is none."""
+    if not database.exists():
+        raise InvalidInput("data_dir", f"there is no database {database}; one named by database_url is yours to move")
+    moved = []
+    for suffix in ("-shm", "-wal", ""):  # the database last: a half-done move is done again
+        path = database.with_name(database.name + suffix)
+        if path.exists():
+            moved.append(path.rename(path.with_name(f"{database.name}.{when}{suffix}")))
+    return moved
 
 
 @app.command()

@@ -160,9 +160,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
-    print(
-        f"{'what':<40} {'baseline':<28} {'ratio':>7}   (min to max of {ROUNDS} pairs; below 1: faster)"
-    )
+    print(f"{'what':<40} {'baseline':<28} {'ratio':>7}   (min to max of {ROUNDS} pairs; below 1: faster)")
     for name in names or BENCHMARKS:
         benchmark = BENCHMARKS[name]
         with ExitStack() as stack:

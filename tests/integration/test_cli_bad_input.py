@@ -1,9 +1,11 @@
 """The command line says what is wrong, with a stable exit code and never a traceback."""
 
 import json
+import logging
 import os
 
 import pytest
+import structlog
 
 from bridge.cli.main import _application, run
 from bridge.cli.output import Exit
@@ -27,7 +29,10 @@ def insula(capsys, monkeypatch, tmp_path):
         assert "Traceback" not in out + err
         return code, out, err
 
-    return call
+    handlers = list(logging.root.handlers)
+    yield call
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
 
 
 @pytest.fixture
