@@ -4,9 +4,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from sqlalchemy import event
 
 from bridge.config import DispatchConfig
@@ -54,6 +55,7 @@ class JobMachine(RuleBasedStateMachine):
         ]
         self.jobs = [
             self.bridge.request(order_of(nodes=3, quorum=2)).request_hash,
+            self.bridge.request(order_of(nodes=2, quorum=2)).request_hash,
             self.bridge.request(order_of(nodes=1, quorum=1)).request_hash,
         ]
         self.states = dict.fromkeys(self.jobs, JobState.READY)
@@ -70,6 +72,11 @@ class JobMachine(RuleBasedStateMachine):
         node = self.nodes[number]
         lease = self.bridge.lease(node)
         return None if lease is None else (node, lease)
+
+    @rule(target=leases, numbers=st.permutations(range(4)))
+    def all_ask(self, numbers):
+        given = [(self.nodes[number], self.bridge.lease(self.nodes[number])) for number in numbers]
+        return multiple(*((node, lease) for node, lease in given if lease is not None))
 
     @rule(held=leases, phase=st.sampled_from(Phase))
     def beat(self, held, phase):
@@ -120,7 +127,7 @@ class JobMachine(RuleBasedStateMachine):
     def restart(self):
         self.bridge.restarted()
 
-    @rule(number=st.integers(0, 1), state=st.sampled_from(CHAIN_MOVES))
+    @rule(number=st.integers(0, 2), state=st.sampled_from(CHAIN_MOVES))
     def chain_moves(self, number, state):
         request_hash = self.jobs[number]
         before = self.bridge.job(request_hash).state
@@ -177,6 +184,12 @@ class JobMachine(RuleBasedStateMachine):
                 assert lease.token == self.tokens[request_hash, lease.slot]
 
     @invariant()
+    def a_held_lease_never_expires(self):
+        for request_hash in self.jobs:
+            held = [lease for lease in self.bridge.leases(request_hash) if lease.phase is Phase.HELD]
+            assert all(lease.state != rows.EXPIRED for lease in held)
+
+    @invariant()
     def a_slot_is_leased_exactly_while_its_lease_is_active(self):
         for request_hash in self.jobs:
             active = {x.slot: x for x in self.bridge.leases(request_hash) if x.state == rows.ACTIVE}
@@ -197,5 +210,5 @@ def success_bytes():
     return success(Cid.of(RAW, b"result")).encode()
 
 
-TestJobMachine = JobMachine.TestCase
-TestJobMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+JobMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+TestJobMachine = pytest.mark.timeout(600)(JobMachine.TestCase)  # a failure takes minutes to be made small
