@@ -25,6 +25,7 @@ from bridge.store.jobs import (
     Job,
     annotate_job,
     answered_jobs,
+    forget_published,
     get_job,
     jobs_in,
     move_job,
@@ -290,6 +291,8 @@ class Settlement:
 
     def _review(self, now: float) -> bool:
         """Say of each waiting job why no node at all can get it, and take in specs that have arrived."""
+        with transaction(self._engine) as connection:
+            forget_published(connection)
         with reading(self._engine) as connection:
             jobs = jobs_in(connection, [JobState.READY], limit=500)
             slots = {job.request_hash: rows.slots_of(connection, job.request_hash) for job in jobs}

@@ -193,6 +193,13 @@ def unpublished_jobs(connection: Connection, limit: int = 100) -> list[Job]:
     return [job_of(row) for row in connection.execute(query)]
 
 
+def forget_published(connection: Connection) -> None:
+    """A result that left the chain again may come back as another one: its output is to be published anew then."""
+    states = [JobState.POSTED.value, JobState.FINAL.value]
+    where = (jobs.c.published_at.is_not(None), jobs.c.state.not_in(states))
+    connection.execute(update(jobs).where(*where).values(published_at=None))
+
+
 def overdue_jobs(connection: Connection, now: float, limit: int = 100) -> list[Job]:
     """Requests that are open after their deadline and whose refund nobody has put into the outbox."""
     sent = exists().where(outbox.c.request_hash == jobs.c.request_hash, outbox.c.kind == "expire")

@@ -452,6 +452,21 @@ def test_an_output_becomes_public_only_when_it_stands_on_the_chain(bridge):
     assert not roots.is_public(root, bridge.clock.now + retention + 1)
 
 
+def test_a_result_that_comes_back_as_another_one_after_a_reorg_is_published_too(bridge):
+    job, _ = posting(bridge)
+    bridge.set_job(job.request_hash, state="posted")
+    bridge.dispatcher.step()
+    bridge.set_job(job.request_hash, state="posting")
+    bridge.clock.now += 10
+    bridge.dispatcher.step()
+    other = Cid.of(RAW, b"another output")
+    bridge.store.put(other, b"another output")
+    bridge.set_job(job.request_hash, state="posted", outcome=success(other).encode())
+    bridge.dispatcher.step()
+
+    assert bridge.dispatcher.roots.is_public(other, bridge.clock.now)
+
+
 def test_an_output_that_a_stranger_relayed_and_is_not_here_is_published_by_nobody(bridge):
     job = bridge.request(order_of(), state=JobState.POSTED, outcome=success(Cid.of(RAW, b"elsewhere")).encode())
     bridge.dispatcher.step()
