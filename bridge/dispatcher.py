@@ -19,7 +19,7 @@ from bridge.matching import Matcher, Plan, open_slot, slot_to_bring_again, stand
 from bridge.outputs import Holdings
 from bridge.registry import ActiveNode, ChainView, NotRegistered
 from bridge.routing import Fit, check_node, could_fit, free_of, label_words
-from bridge.settlement import Enqueue, EnqueueExpiry, Settlement
+from bridge.settlement import Enqueue, Settlement
 from bridge.store import leases as rows
 from bridge.store.content import slot_owner
 from bridge.store.engine import Connection, Engine, reading, transaction
@@ -69,9 +69,8 @@ class OutputIncomplete(InvalidInput):
 class Dispatcher:
     """See the module.
 
-    relayer: the address that earns the delivery fee. enqueue: writes the delivery of an outcome into the outbox;
-    enqueue_expiry: that of an overdue request's refund. clock: seconds since 1970. `changed` is called when a node
-    that waits may find work.
+    relayer: the address that earns the delivery fee. enqueue: writes the delivery of an outcome into the outbox. clock:
+    seconds since 1970. `changed` is called when a node that waits may find work.
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class Dispatcher:
         *,
         relayer: str,
         enqueue: Enqueue,
-        enqueue_expiry: EnqueueExpiry | None = None,
     ) -> None:
         self.engine = engine
         self.config = config
@@ -98,9 +96,7 @@ class Dispatcher:
         self._chain = chain
         self._known: dict[str, tuple[float, ActiveNode]] = {}
         self._seen: tuple[int, float] | None = None
-        self._settlement = Settlement(
-            engine, blockstore, self.roots, self.holdings, config, clock, enqueue=enqueue, enqueue_expiry=enqueue_expiry
-        )
+        self._settlement = Settlement(engine, blockstore, self.roots, self.holdings, config, clock, enqueue=enqueue)
 
     def node_of(self, key: str) -> ActiveNode:
         """The active node of a key, as the registry says now. NotRegistered, RpcError."""

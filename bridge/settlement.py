@@ -7,7 +7,6 @@ that somebody else moved meanwhile is simply looked at again in the next pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Protocol
 
 import structlog
@@ -29,7 +28,6 @@ from bridge.store.jobs import (
     get_job,
     jobs_in,
     move_job,
-    overdue_jobs,
     scanned_number,
     set_values,
     unpublished_jobs,
@@ -48,7 +46,6 @@ log = structlog.get_logger("bridge.settlement")
 
 REVIEW_SECONDS = 5.0  # how often waiting jobs are looked at for why they wait
 HOUSEKEEPING_SECONDS = 60.0
-EXPIRY_DELAY_SECONDS = 60.0  # a block's timestamp may lag behind our clock
 #: Why the leases of a job in one of these states have no point any more.
 DEAD: dict[JobState, str] = {
     JobState.ATTESTED: "a quorum of nodes has answered",
@@ -72,14 +69,6 @@ class Enqueue(Protocol):
         ...
 
 
-class EnqueueExpiry(Protocol):
-    """Writes the refund of an overdue request into the outbox."""
-
-    def __call__(self, connection: Connection, job: Job, now: float) -> object:
-        """Once per request."""
-        ...
-
-
 class Settlement:
     """See the module."""
 
@@ -93,7 +82,6 @@ class Settlement:
         clock: Callable[[], float],
         *,
         enqueue: Enqueue,
-        enqueue_expiry: EnqueueExpiry | None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -102,7 +90,6 @@ class Settlement:
         self._config = config
         self._clock = clock
         self._enqueue = enqueue
-        self._enqueue_expiry = enqueue_expiry
         self._reviewed_at = 0.0
         self._cleaned_at = 0.0
 
@@ -116,7 +103,6 @@ class Settlement:
         if now - self._reviewed_at >= REVIEW_SECONDS:
             self._reviewed_at = now
             changed = self._review(now) or changed
-            changed = self._relay_expiries(now) or changed
         if now - self._cleaned_at >= HOUSEKEEPING_SECONDS:
             self._cleaned_at = now
             self._clean(now)
@@ -324,15 +310,6 @@ class Settlement:
         with reading(self._engine) as connection:
             return get_job(connection, job.request_hash) or job
 
-    def _relay_expiries(self, now: float) -> bool:
-        enqueue = self._enqueue_expiry
-        if enqueue is None or not self._config.relayer.expire_requests:
-            return False
-        with reading(self._engine) as connection:
-            jobs = overdue_jobs(connection, now - EXPIRY_DELAY_SECONDS)
-        done = [self._try(job, partial(_enqueue_refund, enqueue, job, now), "refund enqueued") for job in jobs]
-        return any(done)
-
     def _clean(self, now: float) -> None:
         with transaction(self._engine) as connection:
             forget_nonces(connection, now - 2 * MAX_SKEW_SECONDS)
@@ -354,10 +331,6 @@ class Settlement:
         if what:
             log.info(what, **job.trace)
         return True
-
-
-def _enqueue_refund(enqueue: EnqueueExpiry, job: Job, now: float, connection: Connection) -> object:
-    return enqueue(connection, job, now)
 
 
 def root_label(request_hash: bytes) -> str:

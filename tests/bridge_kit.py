@@ -119,15 +119,11 @@ class Outbox:
     """What the dispatcher handed over, instead of rows for the relayer."""
 
     deliveries: list[Enqueued] = field(default_factory=list)
-    expiries: list[Job] = field(default_factory=list)
 
     def enqueue(
         self, connection: Connection, job: Job, outcome: Outcome, attestations: Sequence[Attestation], now: float
     ) -> None:
         self.deliveries.append(Enqueued(job, outcome, attestations))
-
-    def enqueue_expiry(self, connection: Connection, job: Job, now: float) -> None:
-        self.expiries.append(job)
 
 
 def config_of(folder: Path, **changes: Any) -> BridgeConfig:
@@ -175,7 +171,6 @@ class Bridge:
             self.clock,
             relayer=RELAYER,
             enqueue=self.outbox.enqueue,
-            enqueue_expiry=self.outbox.enqueue_expiry,
         )
         return self.dispatcher
 

@@ -484,17 +484,6 @@ def test_an_outcome_without_a_good_cid_publishes_nothing(bridge, output):
     assert bridge.job(job.request_hash).published_at is not None
 
 
-def test_the_refund_of_an_overdue_request_is_relayed_once_the_chains_clock_must_have_passed(bridge):
-    bridge.request(order_of())
-    bridge.clock.now += 3600 + 59
-    bridge.dispatcher.step()
-    assert bridge.outbox.expiries == []
-
-    bridge.clock.now += 10
-    bridge.dispatcher.step()
-    assert [job.request.id for job in bridge.outbox.expiries] == [1]
-
-
 def test_a_payload_has_to_be_the_exit_code_where_the_order_asks_for_it(bridge):
     bridge.request(order_of(result_kind=ResultKind.EXIT_CODE))
     node = bridge.node("a")
