@@ -85,7 +85,7 @@ class Requirement:
                 return carried.isdisjoint(self.values)
             case Operator.GREATER:
                 return any(_is_integer(value) and int(value) > int(self.values[0]) for value in carried)
-            case Operator.LESS:
+            case _:  # Operator.LESS
                 return any(_is_integer(value) and int(value) < int(self.values[0]) for value in carried)
 
     def __str__(self) -> str:
