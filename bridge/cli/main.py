@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from bridge.cli.output import Exit, errors
+from bridge.cli.output import Exit, emit, errors
 from bridge.errors import FatalError, RpcError
 from executor.errors import InsulaError, InvalidInput, PeerUnavailable
 
@@ -43,24 +43,28 @@ def exit_code_of(error: InsulaError) -> Exit:
     return Exit.NOT_SO
 
 
-def run(action: Callable[[], object]) -> int:
-    """Run `action`; an expected failure becomes a line and an exit code, never a traceback."""
+def run(action: Callable[[], object], *, as_json: bool = False) -> int:
+    """Run `action`; an expected failure becomes a line (or a JSON object) and an exit code, never a traceback."""
     try:
         action()
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(Exit.NOT_SO)
     except KeyboardInterrupt:
-        errors.print("stopped")
-        return int(Exit.STOPPED)
+        return _report("stopped", Exit.STOPPED, as_json=as_json)
     except FatalError as exc:
-        errors.print(f"fatal: {exc}", markup=False)
-        return int(Exit.NOT_SO)
+        return _report(f"fatal: {exc}", Exit.NOT_SO, as_json=as_json)
     except InsulaError as exc:
-        errors.print(f"error: {exc}", markup=False)
-        return int(exit_code_of(exc))
+        return _report(f"error: {exc}", exit_code_of(exc), as_json=as_json)
     return int(Exit.OK)
+
+
+def _report(message: str, code: Exit, *, as_json: bool) -> int:
+    errors.print(message, markup=False)
+    if as_json:
+        emit({"ok": False, "error": message.removeprefix("error: "), "exit": int(code)}, as_json=True)
+    return int(code)
 
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(_application()))
+    sys.exit(run(_application(), as_json="--json" in sys.argv[1:]))

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from bridge.errors import BridgeError
 
-STOP_SECONDS = 8.0  # between the polite signal and the other one
+STOP_SECONDS = 25.0  # between the polite signal and the other one; a node first ends its containers
 
 
 class ProcessFailed(BridgeError):

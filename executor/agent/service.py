@@ -26,7 +26,7 @@ from executor.content.web import Http, Signer
 from executor.errors import InvalidInput
 from executor.ledger import FolderLock, Ledger, is_locked
 from executor.protocol.leases import Capacity
-from executor.sandbox.types import Probe, Sandbox
+from executor.sandbox.types import JobCancelled, Probe, Sandbox
 
 STOP_SECONDS = 20.0
 OFFER_FILE = "offer.json"
@@ -47,7 +47,10 @@ def run_node(
     config = NodeConfig.load(folder)
     with ExitStack() as stack:
         stack.enter_context(FolderLock(folder))
-        parts = _parts(folder, config, stack, sandboxes, clock)
+        try:
+            parts = _parts(folder, config, stack, sandboxes, clock, stop)
+        except JobCancelled:  # told to stop while it proved its limits
+            return
         node = Node(parts)
         structlog.get_logger("insula.node").info(
             "node ready", key=parts.key.address, bridge=config.bridge_url, tiers=list(parts.sandboxes)
@@ -104,6 +107,7 @@ def _parts(
     stack: ExitStack,
     sandboxes: Iterable[Sandbox] | None,
     clock: Callable[[], float],
+    stop: threading.Event,
 ) -> Parts:
     key = config.load_key(folder)
     policy = config.load_policy(folder)
@@ -112,7 +116,7 @@ def _parts(
     _close_crashed(ledger, clock)
     if sandboxes is None:
         sandboxes = make_sandboxes(config, key.address)
-    offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)])
+    offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
     _remove_left_over(folder / "executions")  # after the sandboxes have reaped: what they mounted there is gone now
     http = Http(config.bridge_url, Signer(key, config.audience, clock))
     stack.callback(http.close)
@@ -164,15 +168,18 @@ def make_sandboxes(config: NodeConfig, node: str = "check") -> list[Sandbox]:
     return found
 
 
-def _offer(folder: Path, sandboxes: Iterable[Sandbox]) -> dict[str, Sandbox]:
-    """Reap what a crash left, prove the limits, and keep the sandboxes that hold them; says why others do not."""
+def _offer(folder: Path, sandboxes: Iterable[Sandbox], stop: threading.Event) -> dict[str, Sandbox]:
+    """Reap what a crash left, prove the limits, and keep the sandboxes that hold them; says why others do not.
+
+    JobCancelled when told to stop meanwhile.
+    """
     log = structlog.get_logger("insula.node")
     offered: dict[str, Sandbox] = {}
     probes: list[Probe] = []
     for sandbox in sandboxes:
         for execution_id in sandbox.reap(set()):
             log.warning("reaped a left-over execution", tier=sandbox.tier, execution=execution_id)
-        probe = sandbox.probe()
+        probe = sandbox.probe(lambda: "the node is stopping" if stop.is_set() else None)
         probes.append(probe)
         if probe.usable:
             offered[sandbox.tier] = sandbox

@@ -14,6 +14,7 @@ from typing import Final
 from executor.protocol.reasons import Reason
 from executor.sandbox.archive import BadArchive, check_archive
 from executor.sandbox.types import (
+    Cancelled,
     Check,
     ContainerProgram,
     Execution,
@@ -56,16 +57,18 @@ _ENDINGS: Final[dict[str, tuple[Limits, frozenset[Reason], frozenset[Reason]]]] 
 }
 
 
-def checks(sandbox: Sandbox, runtime: Runtime) -> tuple[Check, ...]:
+def checks(sandbox: Sandbox, runtime: Runtime, cancelled: Cancelled) -> tuple[Check, ...]:
     """Run every probe; raises SandboxUnavailable where one cannot be run at all."""
     archive = _archive()
     gvisor = runtime == "runsc"
     limits = replace(_LIMITS, pids=512) if gvisor else _LIMITS
     with tempfile.TemporaryDirectory(prefix="insula-probe-") as folder:
-        report = _run(sandbox, runtime, archive, "facts", Path(folder), limits)
+        report = _run(sandbox, runtime, archive, "facts", Path(folder), limits, cancelled)
         found = _facts(report, gvisor=gvisor)
         for mode, (mode_limits, plain, gentle) in _ENDINGS.items():
-            ending = _run(sandbox, runtime, archive, mode, Path(folder), replace(mode_limits, pids=limits.pids))
+            ending = _run(
+                sandbox, runtime, archive, mode, Path(folder), replace(mode_limits, pids=limits.pids), cancelled
+            )
             held = ending.reason in (gentle if gvisor else plain)
             found.append(Check(mode, held, f"{ending.reason.name} {ending.detail}".strip()))
     return tuple(found)
@@ -102,6 +105,7 @@ def _run(
     mode: str,
     folder: Path,
     limits: Limits,
+    cancelled: Cancelled,
 ) -> RunReport:
     home = folder / mode
     outputs = home / "outputs"
@@ -117,6 +121,6 @@ def _run(
         limits=limits,
     )
     try:
-        return sandbox.run(execution, lambda: None)
+        return sandbox.run(execution, cancelled)
     finally:
         sandbox.release(execution)

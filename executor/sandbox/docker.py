@@ -40,6 +40,7 @@ from executor.sandbox.types import (
     RunReport,
     Runtime,
     SandboxUnavailable,
+    never,
 )
 
 CALL_SECONDS: Final = 60
@@ -98,7 +99,7 @@ class DockerSandbox:
         """`container`, or `gvisor` for runsc."""
         return "gvisor" if self._runtime == "runsc" else "container"
 
-    def probe(self) -> Probe:
+    def probe(self, cancelled: Cancelled = never) -> Probe:
         """What the engine is, and a job against each limit; some seconds."""
         try:
             with self._engine() as api:
@@ -106,7 +107,7 @@ class DockerSandbox:
             problem = facts.problem(self._runtime)
             if problem:
                 return Probe(self.tier, False, facts.version, problem, (), facts.notes)
-            found = probe_checks(self, self._runtime)
+            found = probe_checks(self, self._runtime, cancelled)
         except SandboxUnavailable as exc:
             return Probe(self.tier, False, "", exc.text)
         broken = [check.name for check in found if not check.held]

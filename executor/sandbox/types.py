@@ -14,6 +14,11 @@ Cancelled = Callable[[], str | None]
 """Asked about ten times a second while a job runs: None to go on, else why it must stop."""
 
 
+def never() -> str | None:
+    """Nobody cancels."""
+    return None
+
+
 class SandboxUnavailable(InsulaError):
     """This node cannot run the job now. Says nothing about the job: never attested, the lease goes back.
 
@@ -162,8 +167,11 @@ class Sandbox(Protocol):
     def tier(self) -> str:
         """`wasm`, `container` or `gvisor`."""
 
-    def probe(self) -> Probe:
-        """Whether it is usable, proved with jobs that go for each limit. Takes seconds; never raises for a bad host."""
+    def probe(self, cancelled: Cancelled = never) -> Probe:
+        """Whether it is usable, proved with jobs that go for each limit. Takes seconds; never raises for a bad host.
+
+        JobCancelled when `cancelled` says why; nothing is left behind then either.
+        """
 
     def run(self, execution: Execution, cancelled: Cancelled) -> RunReport:
         """Run to the end. The job and all its processes are dead when this returns or raises.

@@ -33,6 +33,7 @@ from executor.sandbox.types import (
     RunReport,
     SandboxUnavailable,
     WasmProgram,
+    never,
 )
 from executor.sandbox.wasm_probe import PROBES
 from executor.sandbox.wasm_profile import PROFILE_ID, profile_sha256, resource_limits
@@ -89,14 +90,14 @@ class WasmSandbox:
         """Nothing to do: a child dies with its node, kill -9 included (`confine.die_with_parent`)."""
         return []
 
-    def probe(self) -> Probe:
+    def probe(self, cancelled: Cancelled = never) -> Probe:
         """Run one job against each limit; about two seconds."""
         checks: list[Check] = []
         version = ""
         with tempfile.TemporaryDirectory(prefix="insula-probe-") as folder:
             for probe in PROBES:
                 try:
-                    report = self._run(probe.execution(Path(folder)), lambda: None, text=True)
+                    report = self._run(probe.execution(Path(folder)), cancelled, text=True)
                 except SandboxUnavailable as exc:
                     return Probe(self.tier, False, version, f"{probe.name}: {exc.text}", tuple(checks))
                 version = f"wasmtime {report.runtime.get('version', '?')}"

@@ -30,7 +30,7 @@ from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
 
 class ProvedWasm(WasmSandbox):
-    def probe(self):
+    def probe(self, cancelled=None):
         return Probe("wasm", usable=True, version="", problem="")
 
 run_node(Path(sys.argv[1]), threading.Event(), [ProvedWasm()])

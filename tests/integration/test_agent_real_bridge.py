@@ -48,7 +48,7 @@ class RealClock:
 class ProvedWasm(WasmSandbox):
     """The sandbox itself; its limits are proved in its own tests."""
 
-    def probe(self):
+    def probe(self, cancelled=None):
         return Probe("wasm", usable=True, version="", problem="")
 
 

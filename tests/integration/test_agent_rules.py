@@ -30,7 +30,7 @@ class Scripted:
         self.released = []
         self.seen = []
 
-    def probe(self):
+    def probe(self, cancelled=None):
         return Probe("wasm", usable=True, version="", problem="")
 
     def reap(self, live):

@@ -67,7 +67,7 @@ def folder(tmp_path, twin):
 class ProvedWasm(WasmSandbox):
     """The sandbox itself; its limits are proved in its own tests."""
 
-    def probe(self):
+    def probe(self, cancelled=None):
         from executor.sandbox.types import Probe
 
         return Probe("wasm", usable=True, version="", problem="")
