@@ -53,6 +53,7 @@ class RelayerConfig(Section):
 
     key: str  # env:NAME or file:PATH
     max_fee_per_gas_wei: Amount = 10**12
+    max_subsidy_wei: Amount = 10**16  # what a delivery may cost beyond its delivery fee
     max_in_flight: int = Field(default=4, ge=1, le=100)
     bump_after_seconds: float = Field(default=180.0, gt=0)  # resend with higher fees when not mined by then
     resend_after_seconds: float = Field(default=60.0, gt=0)  # send the same bytes again
@@ -67,6 +68,8 @@ class DispatchConfig(Section):
     delivery_margin_seconds: float = Field(default=120.0, ge=0)  # kept free before the deadline for the delivery
     max_attempts: int = Field(default=5, ge=1)  # per slot
     max_running_per_requester: int = Field(default=16, ge=1)
+    held_seconds: float = Field(default=3600.0, gt=0)  # a held lease may be silent so much longer than a running one
+    max_callback_gas: int = Field(default=100_000_000, ge=0)  # orders that ask for more are not started
     agreement_grace_seconds: float = Field(default=10.0, ge=0)  # once a quorum agrees, wait this long for the others
     min_unit_price: Amount = 0
     min_delivery_fee: Amount = 0

@@ -95,6 +95,7 @@ class Dispatcher:
         self.changed: Callable[[], None] = _nobody_waits
         self._chain = chain
         self._known: dict[str, tuple[float, ActiveNode]] = {}
+        self._offsets: dict[str, int] = {}  # where each node's next look at the queue begins
         self._seen: tuple[int, float] | None = None
         self._settlement = Settlement(engine, blockstore, self.roots, self.holdings, config, clock, enqueue=enqueue)
 
@@ -127,7 +128,8 @@ class Dispatcher:
         with transaction(self.engine) as connection:
             remember_node(connection, node)
         with reading(self.engine) as connection:
-            candidates = leasable(connection, PER_REQUESTER, CANDIDATES)
+            offset = self._offsets.get(key, 0)
+            candidates = leasable(connection, PER_REQUESTER, CANDIDATES, offset)
             reserved = rows.reserved(connection).get(node.node_id, rows.NOTHING)
             running = running_by_requester(connection)
         free = free_of(advert, reserved)
@@ -144,6 +146,8 @@ class Dispatcher:
             lease = self._offer(found.request_hash, plan, node, free, now)
             if lease is not None:
                 return lease
+        # Nothing on this page: the next call looks at the next one, so that no crowd of jobs hides those behind it.
+        self._offsets[key] = offset + CANDIDATES if len(candidates) == CANDIDATES else 0
         return None
 
     def heartbeat(self, key: str, lease_id: str, beat: Heartbeat) -> HeartbeatAnswer:
@@ -328,7 +332,7 @@ class Dispatcher:
 
     def _expire_leases(self, now: float) -> bool:
         with transaction(self.engine) as connection:
-            gone = rows.overdue(connection, now)
+            gone = rows.overdue(connection, now, self.config.dispatch.held_seconds)
             for lease in gone:
                 rows.end(connection, lease, rows.EXPIRED, now, detail="no heartbeat in time")
                 settle_resting(connection, lease.request_hash, now)

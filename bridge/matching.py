@@ -90,6 +90,9 @@ def standing_reason(plan: Plan, deadline: int, config: DispatchConfig, now: floa
     floor = Floor(unit_price=config.min_unit_price, delivery_fee=config.min_delivery_fee)
     if price := price_reason(plan.order, floor):
         return Reason.PRICE_BELOW_MINIMUM, price
+    if plan.order.callback_gas > config.max_callback_gas:
+        most = config.max_callback_gas
+        return Reason.PRICE_BELOW_MINIMUM, f"its callback asks for {plan.order.callback_gas} gas; at most {most} here"
     if late := time_reason(plan.need, deadline, now, config.delivery_margin_seconds):
         return Reason.TOO_LATE, late
     return None

@@ -246,10 +246,14 @@ class Relayer:
     def _sign(self, item: Item, job: Job, chain: _Chain) -> bool:
         if self._sender.is_paused or self._clock() < self._not_before.get(item.id, 0.0):
             return False
-        callback_gas = job.request.order.callback_gas if item.kind is Delivery.FULFIL else 0
+        delivers = item.kind is Delivery.FULFIL
+        callback_gas = job.request.order.callback_gas if delivers else 0
+        budget = self._config.max_subsidy_wei + (job.request.order.delivery_fee if delivers else 0)
         try:
             gas = needed_gas(self._client, self.address, self._chain.bridge_contract, item.calldata, callback_gas)
-            attempt = self._sender.first(item, gas, chain.count)
+            attempt = self._sender.first(item, gas, chain.count, budget)
+        except RpcUnavailable as exc:  # an estimate that takes too long must not keep the other deliveries waiting
+            return self._postpone(item, f"its cost cannot be estimated: {exc}")
         except WouldRevert as exc:
             return self._kill(item, str(exc)) if exc.verdict is Verdict.NEVER else self._postpone(item, str(exc))
         except NotNow as exc:

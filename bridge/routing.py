@@ -203,8 +203,11 @@ def free_of(advert: Advert, reserved: Capacity) -> Capacity:
 
 
 def label_words(advert: Advert) -> dict[str, bytes]:
-    """The advert's label words with their hashes. InvalidInput("labels") for a word that is no label."""
-    words: dict[str, bytes] = {}
+    """The advert's label words with their hashes, and "node=admitted", which is a curator's to say, not the node's.
+
+    InvalidInput("labels") for a word that is no label.
+    """
+    words: dict[str, bytes] = {ADMITTED: label_hash(ADMITTED)}
     for word in advert.labels:
         try:
             Label.parse(word)

@@ -62,14 +62,19 @@ class Sender:
         """Whether new transactions wait for funds."""
         return self._clock() < self._paused_until
 
-    def first(self, item: Item, gas: int, chain_count: int) -> Attempt | None:
+    def first(self, item: Item, gas: int, chain_count: int, budget_wei: int) -> Attempt | None:
         """A first transaction for `item` under a new nonce, stored, not sent; the row is SIGNED.
 
-        None while enough is in flight or the account has no funds. NotNow when the fees are beyond the cap.
+        None while enough is in flight or the account has no funds. NotNow when the fees are beyond the cap,
+        or the whole may cost more than `budget_wei`.
         """
         fees = first_fees(*self._client.fees(), self._config.max_fee_per_gas_wei)
         if fees is None:
             raise NotNow("the base fee is above relayer.max_fee_per_gas_wei")
+        if gas * fees.max_fee > budget_wei:
+            raise NotNow(
+                f"it may cost {gas * fees.max_fee} wei, and delivery fee and relayer.max_subsidy_wei are {budget_wei}"
+            )
         if self._client.balance(self.address) < gas * fees.max_fee:
             self.pause("its balance does not cover the next delivery")
             return None

@@ -18,7 +18,7 @@ from bridge.jobs import JobState
 from bridge.matching import are_exhausted, plan_of, standing_reason
 from bridge.outputs import Holdings
 from bridge.store import leases as rows
-from bridge.store.content import drop_old_uploads, forget_nonces, release_blocks, slot_owner
+from bridge.store.content import drop_old_uploads, forget_nonces, is_meant_for, release_blocks, slot_owner
 from bridge.store.engine import Connection, Engine, reading, transaction
 from bridge.store.jobs import (
     Job,
@@ -31,6 +31,7 @@ from bridge.store.jobs import (
     scanned_number,
     set_values,
     unpublished_jobs,
+    waiting_jobs,
 )
 from bridge.store.leases import Slot
 from executor.content.blockstore import BlockStore
@@ -44,6 +45,7 @@ from executor.protocol.wire import Attestation, Outcome
 
 log = structlog.get_logger("bridge.settlement")
 
+PAGE = 500  # jobs of one kind looked at in one pass
 REVIEW_SECONDS = 5.0  # how often waiting jobs are looked at for why they wait
 HOUSEKEEPING_SECONDS = 60.0
 #: Why the leases of a job in one of these states have no point any more.
@@ -90,6 +92,7 @@ class Settlement:
         self._config = config
         self._clock = clock
         self._enqueue = enqueue
+        self._offsets = {"answered": 0, "no spec": 0, "waiting": 0}
         self._reviewed_at = 0.0
         self._cleaned_at = 0.0
 
@@ -117,7 +120,8 @@ class Settlement:
 
     def _agree(self, now: float) -> bool:
         with reading(self._engine) as connection:
-            jobs = answered_jobs(connection)
+            jobs = answered_jobs(connection, PAGE, self._offsets["answered"])
+            self._turn("answered", jobs)
         done = [self._agree_on(job, now) for job in jobs]
         return any(done)
 
@@ -280,7 +284,11 @@ class Settlement:
         with transaction(self._engine) as connection:
             forget_published(connection)
         with reading(self._engine) as connection:
-            jobs = jobs_in(connection, [JobState.READY], limit=500)
+            jobs = []
+            for name, without_spec in (("no spec", True), ("waiting", False)):
+                page = waiting_jobs(connection, PAGE, self._offsets[name], without_spec=without_spec)
+                self._turn(name, page)
+                jobs += page
             slots = {job.request_hash: rows.slots_of(connection, job.request_hash) for job in jobs}
         changed = False
         for waiting in jobs:
@@ -295,12 +303,18 @@ class Settlement:
                 self._annotate(job, code, detail)
         return changed
 
+    def _turn(self, name: str, page: Sequence[Job]) -> None:
+        """The next look begins where this one ended, so that no crowd of jobs hides those behind it."""
+        self._offsets[name] = self._offsets[name] + PAGE if len(page) == PAGE else 0
+
     def _with_spec(self, job: Job) -> Job:
         """The job with its spec, if it names one by CID that has arrived; b"" where that is no CID."""
         if job.spec is not None:
             return job
         try:
             cid = spec_cid(job.request.order)
+            if cid is not None and not self._may_read(job, cid):
+                return job
             data = job.request.order.spec if cid is None else self._store.get(cid)
         except InvalidSpec:
             data = b""  # there is nothing to wait for: the nodes refuse it
@@ -309,6 +323,12 @@ class Settlement:
         self._try(job, lambda connection: set_values(connection, job.request_hash, job.state, spec=data))
         with reading(self._engine) as connection:
             return get_job(connection, job.request_hash) or job
+
+    def _may_read(self, job: Job, cid: Cid) -> bool:
+        """A spec ends up in the public bundle: naming somebody else's private upload as one must not publish it."""
+        with reading(self._engine) as connection:
+            meant = is_meant_for(connection, cid, job.request.requester)
+        return meant or self._roots.is_public(cid, self._clock())
 
     def _clean(self, now: float) -> None:
         with transaction(self._engine) as connection:

@@ -6,10 +6,11 @@ chain ones are an endpoint's word (a FEVM block hash cannot be recomputed from a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bridge.agreement import check_outcome
 from executor.content import unixfs
 from executor.content.blockstore import BlockStore
 from executor.errors import ContentError, InsulaError, InvalidInput
@@ -51,6 +52,7 @@ def check_bundle(bundle: Bundle) -> list[Check]:
         return [Check("bundle", ok=False, detail=str(exc))]
     return [
         _check_request(bundle, request),
+        _check_outcome(request, outcome),
         _check_spec(bundle, request, outcome),
         *_check_attestations(bundle, request, outcome),
     ]
@@ -81,6 +83,32 @@ def _check_request(bundle: Bundle, request: Request) -> Check:
             "request hash", ok=False, detail=f"the request hashes to 0x{request.hash.hex()}, not to the bundle's hash"
         )
     return Check("request hash", ok=True, detail=f"0x{request.hash.hex()} is the hash of request {request.id}")
+
+
+def check_anchors(bundle: Bundle, *, asked: str, contract: str, keys: Sequence[str]) -> Iterator[Check]:
+    """Whether the bundle is what the verifier asked for: the request (id or 0x hash), contract and node keys he named.
+
+    Empty: not named, and then not checked.
+    """
+    if asked:
+        is_it = asked.lower() in (str(bundle.request.id), f"0x{bundle.request_hash.hex()}")
+        yield Check("asked for", ok=is_it, detail=f"request {bundle.request.id}; you asked for {asked}")
+    if contract:
+        same = bundle.request.contract == contract
+        yield Check("contract", ok=same, detail=f"is for {bundle.request.contract}; you named {contract}")
+    if keys:
+        strangers = [item.key for item in bundle.attestations if item.key not in keys]
+        yield Check(
+            "node keys", ok=not strangers, detail=f"keys that you did not name: {', '.join(strangers) or 'none'}"
+        )
+
+
+def _check_outcome(request: Request, outcome: Outcome) -> Check:
+    try:
+        check_outcome(request.order, outcome)
+    except InvalidInput as exc:
+        return Check("outcome", ok=False, detail=str(exc))
+    return Check("outcome", ok=True, detail=f"{Status(outcome.status).name}, reason {outcome.reason}")
 
 
 def _check_spec(bundle: Bundle, request: Request, outcome: Outcome) -> Check:
@@ -151,12 +179,12 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
     name = f"receipt of node {item.node_id}"
     try:
         receipt = parse_receipt(item.receipt)
-        parameters = receipt["predicate"]["buildDefinition"]["externalParameters"]
+        of = receipt["predicate"]["buildDefinition"]["externalParameters"]["requestHash"]
         names = dependency_cids(receipt)
         said = receipt["predicate"]["runDetails"]["byproducts"][0]["annotations"]["outcomeHash"]
-    except (InvalidInput, KeyError, IndexError, TypeError) as exc:
+    except (InvalidInput, KeyError, IndexError, TypeError, AttributeError) as exc:
         return Check(name, ok=False, detail=f"is no receipt of ours: {exc}")
-    if parameters.get("requestHash") != f"0x{request.hash.hex()}":
+    if of != f"0x{request.hash.hex()}":
         return Check(name, ok=False, detail="is for another request")
     if said != f"0x{outcome.hash.hex()}":
         return Check(name, ok=False, detail="is for another outcome")

@@ -14,7 +14,7 @@ from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.receipt import receipt_hash
 from executor.protocol.wire import OnChainState, Outcome, Request, Status, result_digest
 
-_STATES = {
+_STATES: dict[int, OnChainState] = {
     Status.SUCCEEDED: OnChainState.FULFILLED,
     Status.FAILED: OnChainState.FAILED,
     Status.REFUSED: OnChainState.REFUSED,
@@ -63,7 +63,7 @@ def _request_event(bundle: Bundle, request: Request, client: ChainClient, contra
 
 def _result(request: Request, outcome: Outcome, views: BridgeViews) -> str:
     result = views.result_of(request.id)
-    expected = _STATES.get(Status(outcome.status))
+    expected = _STATES.get(outcome.status)
     if result.digest != result_digest(request.hash, outcome.hash):
         raise InvalidInput("result", f"the contract stands at {result.state.name} with another outcome, or none")
     if result.state != expected:

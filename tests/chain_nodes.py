@@ -70,7 +70,10 @@ def node_program() -> str:
     found = str(local) if local.exists() else shutil.which("node")
     if found is None or not (HARDHAT / "node_modules" / "hardhat").is_dir():
         missing("Node.js with the npm packages of hardhat/")
-    return str(found)
+    # the binary itself: what .venv has is a wrapper, which dies without its child
+    return subprocess.run(
+        [str(found), "-p", "process.execPath"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def free_port() -> int:

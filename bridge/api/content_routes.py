@@ -19,8 +19,10 @@ from bridge.store.engine import transaction
 from bridge.uploads import store_car
 from executor.protocol.cid import Cid
 from executor.protocol.leases import Missing
+from executor.protocol.wire import checksum_address
 
 Public = Annotated[int, Query(ge=0, le=1)]
+Requester = Annotated[str, Query(max_length=42)]
 
 
 def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIRouter:
@@ -37,13 +39,19 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"))
 
     @routes.put("", openapi_extra=CAR_BODY)
-    async def upload(root: Root, request: Request, public: Public = 0) -> Missing:
-        """Upload blocks below a root; says what is missing then."""
+    async def upload(root: Root, request: Request, public: Public = 0, requester: Requester = "") -> Missing:
+        """Upload blocks below a root; says what is missing then.
+
+        While it is private, only nodes that run a job of `requester` (empty: the account itself) may read it.
+        """
+        meant_for = checksum_address(requester, "requester") if requester else ""
         gate.require_headers(request)
         gate.require_uploader(claimed_key(request))  # not yet proved: the signature is over the whole body
         async with uploads, read_car(request) as (file, digest):
             account = await gate.uploader(request, digest)
-            found = await run_in_threadpool(_upload, dispatcher, account, Cid.parse(root, "root"), bool(public), file)
+            found = await run_in_threadpool(
+                _upload, dispatcher, account, Cid.parse(root, "root"), bool(public), meant_for or account, file
+            )
         wake()
         return found
 
@@ -55,7 +63,7 @@ def _missing(dispatcher: Dispatcher, account: str, root: Cid) -> Missing:
     return Missing(missing=tuple(map(str, absent)))
 
 
-def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, file: IO[bytes]) -> Missing:
+def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, requester: str, file: IO[bytes]) -> Missing:
     now = dispatcher.clock()
     content = dispatcher.config.content
     until = now + content.retention_seconds
@@ -67,7 +75,9 @@ def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, file:
         if allowance.held:
             dispatcher.roots.keep(root, f"{label}:private", until)
         found = _missing(dispatcher, account, root)
-        upload = Upload(account=account, root=root.binary, public=public, complete=not found.missing)
+        upload = Upload(
+            account=account, root=root.binary, public=public, requester=requester, complete=not found.missing
+        )
         with transaction(dispatcher.engine) as connection:
             stored = held_bytes(connection, account_owner(account, root))
             note_account_upload(connection, upload, stored, now)

@@ -18,8 +18,8 @@ from bridge.api.problems import not_here
 from bridge.api.waiting import Waiting, wait
 from bridge.dispatcher import Dispatcher
 from bridge.settlement import root_label
-from bridge.store.content import slot_owner
-from bridge.store.engine import transaction
+from bridge.store.content import is_meant_for, slot_owner
+from bridge.store.engine import reading, transaction
 from bridge.store.jobs import Job
 from bridge.store.leases import LeaseRow, note_upload
 from bridge.uploads import store_car
@@ -143,11 +143,26 @@ async def _ask(dispatcher: Dispatcher, waiting: Waiting, request: Request, key: 
 
 def _require_input(dispatcher: Dispatcher, key: str, lease_id: str, root: Cid) -> None:
     _, job = dispatcher.active_lease(key, lease_id, None)
-    if not dispatcher.holdings.is_below(dispatcher.matcher.plan(job).content, root):
+    if not dispatcher.holdings.is_below(_readable(dispatcher, job), root):
         raise not_here(str(root))
     absent = missing(dispatcher.store, root, limit=1)
     if absent:
         raise not_here(f"block {absent[0]} of {root}")
+
+
+def _readable(dispatcher: Dispatcher, job: Job) -> list[Cid]:
+    """What a job names and may read: what is public, and what was uploaded for its requester.
+
+    A CID is no secret (orders are public), and anybody can order a job and register a node for it: naming somebody
+    else's private input must open nothing.
+    """
+    now = dispatcher.clock()
+    with reading(dispatcher.engine) as connection:
+        return [
+            root
+            for root in dispatcher.matcher.plan(job).content
+            if is_meant_for(connection, root, job.request.requester) or dispatcher.roots.is_public(root, now)
+        ]
 
 
 def _missing(dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: Cid) -> Missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ def run(config: ConfigOption) -> None:
     from bridge.compose import Bridge
     from bridge.config import BridgeConfig
 
+    os.umask(0o077)  # what it writes is its own
     set_up_logs()
     bridge = Bridge(BridgeConfig.load(config))
     for number in (signal.SIGTERM, signal.SIGINT):

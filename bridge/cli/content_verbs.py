@@ -28,6 +28,7 @@ from executor.content.transfer import fetch_dag, upload_dag
 from executor.content.web import Http, gateway_peer, upload_peer
 from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
+from executor.protocol.wire import checksum_address
 
 app = typer.Typer(help="Content by CID.", no_args_is_help=True)
 
@@ -54,9 +55,12 @@ def import_path(store: BlockStore, path: Path) -> Cid:
     return unixfs.import_file(store, path, MAX_TREE_BYTES)
 
 
-def upload(http: Http, store: BlockStore, root: Cid, *, public: bool, seconds: float) -> dict[str, object]:
+def upload(
+    http: Http, store: BlockStore, root: Cid, *, public: bool, requester: str, seconds: float
+) -> dict[str, object]:
     """Bring a DAG to a bridge; `http` signs. What was moved."""
-    moved = upload_dag(upload_peer(http, public=public), store, root, patience=Patience(time.time() + seconds))
+    peer = upload_peer(http, public=public, requester=requester)
+    moved = upload_dag(peer, store, root, patience=Patience(time.time() + seconds))
     return {"cid": str(root), "blocksSent": moved.blocks, "bytesSent": moved.bytes, "public": public}
 
 
@@ -72,11 +76,15 @@ def add(
     key: KeyOption = "",
     contract: ContractOption = "",
     public: Annotated[bool, typer.Option("--public", help="Let the bridge serve it to anybody.")] = False,
+    requester: Annotated[
+        str, typer.Option("--for", help="Whose jobs may read it while it is private; by default the key's own.")
+    ] = "",
     only_hash: Annotated[bool, typer.Option("--only-hash", help="Compute the CID, store and send nothing.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole upload.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Compute the CID of a file or directory and bring its blocks to a bridge, so that nodes can fetch them."""
+    meant_for = checksum_address(requester, "--for") if requester else ""
     if only_hash or not bridge:
         with tempfile.TemporaryDirectory() as folder:
             root = import_path(BlockStore(Path(folder)), path)
@@ -88,7 +96,7 @@ def add(
         status = get_json(http, "/v1/status")
     address = contract_of(contract or str(status.get("contract", "")))
     with signed_bridge(bridge, key, int(status["chainId"]), address) as http:
-        result = upload(http, store, root, public=public, seconds=timeout)
+        result = upload(http, store, root, public=public, requester=meant_for, seconds=timeout)
     emit({"ok": True, **result}, as_json=as_json, text=str(root))
 
 

@@ -46,7 +46,9 @@ def devnet(context: typer.Context, folder: DirOption = DEVNET_DIR, as_json: Json
 def stop(folder: DirOption = DEVNET_DIR, as_json: JsonFlag = False) -> None:
     """Stop what `insula demo --keep` left running."""
     names = stop_recorded(folder.absolute())
-    emit({"ok": True, "stopped": names}, as_json=as_json, text=f"stopped: {', '.join(names) or 'nothing was running'}")
+    if not names:
+        raise InvalidInput("--dir", f"nothing runs in {folder.absolute()}; name the folder of the devnet or demo")
+    emit({"ok": True, "stopped": names}, as_json=as_json, text=f"stopped: {', '.join(names)}")
 
 
 def demo(
@@ -144,7 +146,9 @@ def _stoppable() -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # SIGINT too: a shell that starts us in the background has it ignored
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
@@ -157,6 +161,6 @@ def _next_steps(folder: str, bridge_url: str, rpc_url: str) -> str:
 chain    {rpc_url}
 next     . {folder}/env
          insula job list
-         insula job explain 1
+         insula doctor
          insula content add FILE --public
-         insula job submit SPEC.json --wait"""
+         insula job submit SPEC.json --wait          (curator, key and addresses are in env)"""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -21,7 +23,7 @@ from bridge.cli.context import (
     get_json,
     signer_of,
 )
-from bridge.cli.output import Exit, JsonFlag, console, emit, fail
+from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, printable
 from bridge.cli.spec_verbs import read_limited
 from bridge.errors import BridgeError
 from executor.content.web import Http
@@ -62,19 +64,19 @@ def submit(
     key: KeyOption = "",
     bridge: BridgeOption = "",
     result: Annotated[str, typer.Option(help=f"What goes on-chain: {', '.join(KINDS)}.")] = "cid",
-    ttl: Annotated[int, typer.Option(help="Seconds until the request can be refunded.")] = 3600,
-    nodes: Annotated[int, typer.Option(help="How many nodes run it.")] = 1,
-    quorum: Annotated[int, typer.Option(help="How many must agree; 0: more than half.")] = 0,
-    curator: Annotated[str, typer.Option(help="Whose word makes a label count.")] = "",
+    ttl: Annotated[int, typer.Option(min=1, help="Seconds until the request can be refunded.")] = 3600,
+    nodes: Annotated[int, typer.Option(min=1, max=16, help="How many nodes run it.")] = 1,
+    quorum: Annotated[int, typer.Option(min=0, max=16, help="How many must agree; 0: more than half.")] = 0,
+    curator: Annotated[str, typer.Option(envvar="INSULA_CURATOR", help="Whose word makes a label count.")] = "",
     trust_own_labels: Annotated[
         bool, typer.Option("--trust-own-labels", help="No curator: take each node's own word. Unsafe for money.")
     ] = False,
     label: Annotated[
         list[str], typer.Option(help="key=value that the contract enforces; the selector repeats it.")
     ] = [],  # noqa: B006
-    unit_price: Annotated[int, typer.Option(help="wei for each node when the job succeeds.")] = 0,
-    fail_price: Annotated[int, typer.Option(help="wei for each node when it ran and failed.")] = 0,
-    delivery_fee: Annotated[int, typer.Option(help="wei for the relayer.")] = 0,
+    unit_price: Annotated[int, typer.Option(min=0, help="wei for each node when the job succeeds.")] = 0,
+    fail_price: Annotated[int, typer.Option(min=0, help="wei for each node when it ran and failed.")] = 0,
+    delivery_fee: Annotated[int, typer.Option(min=0, help="wei for the relayer.")] = 0,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the job is settled.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 3600.0,
     as_json: JsonFlag = False,
@@ -102,6 +104,7 @@ def submit(
         raise InvalidInput(exc.field, f"{exc.problem} ({exc.reason.name}); nothing was ordered") from exc
     placed = _place(order, rpc, contract_of(contract), key)
     if wait:
+        errors.print(f"request {placed['requestId']}, hash {placed['requestHash']}, in {placed['transaction']}")
         with bridge_at(bridge) as http:
             _finish(_wait(http, placed["requestHash"], timeout, as_json=as_json), as_json=as_json, extra=placed)
         return
@@ -146,9 +149,9 @@ def _wait(http: Http, job: str, timeout: float, *, as_json: bool) -> dict[str, A
         found = _job(http, job, missing_ok=True)
         if found and found["state"] in SETTLED:
             return found
-        now = f"{found['state']}: {found['detail'] or found['reason']}" if found else "not seen by the bridge yet"
+        now = _standing(_about(http, job, "/explain")) if found else "not seen by the bridge yet"
         if now != shown and not as_json:
-            console.print(now, markup=False)
+            console.print(printable(now), markup=False)
         shown = now
         if time.monotonic() > end:
             raise fail(f"not settled after {timeout:.0f} s: {now}", code=Exit.TIMEOUT, as_json=as_json)
@@ -175,7 +178,7 @@ def explain(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) ->
     """Why a job is where it is: what is awaited, and for each node why it runs the job or not."""
     with bridge_at(bridge) as http:
         found = _about(http, job, "/explain")
-    lines = [f"{found['state']}: {found['detail'] or found['reason']}"]
+    lines = [_standing(found)]
     lines += [f"node {node['node_id']:<4} {node['code']:<18} {node['text']}" for node in found["nodes"]]
     emit({"ok": True, **found}, as_json=as_json, text="\n".join(lines))
 
@@ -189,8 +192,11 @@ def list_jobs(
 ) -> None:
     """The bridge's jobs, newest first."""
     with bridge_at(bridge) as http:
-        found = get_json(http, f"/v1/jobs?limit={limit}" + (f"&state={state}" if state else ""))
-    lines = [f"{job['request_id']:<6} {job['state']:<10} {job['request_hash']}" for job in found["jobs"]]
+        found = get_json(http, f"/v1/jobs?limit={limit}" + (f"&state={quote(state.lower(), safe='')}" if state else ""))
+    lines = [
+        f"{job['request_id']:<6} {job['state']:<10} {job['chain_state']:<10} {job['request_hash']}"
+        for job in found["jobs"]
+    ]
     emit({"ok": True, **found}, as_json=as_json, text="\n".join(lines) or "no jobs")
 
 
@@ -249,6 +255,25 @@ def cancel(
 
 
 @app.command()
+def withdraw(
+    rpc: RpcOption = "", contract: ContractOption = "", key: KeyOption = "", as_json: JsonFlag = False
+) -> None:
+    """Draw what the contract owes the key's account: refunds, a node's earnings, a relayer's fees."""
+    from bridge.chain.contracts import withdraw_calldata
+    from bridge.chain.operate import send_and_wait
+    from bridge.chain.views import BridgeViews
+
+    account, address = signer_of(key), contract_of(contract)
+    with chain_at(rpc) as client:
+        amount = BridgeViews(client, address).credit_of(account.address)
+        if amount == 0:
+            raise fail(f"the contract owes {account.address} nothing", code=Exit.NOT_SO, as_json=as_json)
+        receipt = send_and_wait(client, account, address, withdraw_calldata(ZERO_ADDRESS, account.address))
+    found = {"account": account.address, "amountInWei": str(amount), "transaction": receipt.tx_hash}
+    emit({"ok": True, **found}, as_json=as_json)
+
+
+@app.command()
 def verify(
     job: Annotated[str, typer.Argument(metavar="ID", help="A request id or hash; empty with --bundle.")] = "",
     bundle_file: Annotated[Path | None, typer.Option("--bundle", help="Read the bundle from a file.")] = None,
@@ -256,28 +281,35 @@ def verify(
     bridge: BridgeOption = "",
     rpc: RpcOption = "",
     contract: ContractOption = "",
+    node_key: Annotated[list[str], typer.Option(help="A node's key that you trust; may be given several times.")] = [],  # noqa: B006
     as_json: JsonFlag = False,
 ) -> None:
     """Check a settled job from the chain's event to the output's bytes. What only the chain can say needs --rpc."""
     import tempfile
 
-    from bridge.verify import Check, check_bundle, check_content
+    from bridge.verify import Check, check_anchors, check_bundle, check_content
     from bridge.verify_chain import check_chain
     from executor.content.blockstore import BlockStore
 
-    with bridge_at(bridge) as http, tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        http = stack.enter_context(bridge_at(bridge))
+        client = stack.enter_context(chain_at(rpc)) if rpc else None
+        get_json(http, "/healthz")  # who does not answer at all has not been found wrong
+        if client:
+            client.chain_id()
         raw = read_limited(bundle_file, MAX_BUNDLE_BYTES, "--bundle") if bundle_file else _bundle(http, job)
         bundle = parse_bundle(raw)
         if save:
             save.write_bytes(raw)
-        checks: list[Check] = check_bundle(bundle)
+        keys = [checksum_address(key, "--node-key") for key in node_key]
+        named = contract_of(contract) if contract else ""
+        checks: list[Check] = [*check_anchors(bundle, asked=job, contract=named, keys=keys), *check_bundle(bundle)]
         if not any(check.name == "bundle" for check in checks):
-            checks += check_content(
-                bundle, lambda cid, store: download(http, store, cid, 600.0), BlockStore(Path(folder))
-            )
-            if rpc:
-                with chain_at(rpc) as client:
-                    checks += check_chain(bundle, client, contract_of(contract))
+            fetched = BlockStore(Path(folder))
+            checks += check_content(bundle, lambda cid, store: download(http, store, cid, 600.0), fetched)
+            if client:
+                checks += check_chain(bundle, client, contract_of(contract))
     failed = [check for check in checks if not check.ok]
     result = {
         "ok": not failed,
@@ -287,12 +319,19 @@ def verify(
         "checks": [{"name": c.name, "ok": c.ok, "basis": c.basis.value, "detail": c.detail} for c in checks],
     }
     lines = [f"{'ok  ' if c.ok else 'FAIL'} {c.basis.value:<8} {c.name}: {c.detail}" for c in checks]
-    verdict = "does NOT hold" if failed else "holds" if rpc else "holds offline; the chain was not asked (--rpc)"
+    verdict = "does NOT hold" if failed else "holds" if rpc else offline_verdict(named, keys)
     emit(result, as_json=as_json, text="\n".join([*lines, f"request {bundle.request.id} {verdict}"]))
     if failed:
         raise typer.Exit(int(Exit.NOT_SO))
     if not rpc:
         raise typer.Exit(int(Exit.CHAIN_UNCHECKED))
+
+
+def offline_verdict(contract: str, keys: list[str]) -> str:
+    """What an offline verification amounts to, with the anchors that were named."""
+    if contract and keys:
+        return "holds offline for the contract and keys that you named; the chain was not asked (--rpc)"
+    return "holds in itself, but nothing says that its keys are nodes': name --contract and --node-key, or ask --rpc"
 
 
 def parse_bundle(raw: bytes) -> Bundle:
@@ -317,6 +356,13 @@ def _job(http: Http, job: str, *, missing_ok: bool = False) -> dict[str, Any]:
         if exc.status == 404 and missing_ok:
             return {}
         raise
+
+
+def _standing(explanation: dict[str, Any]) -> str:
+    """Where a job stands and why, in a line."""
+    why = explanation["detail"] or ("" if explanation["reason"] == "NONE" else explanation["reason"])
+    parts = [explanation["state"], why, explanation["awaiting"] if explanation["state"] not in SETTLED else ""]
+    return ": ".join(part for part in parts if part)
 
 
 def _about(http: Http, job: str, what: str) -> dict[str, Any]:

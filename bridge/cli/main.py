@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from bridge.cli.output import Exit, emit, errors
+from bridge.cli.output import Exit, emit, errors, printable
 from bridge.errors import FatalError, RpcError
 from executor.errors import InsulaError, InvalidInput, PeerUnavailable
 
@@ -53,13 +53,15 @@ def run(action: Callable[[], object], *, as_json: bool = False) -> int:
         return _report("stopped", Exit.STOPPED, as_json=as_json)
     except FatalError as exc:
         return _report(f"fatal: {exc}", Exit.NOT_SO, as_json=as_json)
+    except OSError as exc:  # a file that cannot be written, say
+        return _report(f"error: {exc.filename or 'system'}: {exc.strerror or exc}", Exit.BAD_INPUT, as_json=as_json)
     except InsulaError as exc:
         return _report(f"error: {exc}", exit_code_of(exc), as_json=as_json)
     return int(Exit.OK)
 
 
 def _report(message: str, code: Exit, *, as_json: bool) -> int:
-    errors.print(message, markup=False)
+    errors.print(printable(message), markup=False)
     if as_json:
         emit({"ok": False, "error": message.removeprefix("error: "), "exit": int(code)}, as_json=True)
     return int(code)

@@ -50,10 +50,15 @@ def emit(value: dict[str, Any], *, as_json: bool, text: str | None = None) -> No
         sys.stdout.write(orjson.dumps(plain(value), option=orjson.OPT_INDENT_2).decode() + "\n")
         sys.stdout.flush()
     elif text is not None:
-        console.print(text, markup=False)
+        console.print(printable(text), markup=False)
     else:
         for key, item in value.items():
-            console.print(f"{key:<16} {plain(item)}", markup=False)
+            console.print(printable(f"{key:<16} {plain(item)}"), markup=False)
+
+
+def printable(text: str) -> str:
+    """Text with whatever could move the cursor or turn the direction of writing made visible as a replacement sign."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
 def fail(message: str, *, code: Exit, as_json: bool = False) -> typer.Exit:
@@ -61,5 +66,5 @@ def fail(message: str, *, code: Exit, as_json: bool = False) -> typer.Exit:
     if as_json:
         emit({"ok": False, "error": message, "exit": int(code)}, as_json=True)
     else:
-        errors.print(f"error: {message}", markup=False)
+        errors.print(printable(f"error: {message}"), markup=False)
     return typer.Exit(int(code))

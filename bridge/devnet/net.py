@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -161,9 +162,7 @@ def load(folder: Path) -> Devnet:
 def start_chain(group: ProcessGroup) -> str:
     """A Hardhat node with the network `devnet` of hardhat/hardhat.config.ts; its URL once it answers."""
     project = hardhat_project()
-    node = shutil.which("node")
-    if node is None:
-        raise InvalidInput("node", "Node.js >= 22.13 is not on the PATH; `./dev demo` sets it up")
+    node = node_program()
     port = free_port()
     program = project / "node_modules" / "hardhat" / "dist" / "src" / "cli.js"
     group.start(
@@ -198,6 +197,19 @@ def wait_ready(group: ProcessGroup, net: Devnet) -> None:
 def insula() -> list[str]:
     """The command `insula` of this very installation."""
     return [sys.executable, "-m", "bridge.cli"]
+
+
+def node_program() -> str:
+    """The Node.js binary itself: what is on the PATH may be a wrapper, which dies without its child."""
+    found = shutil.which("node")
+    if found is None:
+        raise InvalidInput("node", "Node.js >= 22.13 is not on the PATH; `./dev demo` sets it up")
+    command = [found, "-p", "process.execPath"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as exc:
+        raise InvalidInput("node", f"{found} does not run: {exc}") from exc
+    return said
 
 
 def hardhat_project() -> Path:
@@ -287,8 +299,10 @@ def _write_files(net: Devnet) -> None:
         "INSULA_RPC": net.rpc_url,
         "INSULA_CONTRACT": net.contract,
         "INSULA_KEY": net.keys["requester"],
+        "INSULA_CURATOR": net.curator,
     }
-    (folder / "env").write_text("".join(f"export {name}={value}\n" for name, value in variables.items()))
+    lines = [f"export {name}={value}\n" for name, value in variables.items()]
+    (folder / "env").write_text("".join([*lines, f"export PATH={Path(sys.executable).parent}:$PATH\n"]))
 
 
 def _bridge_toml(net: Devnet) -> str:
@@ -311,6 +325,7 @@ poll_seconds = 0.5
 [relayer]
 key = {json.dumps(net.keys["relayer"])}
 max_in_flight = 16
+max_subsidy_wei = "1000000000000000000"
 bump_after_seconds = 15
 resend_after_seconds = 5
 expire_requests = true
@@ -320,7 +335,7 @@ lease_seconds = 10
 heartbeat_seconds = 2
 delivery_margin_seconds = 4
 max_running_per_requester = 64
-agreement_grace_seconds = 1
+agreement_grace_seconds = 5
 
 [content]
 upload_quota_bytes = {2**30}

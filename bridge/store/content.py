@@ -29,11 +29,12 @@ def account_owner(account: str, root: Cid) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A root that an account uploads."""
+    """A root that an account uploads. requester: whose jobs may read it while it is private."""
 
     account: str
     root: bytes
     public: bool
+    requester: str
     complete: bool
 
 
@@ -101,12 +102,19 @@ def note_account_upload(connection: Connection, upload: Upload, stored_bytes: in
     values = {
         "stored_bytes": stored_bytes,
         "public": upload.public,
+        "requester": upload.requester,
         "complete": upload.complete,
         "changed_at": now,
     }
     where = (uploads.c.account == upload.account, uploads.c.root == upload.root)
     if connection.execute(update(uploads).where(*where).values(**values)).rowcount == 0:
         connection.execute(insert(uploads).values(account=upload.account, root=upload.root, **values))
+
+
+def is_meant_for(connection: Connection, root: Cid, requester: str) -> bool:
+    """Whether somebody uploaded this very root for the jobs of `requester`."""
+    where = (uploads.c.root == root.binary, uploads.c.requester == requester)
+    return connection.execute(select(uploads.c.account).where(*where).limit(1)).first() is not None
 
 
 def drop_old_uploads(connection: Connection, before: float) -> int:

@@ -146,9 +146,9 @@ class Leasable:
     deadline: int
 
 
-def leasable(connection: Connection, per_requester: int, limit: int) -> list[Leasable]:
-    """Jobs whose spec is here and that have something to lease, oldest request first; no more than `per_requester` of
-    one requester, so that one who orders thousands does not hide the others.
+def leasable(connection: Connection, per_requester: int, limit: int, offset: int = 0) -> list[Leasable]:
+    """Jobs whose spec is here and that have something to lease: each requester's oldest first, then each one's second,
+    and so on, at most `per_requester` of one. Who orders thousands hides nobody else's.
     """
     open_slot = exists().where(slots.c.request_hash == jobs.c.request_hash, slots.c.state == "open")
     wanted = or_(
@@ -163,8 +163,9 @@ def leasable(connection: Connection, per_requester: int, limit: int) -> list[Lea
     query = (
         select(ranked.c.request_hash, ranked.c.requester, ranked.c.deadline)
         .where(ranked.c.rank <= per_requester)
-        .order_by(ranked.c.block_number, ranked.c.request_id)
+        .order_by(ranked.c.rank, ranked.c.block_number, ranked.c.request_id)
         .limit(limit)
+        .offset(offset)
     )
     return [Leasable(*row) for row in connection.execute(query)]
 
@@ -178,12 +179,21 @@ def leasable_mark(connection: Connection) -> tuple[int, float]:
     return int(count), float(latest or 0.0)
 
 
-def answered_jobs(connection: Connection, limit: int = 1000) -> list[Job]:
+def answered_jobs(connection: Connection, limit: int = 1000, offset: int = 0) -> list[Job]:
     """Open jobs without an outcome yet of which at least one slot has answered, oldest request first."""
     answered = exists().where(slots.c.request_hash == jobs.c.request_hash, slots.c.state == "answered")
     states = [state.value for state in (JobState.READY, JobState.RUNNING, JobState.HELD)]
     query = select(jobs).where(jobs.c.state.in_(states), answered)
-    return [job_of(row) for row in connection.execute(query.order_by(jobs.c.block_number).limit(limit))]
+    ordered = query.order_by(jobs.c.block_number, jobs.c.request_id)
+    return [job_of(row) for row in connection.execute(ordered.limit(limit).offset(offset))]
+
+
+def waiting_jobs(connection: Connection, limit: int, offset: int, *, without_spec: bool) -> list[Job]:
+    """READY jobs, oldest request first; either those whose spec by CID is not here, or the others."""
+    spec = jobs.c.spec.is_(None) if without_spec else jobs.c.spec.is_not(None)
+    query = select(jobs).where(jobs.c.state == JobState.READY.value, spec)
+    ordered = query.order_by(jobs.c.block_number, jobs.c.request_id)
+    return [job_of(row) for row in connection.execute(ordered.limit(limit).offset(offset))]
 
 
 def unpublished_jobs(connection: Connection, limit: int = 100) -> list[Job]:

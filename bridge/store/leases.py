@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bridge.errors import StaleLease, StaleTransition
@@ -231,11 +231,13 @@ def answer(connection: Connection, lease: LeaseRow, given: Answer, now: float) -
     end(connection, lease, ANSWERED, now)
 
 
-def overdue(connection: Connection, now: float) -> list[LeaseRow]:
-    """Active leases whose time is over. A held one never is: its node waits for a person, and keeps the slot."""
-    query = select(leases).where(
-        leases.c.state == ACTIVE, leases.c.phase == Phase.RUNNING.value, leases.c.expires_at < now
-    )
+def overdue(connection: Connection, now: float, held_seconds: float) -> list[LeaseRow]:
+    """Active leases whose time is over. A held one may be silent for `held_seconds` longer: its node waits
+    for a person, but one that never comes back must not keep the slot for ever.
+    """
+    running = and_(leases.c.phase == Phase.RUNNING.value, leases.c.expires_at < now)
+    held = and_(leases.c.phase == Phase.HELD.value, leases.c.expires_at < now - held_seconds)
+    query = select(leases).where(leases.c.state == ACTIVE, or_(running, held))
     return [_lease(row) for row in connection.execute(query)]
 
 

@@ -146,6 +146,7 @@ uploads = Table(
     Column("root", LargeBinary, primary_key=True),
     Column("stored_bytes", BigInteger, nullable=False, default=0),
     Column("public", Boolean, nullable=False, default=False),
+    Column("requester", String(42), nullable=False),  # whose jobs may read it while it is private
     Column("complete", Boolean, nullable=False, default=False),
     Column("changed_at", Float, nullable=False),
 )

@@ -220,13 +220,15 @@ def lease_peer(http: Http, lease_id: str, token: int) -> HttpPeer:
     )
 
 
-def upload_peer(http: Http, *, public: bool) -> HttpPeer:
-    """Where a requester's account puts inputs. `http` must sign."""
+def upload_peer(http: Http, *, public: bool, requester: str = "") -> HttpPeer:
+    """Where an account puts inputs. `http` must sign. While private, only jobs of `requester` (empty: of the account
+    itself) may read them.
+    """
     return HttpPeer(
         http,
         car="/ipfs/{cid}?format=car",
         missing="/v1/content/missing?root={cid}",
-        content=f"/v1/content?root={{cid}}&public={int(public)}",
+        content=f"/v1/content?root={{cid}}&public={int(public)}" + (f"&requester={requester}" if requester else ""),
     )
 
 

@@ -128,11 +128,17 @@ def stepping(bridge, condition):
 
 
 def engine(bridge, text=ECHO):
-    return {"type": "wasm", "module": str(import_bytes(bridge.store, bytes(wasmtime.wat2wasm(text))))}
+    return {"type": "wasm", "module": str(public(bridge, import_bytes(bridge.store, bytes(wasmtime.wat2wasm(text)))))}
+
+
+def public(bridge, cid):
+    """As after `content add --public`."""
+    bridge.dispatcher.roots.publish(cid, "test")
+    return cid
 
 
 def test_an_order_becomes_a_delivery_whose_output_the_bridge_holds(bridge, node):
-    data = import_listing(bridge.store, {"a/b.txt": b"x" * 2_500_000, "c": b""}, TreeLimits(10**8))
+    data = public(bridge, import_listing(bridge.store, {"a/b.txt": b"x" * 2_500_000, "c": b""}, TreeLimits(10**8)))
     spec = spec_bytes(engine=engine(bridge), inputs=[{"cid": str(data), "path": "/inputs/d"}], selector="site=camera")
 
     job = bridge.request(order_of("site=camera", spec=spec, result_kind=int(ResultKind.STDOUT)))
@@ -148,7 +154,7 @@ def test_an_order_becomes_a_delivery_whose_output_the_bridge_holds(bridge, node)
 
 
 def test_a_spec_by_cid_runs(bridge, node):
-    spec = import_bytes(bridge.store, spec_bytes(engine=engine(bridge)))
+    spec = public(bridge, import_bytes(bridge.store, spec_bytes(engine=engine(bridge))))
 
     job = bridge.request(order_of(spec=spec.binary, spec_is_cid=True))
 

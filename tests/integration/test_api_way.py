@@ -45,6 +45,7 @@ def car(root, *blocks):
 
 def test_a_job_goes_from_lease_to_outbox_and_its_output_becomes_public_when_posted(bridge, api):
     bridge.store.put(MODULE, b"module")
+    bridge.dispatcher.roots.publish(MODULE, "test")
     job = bridge.request(order_of("site=camera"))
     node = bridge.node("a", "site=camera")
     lease = leased(api, node, "site=camera")

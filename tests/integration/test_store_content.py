@@ -116,7 +116,7 @@ def test_an_upload_that_is_past_its_retention_counts_no_more(bridge):
     with transaction(bridge.engine) as connection:
         for root, now in ((ONE, 10.0), (TWO, 100.0)):
             hold_blocks(connection, account_owner(CURATOR, root), [(root, 10)])
-            upload = Upload(account=CURATOR, root=root.binary, public=False, complete=True)
+            upload = Upload(account=CURATOR, root=root.binary, public=False, requester=CURATOR, complete=True)
             note_account_upload(connection, upload, 10, now)
             note_account_upload(connection, upload, 10, now)
         assert drop_old_uploads(connection, 50.0) == 1

@@ -139,6 +139,7 @@ def test_a_spec_by_cid_is_leased_once_its_bytes_are_here(bridge):
     assert bridge.job(job.request_hash).reason == Reason.SPEC_UNREADABLE
 
     bridge.store.put(cid, data)
+    bridge.dispatcher.roots.publish(cid, "test")
     bridge.clock.now += 10
     bridge.dispatcher.step()
 

@@ -78,7 +78,7 @@ TAMPERED = {
     ),
     "an exit code": (
         lambda b: changed(b, outcome=Outcome(status=Status.FAILED, exit_code=3).encode()),
-        {"signature of node 1", "receipt of node 1"},
+        {"outcome", "signature of node 1", "receipt of node 1"},
     ),
     "a refusal of a valid spec": (
         lambda b: changed(b, outcome=Outcome(status=Status.REFUSED, reason=101).encode()),

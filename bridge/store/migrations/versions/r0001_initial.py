@@ -261,6 +261,7 @@ def _uploads() -> None:
         sa.Column("root", sa.LargeBinary(), nullable=False),
         sa.Column("stored_bytes", sa.BigInteger(), nullable=False),
         sa.Column("public", sa.Boolean(), nullable=False),
+        sa.Column("requester", sa.String(length=42), nullable=False),
         sa.Column("complete", sa.Boolean(), nullable=False),
         sa.Column("changed_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("account", "root"),
