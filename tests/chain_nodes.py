@@ -148,6 +148,7 @@ def anvil_node(folder: Path) -> Iterator[ChainClient]:
     port = free_port()
     argv = [str(ANVIL), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID)]
     argv += ["--hardfork", "cancun", "--gas-limit", "10000000000", "--accounts", "10", "--silent"]
+    argv += ["--prune-history", "1000"]  # states in memory; else thousands of them go to a folder that nobody cleans
     with started(argv, folder, port, folder / "anvil.log") as client:
         yield client
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.verify import check_bundle, check_content
+from bridge.verify import check_anchors, check_bundle, check_content
 from executor.content.blockstore import BlockStore
 from executor.protocol.cid import Cid
 from executor.protocol.wire import Outcome, ResultKind, Status
@@ -135,3 +135,34 @@ def test_an_exit_code_payload_is_its_decimal_digits(tmp_path):
     )
 
     assert content_failures(job, tmp_path) == []
+
+
+ANCHORS = {
+    "its id": ({"asked": "3"}, []),
+    "its hash": ({"asked": "HASH"}, []),
+    "another id": ({"asked": "4"}, ["asked for"]),
+    "another hash": ({"asked": "0x" + "00" * 32}, ["asked for"]),
+    "its contract": ({"contract": "0x5FbDB2315678afecb367f032d93F642f64180aa3"}, []),
+    "another contract": ({"contract": "0x" + "11" * 20}, ["contract"]),
+    "another key": ({"keys": ["0x" + "11" * 20]}, ["node keys"]),
+    "nothing": ({}, []),
+}
+
+
+@pytest.mark.parametrize("what", ANCHORS)
+def test_a_bundle_has_to_be_the_one_that_was_asked_for(job, what):
+    named, expected = ANCHORS[what]
+    anchors = {"asked": "", "contract": "", "keys": []} | named
+    if anchors["asked"] == "HASH":
+        anchors["asked"] = f"0x{job.bundle.request_hash.hex()}"
+
+    assert failures(check_anchors(job.bundle, **anchors)) == expected
+
+
+def test_a_receipt_of_another_shape_is_a_failed_check_and_no_crash(job):
+    for text in (b"[]", b"{}", b'{"_type":"https://in-toto.io/Statement/v1","predicate":{"buildDefinition":"x"}}'):
+        assert "receipt of node 1" in failures(check_bundle(with_attestation(job.bundle, receipt=text)))
+
+
+def test_an_outcome_of_an_unknown_status_is_a_failed_check_and_no_crash(job):
+    assert "outcome" in failures(check_bundle(changed(job.bundle, outcome=Outcome(status=9).encode())))

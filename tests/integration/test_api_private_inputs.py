@@ -1,0 +1,82 @@
+"""A private input opens to jobs of the requester that it is for, and to nobody else: its CID is no secret."""
+
+import pytest
+
+from bridge.config import ContentConfig
+from executor.content.car import write_car
+from executor.protocol.cid import RAW, Cid
+from executor.protocol.leases import Lease
+from tests.api_kit import serving
+from tests.bridge_kit import REQUESTER, Bridge, advert, key_of, order_of, spec_bytes
+
+UPLOADER = key_of("uploader")
+STRANGER = "0x" + "77" * 20
+SECRET = b"a private input"
+ROOT = Cid.of(RAW, SECRET)
+
+
+@pytest.fixture
+def bridge(tmp_path):
+    content = ContentConfig(upload_quota_bytes=100_000, upload_accounts=(UPLOADER.address,))
+    bridge = Bridge(tmp_path, content=content)
+    bridge.chain_at(110)
+    yield bridge
+    bridge.close()
+
+
+@pytest.fixture
+def api(bridge):
+    with serving(bridge) as served:
+        yield served
+
+
+def upload(api, query=""):
+    car = b"".join(write_car([ROOT], [(ROOT, SECRET)]))
+    response = api.call(UPLOADER, "PUT", f"/v1/content?root={ROOT}{query}", car)
+    assert response.status_code == 200, response.text
+
+
+def read_as(api, bridge, requester):
+    """What a node reads that holds a lease of a job of `requester` which names the input."""
+    spec = spec_bytes(inputs=[{"cid": str(ROOT), "path": "/inputs/x"}], selector="site=camera")
+    bridge.request(order_of("site=camera", spec=spec), requester=requester)
+    node = bridge.node("a", "site=camera")
+    asked = api.call(node.key, "POST", "/v1/leases", advert("node=admitted", "site=camera"))
+    lease = Lease.model_validate_json(asked.content)
+    return api.call(node.key, "GET", f"/v1/leases/{lease.lease_id}/car/{ROOT}")
+
+
+def test_a_strangers_job_that_names_a_private_input_reads_nothing(api, bridge):
+    upload(api)
+
+    response = read_as(api, bridge, STRANGER)
+
+    assert response.status_code == 404
+    assert SECRET not in response.content
+
+
+def test_a_job_of_the_uploading_account_reads_it(api, bridge):
+    upload(api)
+
+    assert SECRET in read_as(api, bridge, UPLOADER.address).content
+
+
+def test_a_job_of_the_requester_that_it_is_for_reads_it(api, bridge):
+    upload(api, f"&requester={REQUESTER}")
+
+    assert SECRET in read_as(api, bridge, REQUESTER).content
+
+
+def test_a_public_input_is_read_by_any_job(api, bridge):
+    upload(api, "&public=1")
+
+    assert SECRET in read_as(api, bridge, STRANGER).content
+
+
+def test_a_spec_by_cid_does_not_publish_somebody_elses_private_upload(api, bridge):
+    upload(api)
+    job = bridge.request(order_of(spec=ROOT.binary, spec_is_cid=True), requester=STRANGER)
+
+    bridge.dispatcher.step()
+
+    assert bridge.job(job.request_hash).spec is None
