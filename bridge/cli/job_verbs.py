@@ -291,6 +291,7 @@ def verify(
     from bridge.verify_chain import check_chain
     from executor.content.blockstore import BlockStore
 
+    given = read_limited(bundle_file, MAX_BUNDLE_BYTES, "--bundle") if bundle_file else b""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         http = stack.enter_context(bridge_at(bridge))
@@ -298,7 +299,7 @@ def verify(
         get_json(http, "/healthz")  # who does not answer at all has not been found wrong
         if client:
             client.chain_id()
-        raw = read_limited(bundle_file, MAX_BUNDLE_BYTES, "--bundle") if bundle_file else _bundle(http, job)
+        raw = given or _bundle(http, job)
         bundle = parse_bundle(raw)
         if save:
             save.write_bytes(raw)

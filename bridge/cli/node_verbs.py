@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -137,7 +136,6 @@ def run(folder: DirOption) -> None:
     """Run the node until it is told to stop (SIGTERM, Ctrl-C). Jobs that run are given back."""
     from executor.agent.service import run_node
 
-    os.umask(0o077)  # what it writes is its own
     set_up_logs()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -40,7 +40,7 @@ def demo(tmp_path_factory, docker_engine):
     folder = tmp_path_factory.mktemp("demo") / "net"
     status, result, said = insula("demo", "--keep", "--dir", str(folder), env={"DOCKER_HOST": docker_engine})
     try:
-        assert (status, result["problems"]) == (0, []), said
+        assert (status, result.get("problems"), result.get("error")) == (0, [], None), said
         yield result
     finally:
         insula("devnet", "stop", "--dir", str(folder))
