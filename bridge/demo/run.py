@@ -228,6 +228,6 @@ def _check(check: Check) -> dict[str, Any]:
 
 
 def offers_containers(http: Http) -> bool:
-    """Whether some node of the bridge runs containers."""
+    """Whether the node for the container job runs containers."""
     answer = json.loads(http.call("GET", "/v1/nodes").body)
-    return any("container" in node.get("tiers", ()) for node in answer["nodes"])
+    return any("container" in node["tiers"] for node in answer["nodes"] if "gpu=true" in node["labels"])
