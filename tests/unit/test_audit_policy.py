@@ -128,3 +128,8 @@ def test_the_hash_is_that_of_the_meaning_not_of_the_spelling():
     assert written.hash == same.hash
     assert written.hash != Policy().hash
     assert len(written.hash) == 32
+
+
+def test_a_refusal_says_what_is_not_allowed():
+    with pytest.raises(PolicyRefused, match="engine wasm is not allowed"):
+        Policy(engines=("docker",), tiers=("container",)).check_job(job())
