@@ -34,8 +34,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         proxy = self.server.proxy
         proxy.seen.append(request)
-        rule = proxy.rules.get(request["method"]) or proxy.rules.get("*")
-        answer = rule(request, proxy.forward) if rule else proxy.forward(request)
+        answer = self._batch(proxy, request) if isinstance(request, list) else self._single(proxy, request)
         if answer is DROP:
             self.close_connection = True
             return
@@ -54,6 +53,18 @@ class _Handler(BaseHTTPRequestHandler):
         if proxy.announced(len(body)) != len(body):
             self.close_connection = True
 
+    def _batch(self, proxy, requests):
+        """Each call by its method's rule; a fault of the transport in one of them is the whole batch's."""
+        if proxy.batch_rule:
+            return proxy.batch_rule(requests, proxy.forward)
+        answers = [self._single(proxy, request) for request in requests]
+        faulty = [answer for answer in answers if not isinstance(answer, dict)]
+        return faulty[0] if faulty else json.dumps(answers).encode()
+
+    def _single(self, proxy, request):
+        rule = proxy.rules.get(request["method"]) or proxy.rules.get("*")
+        return rule(request, proxy.forward) if rule else proxy.forward(request)
+
     def log_message(self, *_):
         pass
 
@@ -71,6 +82,7 @@ class Proxy:
     def __init__(self, upstream=None):
         self.upstream = upstream
         self.rules = {}
+        self.batch_rule = None
         self.seen = []
         self.headers = {"content-type": "application/json"}
         self.piece = 65536
@@ -101,7 +113,11 @@ class Proxy:
 
     def methods(self):
         """The methods that were called, in order."""
-        return [request["method"] for request in self.seen]
+        return [call["method"] for call in self.calls()]
+
+    def calls(self):
+        """Every call, those of batches one by one."""
+        return [call for seen in self.seen for call in (seen if isinstance(seen, list) else [seen])]
 
 
 class NullRounds:

@@ -1,27 +1,20 @@
-"""An EVM endpoint over JSON-RPC. The only importer of web3; every answer is bounded in bytes and checked in shape.
+"""An EVM chain over JSON-RPC: one method a call, every answer checked in shape.
 
-web3's own retries are off (it would resend transactions by itself) and its formatters are not used. One client may be
-shared by threads. Blocks are asked for by hash, or by a number that the endpoint itself has reached: never beyond.
+Blocks are asked for by hash, or by a number that the endpoint itself has reached: never beyond. One client may be
+shared by threads.
 """
 
 from __future__ import annotations
 
 import itertools
-import threading
-import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import orjson
-import requests
-import urllib3.exceptions
-from eth_typing import URI
 from eth_utils.crypto import keccak
-from web3.exceptions import Web3Exception
-from web3.providers.rpc import HTTPProvider
-from web3.types import RPCEndpoint, RPCResponse
 
-from bridge.chain.rpc_errors import RESPONSE_TOO_LARGE, error_of, http_error_of
+from bridge.chain.rpc_errors import error_of, http_error_of
 from bridge.chain.shapes import (
     MAX_AMOUNT,
     Block,
@@ -36,88 +29,27 @@ from bridge.chain.shapes import (
     quantity,
     receipt_of,
 )
-from bridge.errors import NullRound, RpcRefused, RpcUnavailable
-from executor.errors import InvalidInput
+from bridge.chain.transport import HttpTransport, Transport
+from bridge.errors import NullRound, RpcError, RpcRefused, RpcUnavailable
 
 MAX_RESPONSE_BYTES = 32 * 2**20
 MAX_LOGS = 100_000  # in one answer
+MAX_BATCH = 100  # calls in one HTTP request; some endpoints take no more
 MAX_TIP_WEI = 10**20
-_CHUNK = 64 * 2**10
 _LATEST = "latest"
 
 Tag = int | str  # a block number, or "latest" or "pending"
-
-
-class _TooLarge(requests.RequestException):
-    """An answer went beyond the byte limit."""
-
-
-class _BoundedSession(requests.Session):
-    """Reads each answer within a byte limit and a deadline, whatever the peer sends and however slowly."""
-
-    def __init__(self, limit: int, seconds: float) -> None:
-        super().__init__()
-        self._limit = limit
-        self._seconds = seconds
-
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        end = time.monotonic() + self._seconds
-        response = super().send(request, **{**kwargs, "stream": True})
-        body = bytearray()
-        try:
-            while chunk := response.raw.read1(_CHUNK, decode_content=True):
-                body += chunk
-                if len(body) > self._limit:
-                    raise _TooLarge(f"the answer is larger than {self._limit} bytes")
-                if time.monotonic() > end:
-                    raise requests.Timeout(f"the answer took longer than {self._seconds} s")
-        except (urllib3.exceptions.HTTPError, OSError):
-            response.close()
-            raise
-        response.raw.release_conn()
-        # What requests itself does in Response.content, which has no limit.
-        response._content = bytes(body)  # noqa: SLF001
-        response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
-        return response
-
-
-class _Provider(HTTPProvider):
-    """web3's provider with a strict, fast JSON decoder, and ids that can be checked."""
-
-    def __init__(self, url: str, session: requests.Session, timeout_seconds: float) -> None:
-        super().__init__(
-            URI(url),
-            request_kwargs={"timeout": timeout_seconds, "allow_redirects": False},
-            session=session,
-            exception_retry_configuration=None,
-        )
-        self._ids = itertools.count(1)
-        self._sent = threading.local()
-
-    def encode_rpc_request(self, method: RPCEndpoint, params: Any) -> bytes:
-        self._sent.id = next(self._ids)
-        return orjson.dumps({"jsonrpc": "2.0", "id": self._sent.id, "method": method, "params": params})
-
-    @staticmethod
-    def decode_rpc_response(raw_response: bytes) -> RPCResponse:
-        return cast("RPCResponse", orjson.loads(raw_response))
-
-    @property
-    def last_id(self) -> int:
-        """The id of this thread's last request."""
-        return int(self._sent.id)
+Call = tuple[str, tuple[Any, ...]]  # method and parameters
 
 
 class ChainClient:
-    """One JSON-RPC endpoint. Its errors: RpcUnavailable, RpcRefused, NullRound (`bridge.errors`)."""
+    """One JSON-RPC endpoint, or what stands for it. Errors: RpcUnavailable, RpcRefused, NullRound (`bridge.errors`)."""
 
     def __init__(
-        self, rpc_url: str, timeout_seconds: float = 20.0, *, max_response_bytes: int = MAX_RESPONSE_BYTES
+        self, rpc: str | Transport, timeout_seconds: float = 20.0, *, max_response_bytes: int = MAX_RESPONSE_BYTES
     ) -> None:
-        if not rpc_url.startswith(("http://", "https://")):
-            raise InvalidInput("rpc_url", "must start with http:// or https://")
-        self._session = _BoundedSession(max_response_bytes, timeout_seconds)
-        self._provider = _Provider(rpc_url, self._session, timeout_seconds)
+        self.transport = HttpTransport(rpc, timeout_seconds, max_response_bytes) if isinstance(rpc, str) else rpc
+        self._ids = itertools.count(1)
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +61,7 @@ class ChainClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self.transport.close()
 
     # -- chain ----------------------------------------------------------------------------------------------------
 
@@ -269,24 +201,67 @@ class ChainClient:
         """Any other call, for local test chains; the result is not checked."""
         return self._ask(method, *params)
 
-    def _ask(self, method: str, *params: Any, number: int | None = None) -> Any:
+    def batch(self, calls: Sequence[Call]) -> list[Any]:
+        """Many calls in as few HTTP requests as may be; for each its unchecked result, or the RpcError that it met.
+
+        An endpoint that takes no batches is asked call by call. RpcUnavailable when a whole request fails.
+        """
+        answers: list[Any] = []
+        for start in range(0, len(calls), MAX_BATCH):
+            answers += self._batch(calls[start : start + MAX_BATCH])
+        return answers
+
+    def _batch(self, calls: Sequence[Call]) -> list[Any]:
+        first = next(self._ids)
+        ids = [first, *(next(self._ids) for _ in calls[1:])]
         try:
-            response: Any = self._provider.make_request(RPCEndpoint(method), list(params))
-        except _TooLarge as exc:
-            raise RpcRefused(RESPONSE_TOO_LARGE, str(exc)) from exc
-        except requests.HTTPError as exc:
-            raise http_error_of(exc.response.status_code, _json_or_none(exc.response.content), number) from exc
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, Web3Exception) as exc:
-            raise RpcUnavailable(f"the endpoint does not answer ({type(exc).__name__})") from exc
+            response = self._post([_envelope(number, *call) for number, call in zip(ids, calls, strict=True)])
+        except RpcRefused:
+            response = None
+        if not isinstance(response, list):  # no batches here: the answer is one error, or a status
+            return [self._tried(call) for call in calls]
+        by_id = {fields.get("id"): fields for fields in response if isinstance(fields, dict)}
+        return [_result_or_error(by_id.get(number), number) for number in ids]
+
+    def _tried(self, call: Call) -> Any:
+        try:
+            return self._ask(call[0], *call[1])
+        except RpcRefused as exc:
+            return exc
+
+    def _ask(self, method: str, *params: Any, number: int | None = None) -> Any:
+        ident = next(self._ids)
+        response = self._post(_envelope(ident, method, params), number)
+        result = _result_or_error(fields_of(response, "answer"), ident, number)
+        if isinstance(result, RpcError):
+            raise result
+        return result
+
+    def _post(self, document: Any, number: int | None = None) -> Any:
+        status, body = self.transport.post(orjson.dumps(document))
+        try:
+            answer = orjson.loads(body)
         except ValueError as exc:
+            if status >= 300:
+                raise http_error_of(status, None, number) from exc
             raise RpcUnavailable("the endpoint's answer is not JSON") from exc
-        envelope = fields_of(response, "answer")
-        error = envelope.get("error")
-        if error is not None:
-            raise error_of(error, number)
-        if envelope.get("id") != self._provider.last_id or "result" not in envelope:
-            raise malformed("answer", sorted(envelope))
-        return envelope["result"]
+        if status >= 300:
+            raise http_error_of(status, answer, number)
+        return answer
+
+
+def _envelope(ident: int, method: str, params: Sequence[Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": ident, "method": method, "params": params}
+
+
+def _result_or_error(envelope: dict[str, Any] | None, ident: int, number: int | None = None) -> Any:
+    fields = {} if envelope is None else envelope
+    error = fields.get("error")
+    if error is not None:
+        return error_of(error, number)
+    if fields.get("id") != ident or "result" not in fields:
+        return malformed("answer", sorted(fields))
+    return fields["result"]
 
 
 def _hex(data: bytes) -> str:
@@ -295,13 +270,6 @@ def _hex(data: bytes) -> str:
 
 def _tag(block: Tag) -> str:
     return block if isinstance(block, str) else hex(block)
-
-
-def _json_or_none(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except ValueError:
-        return None
 
 
 __all__ = ["Block", "ChainClient", "Log", "TxReceipt", "address_of"]

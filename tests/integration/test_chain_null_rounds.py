@@ -25,7 +25,7 @@ OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
 @pytest.fixture(params=DIALECTS)
 def epochs(request, anvil_chain):
     """A client that sees anvil's blocks as epochs with gaps."""
-    with Proxy(anvil_chain.client._provider.endpoint_uri) as proxy, ChainClient(proxy.url, 10.0) as client:
+    with Proxy(anvil_chain.client.transport.endpoint_uri) as proxy, ChainClient(proxy.url, 10.0) as client:
         NullRounds(request.param).install(proxy)
         client.proxy = proxy
         yield client

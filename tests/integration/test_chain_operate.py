@@ -34,7 +34,7 @@ def chain(anvil_chain):
 
 @pytest.fixture
 def proxy(chain):
-    with Proxy(chain.client._provider.endpoint_uri) as proxy:
+    with Proxy(chain.client.transport.endpoint_uri) as proxy:
         yield proxy
 
 

@@ -213,4 +213,4 @@ def test_a_bridge_for_another_contract_does_not_start(insula, config, devnet):
 
 
 def rpc_of(chain):
-    return str(chain.client._provider.endpoint_uri)
+    return str(chain.client.transport.endpoint_uri)

@@ -32,7 +32,7 @@ class Setup:
 
 @pytest.fixture
 def parts(anvil_chain, tmp_path):
-    with Proxy(anvil_chain.client._provider.endpoint_uri) as proxy, ChainClient(proxy.url, 5.0) as client:
+    with Proxy(anvil_chain.client.transport.endpoint_uri) as proxy, ChainClient(proxy.url, 5.0) as client:
         yield Setup(anvil_chain, tmp_path, proxy, client, finality=4)
 
 
@@ -256,7 +256,7 @@ def test_a_database_that_follows_another_contract_halts(parts):
 
 @pytest.fixture
 def slow_finality(anvil_chain, tmp_path):
-    with Proxy(anvil_chain.client._provider.endpoint_uri) as proxy, ChainClient(proxy.url, 5.0) as client:
+    with Proxy(anvil_chain.client.transport.endpoint_uri) as proxy, ChainClient(proxy.url, 5.0) as client:
         yield Setup(anvil_chain, tmp_path, proxy, client, finality=20)
 
 

@@ -61,7 +61,7 @@ class Setup:
 
 @pytest.fixture
 def parts(anvil_chain, tmp_path):
-    with Proxy(anvil_chain.client._provider.endpoint_uri) as proxy, ChainClient(proxy.url, 5.0) as client:
+    with Proxy(anvil_chain.client.transport.endpoint_uri) as proxy, ChainClient(proxy.url, 5.0) as client:
         yield Setup(anvil_chain, tmp_path, proxy, client)
 
 

@@ -300,3 +300,60 @@ def test_a_redirect_is_not_followed(proxy, client):
     with pytest.raises(RpcError):
         client.chain_id()
     assert len(proxy.seen) == 1
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+HEAD = ("eth_getBlockByNumber", ("latest", False))
+CHAIN = ("eth_chainId", ())
+
+
+def each(answer_of):
+    """A rule that answers each call of a batch."""
+    return lambda requests, forward: json.dumps([answer_of(request) for request in requests]).encode()
+
+
+def test_a_batch_is_one_request_and_answers_come_in_the_order_of_the_calls(proxy, client):
+    results = {"eth_chainId": "0x1", "eth_getBlockByNumber": block()}
+    proxy.batch_rule = lambda requests, forward: json.dumps(
+        [ok(request, results[request["method"]]) for request in reversed(requests)]
+    ).encode()
+
+    assert client.batch([CHAIN, HEAD, CHAIN]) == ["0x1", block(), "0x1"]
+    assert len(proxy.seen) == 1
+
+
+def test_a_call_of_a_batch_that_fails_leaves_the_others_alone(proxy, client):
+    proxy.batch_rule = each(
+        lambda request: ok(request, "0x1") if request["method"] == "eth_chainId" else error(request, -32000, "no")
+    )
+    first, second = client.batch([CHAIN, HEAD])
+
+    assert first == "0x1"
+    assert isinstance(second, RpcRefused)
+
+
+@pytest.mark.parametrize("missing", ["left out", "another id", "not an object"])
+def test_a_call_that_a_batch_does_not_answer_is_unavailable(proxy, client, missing):
+    odd = {"left out": [], "another id": [{"jsonrpc": "2.0", "id": 10**9, "result": "0x1"}], "not an object": [7]}
+    proxy.batch_rule = lambda requests, forward: json.dumps([ok(requests[0], "0x1"), *odd[missing]]).encode()
+    first, second = client.batch([CHAIN, CHAIN])
+
+    assert first == "0x1"
+    assert isinstance(second, RpcUnavailable)
+
+
+@pytest.mark.parametrize("refusal", ["one error", "a status"])
+def test_an_endpoint_that_takes_no_batches_is_asked_call_by_call(proxy, client, refusal):
+    refused = {"one error": b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch"}}', "a status": b""}
+    proxy.batch_rule = lambda requests, forward: (400 if refusal == "a status" else 200, refused[refusal])
+    answer(proxy, "0x1")
+
+    assert client.batch([CHAIN, CHAIN]) == ["0x1", "0x1"]
+
+
+def test_more_calls_than_fit_one_request_are_split(proxy, client):
+    proxy.batch_rule = each(lambda request: ok(request, "0x1"))
+
+    assert client.batch([CHAIN] * 250) == ["0x1"] * 250
+    assert [len(batch) for batch in proxy.seen] == [100, 100, 50]

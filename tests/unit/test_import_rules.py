@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: library -> the only modules of ours that may import it (a folder ends in a slash)
 SINGLE_IMPORTERS = {
-    "web3": ["bridge/chain/client.py"],
+    "web3": ["bridge/chain/transport.py"],
     "eth_account": ["bridge/chain/signer.py", "executor/protocol/signing.py"],
     "sqlalchemy": ["bridge/store/"],
     "alembic": ["bridge/store/"],

@@ -1,0 +1,100 @@
+"""How JSON-RPC bytes reach an endpoint and come back. The only importer of web3; bounded in bytes and in time.
+
+web3's own retries are off (it would resend transactions by itself) and its formatters are not used.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import requests
+import urllib3.exceptions
+from eth_typing import URI
+from web3.exceptions import Web3Exception
+from web3.providers.rpc import HTTPProvider
+from web3.types import RPCEndpoint
+
+from bridge.chain.rpc_errors import RESPONSE_TOO_LARGE
+from bridge.errors import RpcRefused, RpcUnavailable
+from executor.errors import InvalidInput
+
+_CHUNK = 64 * 2**10
+
+
+class Transport(Protocol):
+    """One way to an endpoint. Shared by threads."""
+
+    def post(self, body: bytes) -> tuple[int, bytes]:
+        """Send one JSON document; HTTP status and body of the answer.
+
+        RpcUnavailable: no answer came in time. RpcRefused(413): it was larger than the byte limit.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class _TooLarge(requests.RequestException):
+    """An answer went beyond the byte limit."""
+
+
+class _BoundedSession(requests.Session):
+    """Reads each answer within a byte limit and a deadline, whatever the peer sends and however slowly."""
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        super().__init__()
+        self._limit = limit
+        self._seconds = seconds
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        end = time.monotonic() + self._seconds
+        response = super().send(request, **{**kwargs, "stream": True})
+        body = bytearray()
+        try:
+            while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                body += chunk
+                if len(body) > self._limit:
+                    raise _TooLarge(f"the answer is larger than {self._limit} bytes")
+                if time.monotonic() > end:
+                    raise requests.Timeout(f"the answer took longer than {self._seconds} s")
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError):
+            response.close()
+            raise
+        response.raw.release_conn()
+        # What requests itself does in Response.content, which has no limit.
+        response._content = bytes(body)  # noqa: SLF001
+        response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
+        return response
+
+
+class HttpTransport(HTTPProvider):
+    """web3's HTTP provider, without its retries, formatters and redirects."""
+
+    def __init__(self, url: str, timeout_seconds: float, max_response_bytes: int) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise InvalidInput("rpc_url", "must start with http:// or https://")
+        self._session = _BoundedSession(max_response_bytes, timeout_seconds)
+        super().__init__(
+            URI(url),
+            request_kwargs={"timeout": timeout_seconds, "allow_redirects": False},
+            session=self._session,
+            exception_retry_configuration=None,
+        )
+
+    def post(self, body: bytes) -> tuple[int, bytes]:
+        """See `Transport`."""
+        try:
+            return 200, self._make_request(RPCEndpoint(""), body)
+        except _TooLarge as exc:
+            raise RpcRefused(RESPONSE_TOO_LARGE, str(exc)) from exc
+        except requests.HTTPError as exc:
+            return exc.response.status_code, exc.response.content
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, Web3Exception) as exc:
+            raise RpcUnavailable(f"the endpoint does not answer ({type(exc).__name__})") from exc
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
