@@ -6,12 +6,16 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from typing import Final
 
 from executor.protocol.reasons import Reason
 from executor.sandbox.tree import MAX_DEPTH
 from executor.sandbox.types import InputMount, SandboxUnavailable
 
 ROOT = "/inputs"
+#: what a job's user can read and look into, whatever the umask of this process
+_FOLDER_MODE: Final = 0o755
+_FILE_MODE: Final = 0o444
 
 
 def stage_inputs(inputs: tuple[InputMount, ...], into: Path) -> Path:
@@ -21,11 +25,12 @@ def stage_inputs(inputs: tuple[InputMount, ...], into: Path) -> Path:
     """
     try:
         shutil.rmtree(into, ignore_errors=True)
-        into.mkdir(parents=True)
+        _make_folder(into)
         for mount in inputs:
-            target = into / relative_target(mount)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _place(mount.source, target, 0)
+            target = relative_target(mount)
+            for parent in reversed(target.parents[:-1]):
+                _make_folder(into / parent)
+            _place(mount.source, into / target, 0)
     except OSError as exc:
         raise SandboxUnavailable(Reason.NODE_FAULT, f"an input could not be laid out: {exc}") from exc
     return into
@@ -46,9 +51,15 @@ def _place(source: Path, target: Path, depth: int) -> None:
             os.link(source, target, follow_symlinks=False)
         except OSError:  # another file system, or one without hard links
             shutil.copyfile(source, target, follow_symlinks=False)
+            target.chmod(_FILE_MODE)
     elif stat.S_ISDIR(mode) and depth < MAX_DEPTH:
-        target.mkdir()
+        _make_folder(target)
         for child in sorted(source.iterdir()):
             _place(child, target / child.name, depth + 1)
     else:
         raise SandboxUnavailable(Reason.NODE_FAULT, f"input {source} holds a link, a device or too many levels")
+
+
+def _make_folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(_FOLDER_MODE)

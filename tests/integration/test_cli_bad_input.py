@@ -30,7 +30,9 @@ def insula(capsys, monkeypatch, tmp_path):
         return code, out, err
 
     handlers = list(logging.root.handlers)
+    umask = os.umask(0o022)
     yield call
+    os.umask(umask)  # `bridge run` keeps what it writes to itself
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
 
