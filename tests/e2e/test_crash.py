@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.chain, pytest.mark.docker, pytest.mar
 JOBS = 50
 SEED = int(os.environ.get("INSULA_TEST_SEED", "20230210"))  # printed, so that a failing run can be replayed
 TTL = 1800
+EXTRA_SECONDS = 120  # for the points that two rounds missed, as on a machine that is busy
 
 #: Where a kill hits: the victim, and what must be true in its own records at that moment.
 POINTS = {
@@ -110,6 +111,18 @@ class Victims:
         else:
             devnet_net.start_node(self.group, node)
 
+    def missed(self):
+        """The points at which nobody was killed yet."""
+        return [point for point in POINTS if point not in self.kills]
+
+
+def group_lives(group):
+    """Fails with the log of a process that ended by itself: waiting for it is in vain."""
+    for child in group.children:
+        if child.process.poll() is not None:
+            pytest.fail(f"{child.name} ended with status {child.process.returncode}:\n{child.tail(40)}")
+    return True
+
 
 def open_requests(client, net):
     views = BridgeViews(client, net.contract)
@@ -132,11 +145,14 @@ def test_fifty_jobs_survive_kills_at_every_point(tmp_path, docker_engine, monkey
                 rng.shuffle(points)
                 for point in points:
                     victims.hit(point)
-            wait_for(lambda: not open_requests(client, net), 240, "all results")
+            end = time.monotonic() + EXTRA_SECONDS
+            while victims.missed() and open_requests(client, net) and time.monotonic() < end:
+                victims.hit(rng.choice(victims.missed()))
+            wait_for(lambda: group_lives(group) and not open_requests(client, net), 240, "all results")
             settled = settlements(client, net)
     print(f"kills: {dict(victims.kills)}")
 
-    assert len(victims.kills) >= len(POINTS) - 2, "the run was over before enough points were hit"
+    assert len(victims.missed()) <= 2, "all jobs were done before enough points were hit"
     assert settled == dict.fromkeys(range(1, JOBS + 1), 1)
     assert never_signed_twice(net)
     assert left_behind(tmp_path) == []
