@@ -23,6 +23,7 @@ PURE = (
     "executor/content/protobuf.py",
     "executor/content/unixfs_node.py",
     "executor/content/varint.py",
+    "executor/protocol/abiwords.py",
     "executor/protocol/canonical.py",
     "executor/protocol/cid.py",
     "executor/protocol/labels.py",

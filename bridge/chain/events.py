@@ -6,19 +6,29 @@ counts and steps over. A request's hash is recomputed from the log's data; a log
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from eth_abi import abi
-from eth_abi.exceptions import DecodingError
-from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
 from bridge.chain.shapes import MAX_NUMBER, Log
 from executor.errors import InvalidInput
+from executor.protocol.abiwords import NotEncoded, Reader
 from executor.protocol.wire import ORDER_TYPE, OUTCOME_TYPE, OnChainState, Order, Outcome, Request
+
+_READ: dict[str, Callable[[Reader, int], Any]] = {
+    "uint8": lambda fields, place: fields.uint(place, 8),
+    "uint64": lambda fields, place: fields.uint(place, 64),
+    "uint256": lambda fields, place: fields.uint(place, 256),
+    "bytes32": Reader.word,
+    "address": Reader.address,
+    "bool": Reader.boolean,
+    "bytes": Reader.blob,
+    ORDER_TYPE: lambda fields, place: Order.read(fields.inner(place)),
+    OUTCOME_TYPE: lambda fields, place: Outcome.read(fields.inner(place)),
+}
 
 
 class UndecodableLog(InvalidInput):
@@ -143,7 +153,7 @@ def decode_log(log: Log, chain_id: int) -> Event | None:
         return _settled(log, indexed, data)
     if kind is Kind.CALLBACK:
         return CallbackResult(log=log, request_id=request_id, success=data[0])
-    request_hash = bytes(indexed[1])
+    request_hash = indexed[1]
     if kind is Kind.CANCEL_REQUESTED:
         return JobCancelRequested(log=log, request_id=request_id, request_hash=request_hash, refundable_at=data[0])
     ended = JobExpired if kind is Kind.EXPIRED else JobCancelled
@@ -155,9 +165,14 @@ def _values(log: Log, kind: Kind) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     if len(log.topics) != 1 + len(indexed):
         raise UndecodableLog(f"{kind}.topics", f"{len(log.topics)} topics, {1 + len(indexed)} expected")
     try:
-        return tuple(abi.decode(indexed, b"".join(log.topics[1:]))), tuple(abi.decode(data, log.data))
-    except (DecodingError, ValueError, TypeError, OverflowError) as exc:
+        return _fields(indexed, b"".join(log.topics[1:])), _fields(data, log.data)
+    except NotEncoded as exc:
         raise UndecodableLog(f"{kind}.data", "the bytes do not decode") from exc
+
+
+def _fields(types: tuple[str, ...], data: bytes) -> tuple[Any, ...]:
+    head = Reader(data, 0)
+    return tuple(_READ[kind](head, place) for place, kind in enumerate(types))
 
 
 def _requested(log: Log, chain_id: int, indexed: tuple[Any, ...], data: tuple[Any, ...]) -> JobRequested:
@@ -169,29 +184,28 @@ def _requested(log: Log, chain_id: int, indexed: tuple[Any, ...], data: tuple[An
         chain_id=chain_id,
         contract=log.address,
         id=request_id,
-        requester=to_checksum_address(requester),
-        order=Order.from_tuple(order),
+        requester=requester,
+        order=order,
         deadline=deadline,
     )
-    if request.hash != bytes(request_hash):
+    if request.hash != request_hash:
         raise UndecodableLog("JobRequested.requestHash", "is not the hash of the order in the log")
     return JobRequested(log=log, request_id=request_id, request_hash=request.hash, request=request)
 
 
 def _settled(log: Log, indexed: tuple[Any, ...], data: tuple[Any, ...]) -> JobSettled:
     request_id, request_hash, state = indexed
-    outcome_hash, relayer, fields = data
-    outcome = Outcome.from_tuple(fields)
-    if outcome.hash != bytes(outcome_hash):
+    outcome_hash, relayer, outcome = data
+    if outcome.hash != outcome_hash:
         raise UndecodableLog("JobSettled.outcomeHash", "is not the hash of the outcome in the log")
     if not 1 <= outcome.status <= 4 or state != OnChainState.FULFILLED + outcome.status - 1:
         raise UndecodableLog("JobSettled.state", "does not follow from the outcome's status")
     return JobSettled(
         log=log,
         request_id=request_id,
-        request_hash=bytes(request_hash),
+        request_hash=request_hash,
         state=OnChainState(state),
-        relayer=to_checksum_address(relayer),
+        relayer=relayer,
         outcome=outcome,
     )
 

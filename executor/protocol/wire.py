@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Self
 
-from eth_abi import abi
-from eth_abi.exceptions import DecodingError, EncodingError
 from eth_utils.address import is_address, to_checksum_address
 from eth_utils.crypto import keccak
 
 from executor.errors import InvalidInput
+from executor.protocol import abiwords
+from executor.protocol.abiwords import NotEncoded, Reader
 
 MAX_SPEC_BYTES = 16 * 1024  # bytes of `spec` in an order
 MAX_PAYLOAD_BYTES = 8 * 1024  # bytes of an outcome's payload
@@ -149,12 +149,60 @@ class Order:
 
     def encode(self) -> bytes:
         """`abi.encode(order)`. InvalidInput("order") for values that do not fit their ABI type."""
-        return _encode(ORDER_TYPE, self.as_tuple(), "order")
+        try:
+            return abiwords.struct(
+                (
+                    abiwords.uint(self.version, 8),
+                    abiwords.uint(self.dialect, 8),
+                    abiwords.boolean(self.spec_is_cid),
+                    None,
+                    abiwords.uint(self.result_kind, 8),
+                    abiwords.uint(self.nodes, 8),
+                    abiwords.uint(self.quorum, 8),
+                    abiwords.uint(self.ttl, 32),
+                    abiwords.address(self.callback),
+                    abiwords.uint(self.callback_gas, 64),
+                    abiwords.address(self.curator),
+                    None,
+                    abiwords.address(self.token),
+                    abiwords.uint(self.unit_price, 128),
+                    abiwords.uint(self.fail_price, 128),
+                    abiwords.uint(self.delivery_fee, 128),
+                ),
+                (abiwords.blob(self.spec), abiwords.words(self.labels)),
+            )
+        except NotEncoded as exc:
+            raise InvalidInput("order", f"a value does not fit its ABI type: {exc}") from exc
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """The inverse of `encode`. InvalidInput("order") for bytes that are no order."""
-        return cls.from_tuple(_decode(ORDER_TYPE, data, "order"))
+        try:
+            return cls.read(Reader(data, 0).inner(0))
+        except NotEncoded as exc:
+            raise InvalidInput("order", "the bytes are not an ABI-encoded order") from exc
+
+    @classmethod
+    def read(cls, fields: Reader) -> Self:
+        """The order at a place in ABI-encoded bytes. NotEncoded."""
+        return cls(
+            version=fields.uint(0, 8),
+            dialect=fields.uint(1, 8),
+            spec_is_cid=fields.boolean(2),
+            spec=fields.blob(3),
+            result_kind=fields.uint(4, 8),
+            nodes=fields.uint(5, 8),
+            quorum=fields.uint(6, 8),
+            ttl=fields.uint(7, 32),
+            callback=fields.address(8),
+            callback_gas=fields.uint(9, 64),
+            curator=fields.address(10),
+            labels=fields.words(11),
+            token=fields.address(12),
+            unit_price=fields.uint(13, 128),
+            fail_price=fields.uint(14, 128),
+            delivery_fee=fields.uint(15, 128),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,13 +225,39 @@ class Outcome:
         return cls(status=fields[0], reason=fields[1], exit_code=fields[2], output_cid=fields[3], payload=fields[4])
 
     def encode(self) -> bytes:
-        """`abi.encode(outcome)`."""
-        return _encode(OUTCOME_TYPE, self.as_tuple(), "outcome")
+        """`abi.encode(outcome)`. InvalidInput("outcome") for values that do not fit their ABI type."""
+        try:
+            return abiwords.struct(
+                (
+                    abiwords.uint(self.status, 8),
+                    abiwords.uint(self.reason, 16),
+                    abiwords.sint(self.exit_code, 32),
+                    None,
+                    None,
+                ),
+                (abiwords.blob(self.output_cid), abiwords.blob(self.payload)),
+            )
+        except NotEncoded as exc:
+            raise InvalidInput("outcome", f"a value does not fit its ABI type: {exc}") from exc
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """The inverse of `encode`. InvalidInput("outcome") for bytes that are no outcome."""
-        return cls.from_tuple(_decode(OUTCOME_TYPE, data, "outcome"))
+        try:
+            return cls.read(Reader(data, 0).inner(0))
+        except NotEncoded as exc:
+            raise InvalidInput("outcome", "the bytes are not an ABI-encoded outcome") from exc
+
+    @classmethod
+    def read(cls, fields: Reader) -> Self:
+        """The outcome at a place in ABI-encoded bytes. NotEncoded."""
+        return cls(
+            status=fields.uint(0, 8),
+            reason=fields.uint(1, 16),
+            exit_code=fields.sint(2, 32),
+            output_cid=fields.blob(3),
+            payload=fields.blob(4),
+        )
 
     @property
     def hash(self) -> bytes:
@@ -225,8 +299,12 @@ class Request:
 
 def request_hash(chain_id: int, contract: str, request_id: int, requester: str, order: Order) -> bytes:
     """keccak256(abi.encode(chainid, this, id, requester, keccak256(abi.encode(order)))), 32 bytes."""
-    fields = (chain_id, contract, request_id, requester, keccak(order.encode()))
-    return keccak(_encode_fields(("uint256", "address", "uint256", "address", "bytes32"), fields, "request"))
+    order_hash = keccak(order.encode())
+    try:
+        head = (abiwords.uint(chain_id, 256), abiwords.address(contract), abiwords.uint(request_id, 256))
+        return keccak(b"".join((*head, abiwords.address(requester), order_hash)))
+    except NotEncoded as exc:
+        raise InvalidInput("request", f"a value does not fit its ABI type: {exc}") from exc
 
 
 def result_digest(request: bytes, outcome: bytes) -> bytes:
@@ -237,22 +315,3 @@ def result_digest(request: bytes, outcome: bytes) -> bytes:
 def label_hash(word: str) -> bytes:
     """keccak256("key=value"), 32 bytes."""
     return keccak(text=word)
-
-
-def _encode(kind: str, value: tuple[Any, ...], field: str) -> bytes:
-    return _encode_fields((kind,), (value,), field)
-
-
-def _encode_fields(kinds: tuple[str, ...], values: tuple[Any, ...], field: str) -> bytes:
-    try:
-        return abi.encode(kinds, values)
-    except (EncodingError, ValueError, TypeError, OverflowError) as exc:
-        raise InvalidInput(field, f"a value does not fit its ABI type: {exc}") from exc
-
-
-def _decode(kind: str, data: bytes, field: str) -> tuple[Any, ...]:
-    try:
-        (value,) = abi.decode((kind,), data)
-    except (DecodingError, ValueError, TypeError, OverflowError) as exc:
-        raise InvalidInput(field, f"the bytes are not an ABI-encoded {field}") from exc
-    return tuple(value)
