@@ -265,19 +265,31 @@ class Settlement:
     def _publish_one(self, job: Job, now: float) -> None:
         until = now + self._config.content.retention_seconds
         output = job.outcome.output_cid if job.outcome else b""
+        with reading(self._engine) as connection:
+            keys = [slot.key for slot in rows.slots_of(connection, job.request_hash) if slot.key]
         if output:
             try:
-                self._roots.publish(Cid.from_binary(output), root_label(job.request_hash), until)
-            except (ContentError, InvalidInput) as exc:  # a stranger relayed an output that was never here
+                root = Cid.from_binary(output)
+                if self._was_brought(job, root, keys):
+                    self._roots.publish(root, root_label(job.request_hash), until)
+                else:
+                    log.warning("no node brought this output", **job.trace, output=str(root))
+            except (ContentError, InvalidInput) as exc:  # any bytes can stand on-chain
                 log.warning("output is not here", **job.trace, error=str(exc))
 
         def note(connection: Connection) -> None:
             set_values(connection, job.request_hash, job.state, published_at=now)
-            for slot in rows.slots_of(connection, job.request_hash):
-                if slot.key:
-                    release_blocks(connection, slot_owner(job.request_hash, slot.key))
+            for key in keys:
+                release_blocks(connection, slot_owner(job.request_hash, key))
 
         self._try(job, note, "output made public")
+
+    def _was_brought(self, job: Job, root: Cid, keys: Sequence[str]) -> bool:
+        """Whether a node that had this job brought the whole output. An outcome alone opens nothing: whoever is his own
+        curator can have any CID settled, that of somebody's private input too.
+        """
+        owners = [slot_owner(job.request_hash, key) for key in keys]
+        return any(not self._holdings.missing(owner, root) for owner in owners)
 
     def _review(self, now: float) -> bool:
         """Say of each waiting job why no node at all can get it, and take in specs that have arrived."""
