@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -137,16 +138,17 @@ HTTP_ERRORS = (
 )  # fmt: skip
 
 
-def settings_of(preset: str, changes: dict[str, Any]) -> Settings:
-    """A preset with changes. InvalidInput names the option, by its field's name with dashes."""
+def settings_of(preset: str, changes: dict[str, Any], unnamed: Collection[str] = ()) -> Settings:
+    """A preset with changes. InvalidInput names the option; `unnamed`: fields that have none but --fault."""
     if preset not in PRESETS:
         raise InvalidInput("--chaos-preset", f"is {preset!r:.30}; it is one of {', '.join(PRESETS)}")
     try:
         return Settings.model_validate(PRESETS[preset] | changes)
     except ValidationError as exc:
         first = exc.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
+        field = str(first["loc"][0])
+        option = f"--fault {field}" if field in unnamed else "--" + field.replace("_", "-")
         if first["type"] == "extra_forbidden":
             names = ", ".join(sorted(Settings.model_fields))
-            raise InvalidInput("--fault", f"there is no {first['loc'][0]!s:.40}; it is one of {names}") from exc
+            raise InvalidInput("--fault", f"there is no {field:.40}; it is one of {names}") from exc
         raise InvalidInput(option, f"is {first['input']!r:.40}: {first['msg']}") from exc
