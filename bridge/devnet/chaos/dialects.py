@@ -202,7 +202,7 @@ def reverted(dialect: Dialect, data: str) -> RpcFault:
 
 #: what anvil and Hardhat say when they refuse a transaction -> what Lotus says
 SEND_TEXTS = (
-    (r"already imported|known transaction|already known", "message with nonce already exists: already in mpool"),
+    (r"already imported|known transaction|already known", "already in mpool: message with nonce already exists"),
     (r"nonce too low|nonce.*has already been used", "message nonce too low"),
     (r"insufficient funds|enough funds|insufficient balance", "not enough funds to execute transaction"),
     (

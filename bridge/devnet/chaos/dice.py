@@ -41,7 +41,7 @@ class Dice:
         return lowest + int(fraction(self.seed, kind, "pick", subject) * (highest - lowest + 1))
 
     def noise(self, kind: str, method: str) -> float:
-        """A number around 0, in [-3, 3], near to a normal distribution of deviation 1."""
+        """A number around 0, in [-6, 6], near to a normal distribution of deviation 1."""
         self._counts[kind, method] += 1
         count = self._counts[kind, method]
-        return sum(fraction(self.seed, kind, method, count, part) for part in range(12)) / 2 - 3
+        return sum(fraction(self.seed, kind, method, count, part) for part in range(12)) - 6

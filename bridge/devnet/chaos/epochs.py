@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 WINDOW = 200
 MAX_SHARE = 0.5
-_MAX_REMEMBERED = 4096
+MAX_REMEMBERED = 4096  # windows
 
 
 class EpochMap:
@@ -58,7 +58,7 @@ class EpochMap:
     def _window(self, window: int) -> tuple[int, ...]:
         """Where in this window the blocks are. Null runs follow blocks, so the first epoch always has one."""
         if window not in self._places:
-            if len(self._places) >= _MAX_REMEMBERED:
+            if len(self._places) >= MAX_REMEMBERED:
                 self._places.clear()
             ranked = sorted(range(self._blocks), key=lambda place: self._rank(window, place))
             before_run = set(ranked[: self._runs])
