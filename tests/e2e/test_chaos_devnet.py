@@ -12,6 +12,7 @@ import pytest
 
 from bridge.demo.content import prepare
 from bridge.devnet import net as devnet_net
+from executor.content.web import Http
 from tests.chain_nodes import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chain, pytest.mark.timeout(240)]
@@ -73,10 +74,9 @@ def test_a_job_on_a_chain_with_reorgs_null_rounds_lost_logs_and_late_receipts_en
     status, placed, said = insula("job", "submit", str(spec), "--wait", "--unit-price", "1000", env=env)
     assert status == 0, (placed, said)
 
-    def final():
-        return insula("job", "status", placed["requestHash"], env=env)[1]["job"]["state"] == "final"
-
-    wait_for(final, 60, "the job to be final")
+    with Http(net.bridge_url) as http:
+        path = f"/v1/jobs/{placed['requestHash']}"
+        wait_for(lambda: json.loads(http.call("GET", path).body)["state"] == "final", 60, "the job to be final")
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     summary = out.read_text().partition("chaos with seed 7, in all:")[2]
