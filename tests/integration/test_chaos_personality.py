@@ -632,6 +632,7 @@ def test_a_node_that_is_gone_is_a_bad_gateway():
 
 BAD_REQUESTS = {
     "no JSON": (b"{", -32700),
+    "a megabyte of brackets": (b"[" * 2**20, -32700),
     "an empty batch": (b"[]", -32600),
     "no object": (b"7", -32600),
     "no method": (b'{"id":1}', -32600),
@@ -652,6 +653,12 @@ def test_a_request_has_a_size_limit(anvil_chain):
     with chaos(anvil_chain) as client:
         assert requests.post(client.url, data=b" " * (4 * 2**20 + 1), timeout=5).status_code == 413
         assert requests.post(client.url, data=iter([b"{}"]), timeout=5).status_code == 411
+
+
+def test_a_page_in_a_browser_may_ask(anvil_chain):
+    with chaos(anvil_chain) as client:
+        assert requests.options(client.url, timeout=5).headers["access-control-allow-methods"] == "POST"
+        assert post(client, "eth_chainId").headers["access-control-allow-origin"] == "*"
 
 
 # -- scripts --------------------------------------------------------------------------------------------------------

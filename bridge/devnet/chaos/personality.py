@@ -5,13 +5,14 @@ One lock: exchanges are answered one after the other, so that what happens depen
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+
+import orjson
 
 from bridge.chain.transport import Transport
 from bridge.devnet.chaos.dialects import DIALECTS
@@ -39,7 +40,7 @@ from bridge.devnet.chaos.script import (
 )
 from bridge.devnet.chaos.settings import Settings
 from bridge.devnet.chaos.view import View
-from bridge.errors import RpcUnavailable
+from bridge.errors import RpcError, RpcUnavailable
 
 MAX_BATCH = 1000
 MAX_ACTIONS = 10_000  # remembered
@@ -100,7 +101,7 @@ class Personality:
     def exchange(self, body: bytes) -> Reply:
         """Answer one HTTP request's body."""
         try:
-            document = json.loads(body)
+            document = orjson.loads(body)
         except ValueError:
             return json_reply(_error(None, -32700, "parse error"))
         calls = document if isinstance(document, list) else [document]
@@ -125,7 +126,7 @@ class Personality:
         try:
             view = self._view(label)
             answers = [self._one(call, action, view) for call, action in zip(calls, actions, strict=True)]
-        except RpcUnavailable as exc:
+        except (RpcError, NodeFault) as exc:
             return Reply(502, f"<html>{exc}</html>".encode(), HTML_HEADERS)
         return self._reply(label, answers if is_batch else answers[0], actions)
 
@@ -163,13 +164,11 @@ class Personality:
     def _view(self, label: str) -> View:
         """What the node that answers this exchange sees."""
         head = self._observe()
-        settings, look = (
-            self.settings,
-            Look(self.seed, self.epochs, self.settings.tipsets, DIALECTS[self.settings.dialect].bloom_is_full),
-        )
+        settings = self.settings
+        look = Look(self.seed, self.epochs, settings.tipsets, DIALECTS[settings.dialect].bloom_is_full)
         for number in range(max(0, head - settings.frozen_epochs + 1), head):
             if self._dice.befalls("frozen_heads", number, settings.frozen_heads):
-                self._note_once("frozen_heads", str(number), f"at epoch {self.epochs.epoch_of(number)}")
+                self._note("frozen_heads", "", f"at epoch {self.epochs.epoch_of(number)}")
                 head = number
                 break
         if self._dice.happens("stale_heads", label, settings.stale_heads):
@@ -212,9 +211,9 @@ class Personality:
     def _reorg(self, number: int, head: Envelope) -> int:
         """Replace the newest blocks; the head's number then. `number`: the block that brought it about."""
         settings, top = self.settings, int(head["number"], 16)
-        wanted = self._dice.pick("reorg", number, 1, settings.reorg_depth) + (1 if settings.deferred else 0)
-        depth = min(wanted, top - (self._base or 0))
-        if depth < 1:
+        unseen = 1 if settings.deferred else 0
+        depth = min(self._dice.pick("reorg", number, 1, settings.reorg_depth) + unseen, top - (self._base or 0))
+        if depth <= unseen:
             return top
         dying = self._transactions(range(top - depth + 1, top + 1))
         bottom = self._node.go_back(top, depth)
@@ -245,22 +244,12 @@ class Personality:
     # -- the record -----------------------------------------------------------------------------------------------
 
     def _note(self, kind: str, method: str, detail: str) -> None:
-        if kind in _STICKY:
-            self._note_once(kind, detail, detail, method)
-            return
-        act = Act(kind, method, detail)
-        self.acts.append(act)
-        self.counts[kind] += 1
-        if self._listen is not None:
-            self._listen(act)
-
-    def _note_once(self, kind: str, subject: str, detail: str, method: str = "") -> None:
-        """What lasts is told once, not at every call that meets it."""
-        if (kind, subject) in self._told:
-            return
-        if len(self._told) >= MAX_ACTIONS:
-            self._told.clear()
-        self._told.add((kind, subject))
+        if kind in _LASTING:  # told once, not at every call that meets it
+            if (kind, detail) in self._told:
+                return
+            if len(self._told) >= MAX_ACTIONS:
+                self._told.clear()
+            self._told.add((kind, detail))
         act = Act(kind, method, detail)
         self.acts.append(act)
         self.counts[kind] += 1
@@ -268,7 +257,9 @@ class Personality:
             self._listen(act)
 
 
-_STICKY = frozenset({"late_receipts", "empty_receipts", "forget_receipts", "replaced_receipts", "removed_logs"})
+_LASTING = frozenset(
+    {"frozen_heads", "late_receipts", "empty_receipts", "forget_receipts", "replaced_receipts", "removed_logs"}
+)
 
 
 class _InProcess:
@@ -298,4 +289,4 @@ def _error(ident: Any, code: int, message: str, data: Any = None) -> Envelope:
     return {"jsonrpc": "2.0", "id": ident, "error": fields if data is None else {**fields, "data": data}}
 
 
-__all__ = ["Act", "NodeFault", "Personality"]
+__all__ = ["Act", "Personality"]

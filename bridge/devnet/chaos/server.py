@@ -52,6 +52,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._give(self.server.personality.exchange(self.rfile.read(int(length))))
 
+    def do_OPTIONS(self) -> None:
+        """A page in a browser may talk to the chain, as it may to Hardhat's own node."""
+        allowed = (("access-control-allow-methods", "POST"), ("access-control-allow-headers", "content-type"))
+        self._head(204, allowed, 0)
+
     def _give(self, reply: Reply) -> None:
         self.server.closing.wait(reply.delay)
         if reply.ending in (Ending.CLOSE, Ending.RESET, Ending.HANG):
@@ -91,6 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
+        self.send_header("access-control-allow-origin", "*")
         self.send_header("content-length", str(length))
         self.end_headers()
 
