@@ -13,6 +13,7 @@ from bridge.chain.contracts import request_job_calldata
 from bridge.chain.signer import Transaction
 from bridge.devnet.chaos import Personality, Script, Settings, serve
 from bridge.devnet.chaos.looks import FULL_BLOOM
+from bridge.devnet.chaos.run import ChaosRun
 from bridge.devnet.chaos.script import (
     Answer,
     Delay,
@@ -763,3 +764,16 @@ def test_other_methods_pass_and_local_ones_too(anvil_chain):
         client.ask("evm_mine")
         wait_for(lambda: client.head().number == before + 1, 5, "the block")
         assert client.ask("net_version") == str(CHAIN_ID)
+
+
+def test_a_devnets_chaos_tells_and_logs_all_that_it_does(anvil_chain, tmp_path):
+    said = []
+    log = tmp_path / "logs" / "chaos.log"
+    with ChaosRun(Settings(drop_logs=1.0, removed_logs=1.0), 7, log, said.append) as run:
+        receipt = ordered(anvil_chain)
+        with ChainClient(run.front(anvil_chain.client.transport.endpoint_uri)) as client:
+            assert client.logs_by_hash(receipt.block_hash, anvil_chain.deployment.bridge) == []
+
+    assert said[0].startswith("chaos: drop_logs eth_getLogs block 0x")
+    assert said[1:] == ["chaos with seed 7, in all:", f"  {'drop_logs':<18} {1:>6}"]
+    assert log.read_text().count("drop_logs eth_getLogs block 0x") == 1

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 WINDOW = 200
 MAX_SHARE = 0.5
-MAX_REMEMBERED = 4096  # windows
+MAX_REMEMBERED = 256  # windows
 
 
 class EpochMap:
