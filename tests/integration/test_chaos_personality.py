@@ -100,6 +100,7 @@ def test_a_null_round_is_one_in_every_dialect(anvil_chain, dialect):
         anvil_chain.mine(2)
 
         assert client.head().number == head + 4
+        assert kinds(client) == ["null_rounds"]
         for epoch in gap:
             with pytest.raises(NullRound):
                 client.block_by_number(epoch)

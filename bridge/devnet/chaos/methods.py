@@ -295,6 +295,7 @@ class Methods:
             is_low = bool(LOW_FEE.search(exc.message))
             self._mpool.refused(tx, low_fee=is_low)
             if is_low:
+                self._note("low_fee", "eth_sendRawTransaction", f"{tx.hash} waits for a lower base fee")
                 return tx.hash
             raise
         self._mpool.forwarded(tx)

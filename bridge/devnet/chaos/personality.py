@@ -189,6 +189,7 @@ class Personality:
             return number
         self._witness(block)
         new, self._highest = range(self._highest + 1, number + 1), max(number, self._highest)
+        self._tell_null_rounds(new[-_MAX_WITNESSED:])
         struck = [n for n in new if self._dice.befalls("reorg", n, self.settings.reorg)]
         if struck:
             number = self._reorg(struck[-1], block)
@@ -197,6 +198,12 @@ class Personality:
         self._methods.republish()
         self._head_hash = self._node.ask("eth_getBlockByNumber", "latest", False)["hash"]
         return int(self._node.ask("eth_blockNumber"), 16)
+
+    def _tell_null_rounds(self, new: range) -> None:
+        for number in new:
+            first, after = self.epochs.epoch_of(number - 1) + 1, self.epochs.epoch_of(number)
+            if after > first:
+                self._note("null_rounds", "", str(first) if after == first + 1 else f"{first}..{after - 1}")
 
     def _witness(self, block: Envelope) -> None:
         """Remember new blocks and their logs, for when they die."""
