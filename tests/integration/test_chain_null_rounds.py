@@ -4,8 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from bridge.chain.client import ChainClient
-from bridge.devnet.chaos import Personality, Script, Settings, serve
+from bridge.devnet.chaos import Script
 from bridge.errors import NullRound
 from bridge.jobs import JobState
 from bridge.listener import Listener
@@ -13,6 +12,7 @@ from bridge.store.chain import load_window
 from bridge.store.engine import reading
 from executor.protocol.wire import Order, Outcome
 from tests.chain_nodes import funded
+from tests.chaos_kit import chaos
 from tests.integration.bridge_parts import config_for, job, jobs_now, new_engine, run
 
 pytestmark = pytest.mark.chain
@@ -25,10 +25,7 @@ OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
 @pytest.fixture(params=DIALECTS)
 def epochs(request, anvil_chain):
     """A client that sees anvil's blocks as epochs with gaps."""
-    settings = Settings(dialect=request.param, null_rounds=0.4, null_run=2)
-    personality = Personality(anvil_chain.client.transport.endpoint_uri, settings, 7, Script())
-    with serve(personality) as url, ChainClient(url, 10.0) as client:
-        client.chaos = personality
+    with chaos(anvil_chain, script=Script(), dialect=request.param, null_rounds=0.4, null_run=2) as client:
         yield client
 
 

@@ -2,7 +2,6 @@
 
 import json
 import time
-from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -29,20 +28,11 @@ from bridge.devnet.chaos.script import (
 from bridge.errors import NullRound, RpcRefused, RpcUnavailable
 from executor.protocol.wire import Order
 from tests.chain_nodes import CHAIN_ID, funded, wait_for
+from tests.chaos_kit import LOTUS, chaos
 
 pytestmark = pytest.mark.chain
 
 ORDER = Order(spec=b'{"version":"insula/v1"}', ttl=3600, unit_price=1000, delivery_fee=7)
-LOTUS = {"dialect": "lotus-1.36", "deferred": True, "tipsets": True, "tags": True}
-
-
-@contextmanager
-def chaos(chain, seed=7, script=None, timeout=5.0, **settings):
-    """A client of a chain that misbehaves; `client.chaos` and `client.url` belong to it."""
-    personality = Personality(chain.client.transport.endpoint_uri, Settings(**settings), seed, script)
-    with serve(personality) as url, ChainClient(url, timeout) as client:
-        client.chaos, client.url = personality, url
-        yield client
 
 
 def transaction(chain, signer, nonce, tip=10**9, max_fee=10**11, data=None, value=0):
