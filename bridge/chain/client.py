@@ -83,7 +83,7 @@ class ChainClient:
 
     # -- chain ----------------------------------------------------------------------------------------------------
 
-    def poll(self, *tags: str, at_least: int = 0) -> Poll:
+    def poll(self, *tags: str, at_least: int = 0) -> Poll:  # noqa: ARG002 - for those with a choice
         """Begin a step: chain id, head and the blocks of `tags` ("safe", "finalized"), in one HTTP request.
 
         `at_least`: the newest block that the caller has taken in. With several endpoints (`bridge.chain.endpoints`) the
@@ -110,7 +110,7 @@ class ChainClient:
     def blame(self, error: RpcError) -> None:
         """The step failed for this; with several endpoints another one may be better (`bridge.chain.endpoints`)."""
 
-    def others(self, number: int) -> Iterable[ChainClient]:
+    def others(self, number: int) -> Iterable[ChainClient]:  # noqa: ARG002 - likewise
         """Clients of other endpoints that may have block `number`; with one endpoint there is nobody else to ask."""
         return ()
 

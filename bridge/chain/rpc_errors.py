@@ -1,9 +1,9 @@
 """What an endpoint's error means: one table of code and text, matched from the top. Pure.
 
 Sources: lotus api/api_errors.go (code 12, ENullRound), node/impl/eth (texts of code 1), gateway ("server busy",
-"lookbacks of more than"); Hardhat's EDR and anvil as they answered; the published limits of Alchemy, Ankr, dRPC, Infura,
-QuickNode and others. Codes alone are not enough: dRPC says 12 for "Can't route your request", and -32005 is a range limit
-here and a rate limit there.
+"lookbacks of more than"); Hardhat's EDR and anvil as they answered; the published limits of Alchemy, Ankr, dRPC,
+Infura, QuickNode and others. Codes alone are not enough: dRPC says 12 for "Can't route your request", and -32005 is a
+range limit here and a rate limit there.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TABLE: tuple[tuple[int | None, str, Meaning], ...] = (
     (_ANY, r"response (size|is too|too)|exceeds? (max results|limit of \d+)|query timeout exceeded", Meaning.TOO_MUCH),
     (_ANY, r"maximum allowed number of requested blocks|exceeded max allowed range", Meaning.TOO_MUCH),
     # -- history that is gone
-    (_ANY, r"lookbacks? of more than|pruned|missing trie node|too old to (serve|look)|archive", Meaning.PRUNED),
+    (_ANY, r"lookbacks? of more than|pruned|missing trie node|state .*is not available|archive", Meaning.PRUNED),
     # -- too often
     (_ANY, r"server busy|connection limited|rate.?limit|too many requests|request count exceeded", Meaning.THROTTLED),
     (_ANY, r"(compute units|requests) per second|throughput|credits", Meaning.THROTTLED),  # Alchemy, QuickNode

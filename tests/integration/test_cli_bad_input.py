@@ -141,7 +141,7 @@ listen_port = 0
 key = "file:{folder}/key"
 
 [chain]
-rpc_url = "{rpc}"
+rpc_urls = ["{rpc}"]
 chain_id = {chain_id}
 bridge_contract = "{contract}"
 deploy_block = 0
