@@ -86,11 +86,11 @@ class Relayer:
 
     def step(self) -> bool:
         """Look at all deliveries once; True when something moved. RpcUnavailable: try again later."""
+        self._check_chain()
         with reading(self._engine) as connection:
             tip = scanned_number(connection, self._chain.chain_id, self._chain.bridge_contract)
             if tip is None or not self._has_work(connection):
                 return False
-        self._check_chain()
         chain = _Chain(self._client.poll(at_least=tip).head, self._client.nonce(self.address), tip)
         self._count_seen = chain.count
         moved = self._config.expire_requests and self._enqueue_refunds(chain)
