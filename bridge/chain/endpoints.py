@@ -48,6 +48,7 @@ class Endpoint:
         self.transport = transport
         self.health = Health()
         self.probed_at = 0.0
+        self.last_error = ""
 
 
 class EndpointPool:
@@ -87,7 +88,7 @@ class EndpointPool:
 
     def step(self) -> bool:
         """Look at the endpoints that nobody asked lately. FatalError when all are refused."""
-        self._refuse_none_left()
+        self._halt_without_any()
         for endpoint in self._endpoints if len(self._endpoints) > 1 else ():
             if self._is_probe_due(endpoint):
                 self.is_sound(endpoint)
@@ -112,8 +113,8 @@ class EndpointPool:
                 healths, now = [endpoint.health for endpoint in self._endpoints], self._clock()
                 place = health_rules.choose(healths, now, self._floor, self._current, excluded)
             if place is None:
-                self._refuse_none_left()
-                raise RpcUnavailable("no endpoint can be asked now: see the alarms and metrics of each")
+                self._halt_without_any()
+                raise RpcUnavailable(f"no endpoint can be asked now ({self._words(lambda e: e.last_error)})")
             endpoint = self._endpoints[place]
             if checked and endpoint.health.needs_check(now) and not self.is_sound(endpoint):
                 excluded.add(place)
@@ -155,7 +156,7 @@ class EndpointPool:
         """An endpoint gave no answer, or one of no use."""
         now = self._clock()
         with self._lock:
-            health = endpoint.health
+            health, endpoint.last_error = endpoint.health, str(error)
             if isinstance(error, RateLimited):
                 endpoint.health = health.throttled(now, error.retry_after)
             elif isinstance(error, HistoryPruned):
@@ -184,7 +185,7 @@ class EndpointPool:
         self._watch.alarm(Alarm.ENDPOINT_REFUSED, detail, self._clock())
         self._watch.count("rpc_errors", endpoint=endpoint.name, kind="refused")
         log.error("endpoint refused", endpoint=endpoint.name, reason=reason)
-        self._refuse_none_left()
+        self._halt_without_any()
         raise RpcUnavailable(detail)
 
     def needs_check(self, endpoint: Endpoint) -> bool:
@@ -243,10 +244,13 @@ class EndpointPool:
         pause = min(LONGEST_PROBE_SECONDS, PROBE_SECONDS * 2 ** min(health.failures, 10))
         return not 0 <= now - max(endpoint.probed_at, health.heard_at) < pause
 
-    def _refuse_none_left(self) -> None:
-        reasons = [f"{endpoint.name}: {endpoint.health.refused}" for endpoint in self._endpoints]
+    def _words(self, of: Callable[[Endpoint], str]) -> str:
+        return "; ".join(f"{endpoint.name}: {of(endpoint) or 'no failure'}" for endpoint in self._endpoints)
+
+    def _halt_without_any(self) -> None:
         if all(endpoint.health.refused for endpoint in self._endpoints):
-            text = f"no endpoint of chain.rpc_urls is on this bridge's chain ({'; '.join(reasons)})"
+            reasons = self._words(lambda endpoint: endpoint.health.refused)
+            text = f"the endpoints are not on chain {self._chain_id} as this bridge knows it ({reasons})"
             if all("first block" in endpoint.health.refused for endpoint in self._endpoints):
                 self._watch.alarm(Alarm.CHAIN_RESET, text, self._clock())
             raise FatalError(f"{text}; check chain.rpc_urls and chain.chain_id")
