@@ -4,7 +4,8 @@ InsulaError (executor.errors)
 └── BridgeError
     ├── RpcError                  an endpoint did not answer, or not as its protocol says
     │   ├── RpcUnavailable        try again later, same call
-    │   │   └── RateLimited       it said that it is asked too often: leave it alone for a while
+    │   │   ├── RateLimited       it said that it is asked too often: leave it alone for a while
+    │   │   └── EndpointsDisagree two endpoints tell different things: neither is believed now
     │   ├── RpcRefused(code)      the endpoint understood and said no
     │   │   ├── TooMuch           ask for less at a time
     │   │   └── HistoryPruned     it no longer has what is that old
@@ -50,6 +51,10 @@ class RateLimited(RpcUnavailable):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class EndpointsDisagree(RpcUnavailable):
+    """Two endpoints tell different things about one block, and nobody else says who is right."""
 
 
 class TooMuch(RpcRefused):

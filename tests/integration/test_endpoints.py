@@ -4,9 +4,10 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
+from bridge.chain.cursor import DeepReorg
 from bridge.chain.endpoints import EndpointPool, endpoint_names
 from bridge.chain.signer import TxSigner
-from bridge.errors import FatalError, HistoryPruned, RpcError, RpcUnavailable
+from bridge.errors import EndpointsDisagree, FatalError, HistoryPruned, RpcError, RpcUnavailable
 from bridge.listener import Listener
 from bridge.relayer import Relayer
 from bridge.store.chain import Scope, load_cursor
@@ -324,24 +325,99 @@ def test_logs_that_another_endpoint_shows_far_behind_the_head_are_taken(of):
     assert set(jobs_now(parts.engine)) == {request.hash}
 
 
+def forked(request, forward):
+    """A rule for eth_getBlockByNumber: every block but the newest and the first has another hash."""
+    tag = request["params"][0]
+    return forward(request) if tag in ("latest", "0x0") else changed_block(tag, hash="0x" + "22" * 32)(request, forward)
+
+
 def test_two_endpoints_on_different_forks_stop_the_final_position(of):
     parts = of(2)
     parts.settle()
     before = parts.cursor()
-    parts.proxies[1].rules["eth_getBlockByNumber"] = lambda request, forward: (
-        changed_block(request["params"][0], hash="0x" + "22" * 32)(request, forward)
-        if request["params"][0] not in ("latest", "0x0")
-        else forward(request)
-    )
+    parts.proxies[1].rules["eth_getBlockByNumber"] = forked
     parts.chain.mine(6)
     raised = parts.settle(6)
-    assert any("disagree" in str(exc) for exc in raised)
+    assert {type(exc) for exc in raised} == {EndpointsDisagree}
     assert parts.cursor().final_number == before.final_number
     assert Alarm.ENDPOINTS_DISAGREE in parts.alarms()
 
     parts.proxies[1].rules.clear()
     parts.settle()
     assert parts.cursor().final_number > before.final_number
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_of_three_endpoints_the_two_on_one_chain_go_on(of, wrong):
+    parts = of(3)
+    parts.settle()
+    before = parts.cursor()
+    parts.proxies[wrong].rules = {"eth_getBlockByNumber": forked}
+    if wrong == 0:  # the one in use is on the fork itself: its logs are of no block of ours
+        parts.proxies[0].rules["eth_getLogs"] = no_logs
+    parts.chain.mine(6)
+    parts.settle()
+    assert parts.cursor().final_number > before.final_number
+
+
+def left_the_chain(block):
+    """The rules of an endpoint whose newest block descends from another block than ours."""
+
+    def parents(request, forward):
+        number = int(request["params"][0], 16)
+        asked = {**request, "method": "eth_getBlockByNumber", "params": [hex(number - 1), False]}
+        answer = forward(asked)["result"] | {"hash": request["params"][0]}
+        return ok(request, answer | {"parentHash": "0x" + f"{number - 1 if number > block.number else 0:064x}"})
+
+    def newest(request, forward):
+        answer = forward(request)
+        if request["params"][0] == "latest":
+            number = int(answer["result"]["number"], 16)
+            answer["result"] |= {"hash": "0x" + "44" * 32, "parentHash": "0x" + f"{number:064x}"}
+        return answer
+
+    return {"eth_getBlockByNumber": newest, "eth_getBlockByHash": parents}
+
+
+def test_a_final_block_that_left_one_endpoints_chain_halts_nothing_while_it_stands_at_another(of):
+    parts = of(2)
+    parts.settle()
+    final = parts.chain.client.block_by_number(parts.cursor().final_number)
+    request = parts.chain.request(funded(1), ORDER)
+    parts.proxies[0].rules = left_the_chain(final)
+    parts.settle()
+    assert set(jobs_now(parts.engine)) == {request.hash}
+    assert Alarm.ENDPOINTS_DISAGREE in parts.alarms()
+
+
+def test_a_final_block_that_left_every_endpoints_chain_halts(of):
+    parts = of(2)
+    parts.settle()
+    final = parts.chain.client.block_by_number(parts.cursor().final_number)
+    for proxy in parts.proxies:
+        proxy.rules = left_the_chain(final)
+        proxy.rules["eth_getBlockByNumber"] = both(proxy.rules["eth_getBlockByNumber"], hex(final.number))
+    with pytest.raises(DeepReorg):
+        parts.settle()
+    assert Alarm.REORG_BELOW_FINALITY in parts.alarms()
+
+
+def both(newest, tag):
+    """`newest`, and another hash for the block of `tag`."""
+    return lambda request, forward: (
+        changed_block(tag, hash="0x" + "55" * 32)(request, forward)
+        if request["params"][0] == tag
+        else newest(request, forward)
+    )
+
+
+def test_an_endpoint_that_refuses_the_call_for_logs_is_left(of):
+    parts = of(2)
+    parts.settle()
+    request = parts.chain.request(funded(1), ORDER)
+    parts.proxies[0].rules["eth_getLogs"] = lambda request, forward: error(request, -32601, "method not available")
+    parts.settle()
+    assert set(jobs_now(parts.engine)) == {request.hash}
 
 
 NO_OPINION = {
