@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from bridge.chain.client import ChainClient
+from bridge.chain.ranges import RangeSize
 from bridge.errors import NullRound
 from bridge.jobs import JobState
 from bridge.listener import Listener
@@ -74,7 +75,7 @@ def test_a_long_gap_is_caught_up_in_ranges_across_null_rounds(epochs, anvil_chai
     anvil_chain.send(funded(3), anvil_chain.deployment.bridge, anvil_chain.fulfil_data(settled, OUTCOME))
     anvil_chain.mine(20)
     listener = Listener(engine, epochs, config, lambda: 9.0)
-    listener._range = 10
+    listener._reader.size = RangeSize(10, 10)
     run(listener)
 
     assert set(jobs_now(engine)) == {request.hash for request in requests}
@@ -90,7 +91,7 @@ def test_nothing_above_the_head_is_ever_asked_for(epochs, anvil_chain, tmp_path)
         run(Listener(engine, epochs, config, lambda: 9.0))
 
     head = NullRounds.epoch(anvil_chain.client.head().number)
-    asked = [r["params"][0] for r in epochs.proxy.seen if r["method"] == "eth_getBlockByNumber"]
-    ranges = [r["params"][0] for r in epochs.proxy.seen if r["method"] == "eth_getLogs"]
+    asked = [r["params"][0] for r in epochs.proxy.calls() if r["method"] == "eth_getBlockByNumber"]
+    ranges = [r["params"][0] for r in epochs.proxy.calls() if r["method"] == "eth_getLogs"]
     assert all(int(tag, 16) <= head for tag in asked if tag.startswith("0x"))
     assert all(int(query["toBlock"], 16) <= head for query in ranges if "toBlock" in query)
