@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from bridge.chain.ranges import RangeSize
 from bridge.devnet.chaos import Script
 from bridge.errors import NullRound
 from bridge.jobs import JobState
@@ -73,7 +74,7 @@ def test_a_long_gap_is_caught_up_in_ranges_across_null_rounds(epochs, anvil_chai
     anvil_chain.send(funded(3), anvil_chain.deployment.bridge, anvil_chain.fulfil_data(settled, OUTCOME))
     anvil_chain.mine(20)
     listener = Listener(engine, epochs, config, lambda: 9.0)
-    listener._range = 10
+    listener._reader.size = RangeSize(10, 10)
     run(listener)
 
     assert set(jobs_now(engine)) == {request.hash for request in requests}
