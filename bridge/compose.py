@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
+from bridge.alarms import AlarmKeeper
 from bridge.api.app import create_app
 from bridge.api.server import run_server
 from bridge.chain.client import ChainClient
@@ -26,6 +26,7 @@ from bridge.store import outbox
 from bridge.store.engine import Connection, open_engine
 from bridge.store.jobs import Job
 from bridge.store.migrations import migrate
+from bridge.watch import Alarm, Watch
 from executor.content.blockstore import BlockStore
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
@@ -34,6 +35,7 @@ from executor.protocol.wire import Attestation, Outcome
 SERVER_STOP_SECONDS = 10.0
 DISPATCH_IDLE_SECONDS = 1.0
 HOUSEKEEPING_IDLE_SECONDS = 60.0
+ALARMS_IDLE_SECONDS = 5.0
 
 
 class Bridge:
@@ -46,6 +48,10 @@ class Bridge:
         engine = open_engine(config.database)
         migrate(engine)
         self._config = config
+        self._watch = Watch()
+        self._keeper = AlarmKeeper(engine, self._watch)
+        self._keeper.step()
+        self._watch.over(Alarm.HALTED, time.time())  # it runs again; what stopped it may come back
         self._client = ChainClient(chain.rpc_url, chain.rpc_timeout_seconds)
         signer = TxSigner.load(config.relayer.key)
         registry = RegistryViews(self._client, BridgeViews(self._client, chain.bridge_contract).registry())
@@ -64,8 +70,12 @@ class Bridge:
         housekeeping = Housekeeping(dispatcher.store, dispatcher.roots, time.time)
         self._threads.add("housekeeping", housekeeping, HOUSEKEEPING_IDLE_SECONDS)
         self._threads.add("relayer", Relayer(engine, self._client, signer, config, time.time), chain.poll_seconds)
+        keeping = self._threads.add("alarms", self._keeper, ALARMS_IDLE_SECONDS)
+        self._watch.on_news = keeping.wake.set
         audience = Audience(Scope(chain.chain_id, chain.bridge_contract), config.public_url)
-        app = create_app(dispatcher, engine, audience, time.time, self._status, self._threads.wake)
+        app = create_app(
+            dispatcher, engine, audience, time.time, self._threads.states, self._threads.wake, watch=self._watch
+        )
         self._server = run_server(app, config.listen_host, config.listen_port)
 
     def run(self) -> None:
@@ -74,7 +84,11 @@ class Bridge:
         serving.start()
         try:
             self._threads.run()
+        except FatalError as exc:
+            self._watch.alarm(Alarm.HALTED, str(exc), time.time())
+            raise
         finally:
+            self._keeper.last_step()
             self._server.should_exit = True
             serving.join(SERVER_STOP_SECONDS)
             self._client.close()
@@ -92,9 +106,6 @@ class Bridge:
             self._threads.fail("server", FatalError(f"cannot listen on {where}; is another program there?"))
         else:
             self._threads.stop.set()
-
-    def _status(self) -> dict[str, Any]:
-        return {"loops": self._threads.states()}
 
 
 def enqueue_fulfil(

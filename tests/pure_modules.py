@@ -5,7 +5,9 @@
 
 PURE = (
     "bridge/jobs.py",
+    "bridge/redaction.py",
     "bridge/routing.py",
+    "bridge/standing.py",
     "bridge/chain/cursor.py",
     "bridge/chain/events.py",
     "bridge/chain/fees.py",

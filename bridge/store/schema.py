@@ -245,3 +245,15 @@ senders = Table(
     Column("address", String(42), primary_key=True),
     Column("next_nonce", BigInteger, nullable=False),
 )
+
+#: Alarms that were raised and that nobody has acknowledged. `over_at` null: the cause still stands.
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("detail", Text, nullable=False),
+    Column("first_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    Column("times", BigInteger, nullable=False),
+    Column("over_at", Float),
+)
