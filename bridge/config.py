@@ -51,7 +51,7 @@ class ChainConfig(Section):
 class RelayerConfig(Section):
     """Who pays for deliveries, and how much at most."""
 
-    key: str  # env:NAME or file:PATH
+    key: str  # env:NAME, file:PATH or keystore:PATH
     max_fee_per_gas_wei: Amount = 10**12
     max_subsidy_wei: Amount = 10**16  # what a delivery may cost beyond its delivery fee
     max_in_flight: int = Field(default=4, ge=1, le=100)
