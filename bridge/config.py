@@ -6,6 +6,7 @@ Depths have no default on purpose: what is deep enough depends on the chain (doc
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -84,6 +85,21 @@ class ContentConfig(Section):
     upload_accounts: tuple[Address, ...] = ()
 
 
+PLACEHOLDER = "FILL-IN"  # how the examples in docs/networks mark what only the operator knows
+
+
+def _placeholders(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every key that still holds a placeholder, with what it asks for."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _placeholders(item, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _placeholders(item, f"{path}[{place}]")
+    elif isinstance(value, str) and PLACEHOLDER in value:
+        yield path, value.replace(PLACEHOLDER, "").strip(" :")
+
+
 class BridgeConfig(Section):
     """Everything that the bridge needs to know."""
 
@@ -117,6 +133,8 @@ class BridgeConfig(Section):
             raise InvalidInput(str(path), f"cannot be read ({exc.strerror})") from exc
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise InvalidInput(str(path), f"is not TOML: {exc}") from exc
+        for key, text in _placeholders(data):
+            raise InvalidInput(f"{path}: {key}", f"is not filled in yet; it wants {text or 'your value'}")
         try:
             return cls.model_validate(data)
         except ValidationError as exc:
