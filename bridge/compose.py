@@ -48,10 +48,10 @@ class Bridge:
         engine = open_engine(config.database)
         migrate(engine)
         self._config = config
-        self._watch = Watch()
-        self._keeper = AlarmKeeper(engine, self._watch)
+        self.watch = Watch()
+        self._keeper = AlarmKeeper(engine, self.watch)
         self._keeper.step()
-        self._watch.over(Alarm.HALTED, time.time())  # it runs again; what stopped it may come back
+        self.watch.over(Alarm.HALTED, time.time())  # it runs again; what stopped it may come back
         self._client = ChainClient(chain.rpc_url, chain.rpc_timeout_seconds)
         signer = TxSigner.load(config.relayer.key)
         registry = RegistryViews(self._client, BridgeViews(self._client, chain.bridge_contract).registry())
@@ -71,10 +71,10 @@ class Bridge:
         self._threads.add("housekeeping", housekeeping, HOUSEKEEPING_IDLE_SECONDS)
         self._threads.add("relayer", Relayer(engine, self._client, signer, config, time.time), chain.poll_seconds)
         keeping = self._threads.add("alarms", self._keeper, ALARMS_IDLE_SECONDS)
-        self._watch.on_news = keeping.wake.set
+        self.watch.on_news = keeping.wake.set
         audience = Audience(Scope(chain.chain_id, chain.bridge_contract), config.public_url)
         app = create_app(
-            dispatcher, engine, audience, time.time, self._threads.states, self._threads.wake, watch=self._watch
+            dispatcher, engine, audience, time.time, self._threads.states, self._threads.wake, watch=self.watch
         )
         self._server = run_server(app, config.listen_host, config.listen_port)
 
@@ -85,7 +85,7 @@ class Bridge:
         try:
             self._threads.run()
         except FatalError as exc:
-            self._watch.alarm(Alarm.HALTED, str(exc), time.time())
+            self.watch.alarm(Alarm.HALTED, str(exc), time.time())
             raise
         finally:
             self._keeper.last_step()

@@ -16,6 +16,7 @@ from bridge.cli.context import BridgeOption, ContractOption, KeyOption, RpcOptio
 from bridge.cli.logs import set_up_logs
 from bridge.cli.output import Exit, JsonFlag, emit
 from executor.errors import InvalidInput
+from executor.protocol.wire import checksum_address
 
 if TYPE_CHECKING:
     from bridge.store.engine import Engine
@@ -187,12 +188,20 @@ def doctor(
     rpc: RpcOption = "",
     contract: ContractOption = "",
     key: KeyOption = "",
+    config: Annotated[Path | None, typer.Option("--config", help="bridge.toml: look at all that it names.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Look at this machine, and at a bridge and a chain if told where they are; say what to do about each problem."""
-    from bridge.cli.diagnosis import diagnose
+    from bridge.cli.diagnosis import Plan, diagnose, plan_of
+    from bridge.cli.endpoint_checks import Expected
+    from bridge.config import BridgeConfig
 
-    findings = diagnose(bridge=bridge, rpc=rpc, contract=contract, key=key)
+    if config is not None:
+        plan = plan_of(BridgeConfig.load(config))
+    else:
+        address = checksum_address(contract, "--contract") if contract else ""
+        plan = Plan(bridge=bridge, rpcs=(rpc,) if rpc else (), key=key, expected=Expected(contract=address))
+    findings = diagnose(plan)
     ok = not any(finding.level == "problem" for finding in findings)
     lines = [f"{f.level:<8} {f.name}: {f.detail}" + (f"\n         -> {f.remedy}" if f.remedy else "") for f in findings]
     emit({"ok": ok, "findings": [vars(f) for f in findings]}, as_json=as_json, text="\n".join(lines))
