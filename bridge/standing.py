@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.jobs import JobState
@@ -10,6 +10,7 @@ from bridge.watch import Alarm, Raised
 from executor.protocol.reasons import Reason
 
 FAILING = 3  # so many failures in a row are worth a sentence
+BEHIND = 5  # blocks that an endpoint may be behind another
 OLD_BLOCK_SECONDS = 300.0  # ten epochs of Filecoin
 
 
@@ -49,6 +50,16 @@ class EndpointFact:
 
     name: str
     problem: str = ""
+
+
+def endpoint_facts(heads: Mapping[str, int]) -> list[EndpointFact]:
+    """Endpoints by the newest block that each has shown: who is behind the others is of no use."""
+    top = max(heads.values(), default=0)
+    behind = {name: top - head for name, head in heads.items()}
+    return [
+        EndpointFact(name, f"{count} blocks behind the others" if count > BEHIND else "")
+        for name, count in sorted(behind.items())
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

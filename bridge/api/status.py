@@ -13,7 +13,7 @@ from bridge.explaining import CONNECTED_SECONDS
 from bridge.jobs import OPEN_STATES, JobState
 from bridge.matching import reason_name
 from bridge.redaction import redacted
-from bridge.standing import DeliveriesFact, Facts, JobsFact, LoopFact, Standing, standing_of
+from bridge.standing import DeliveriesFact, Facts, JobsFact, LoopFact, Standing, endpoint_facts, standing_of
 from bridge.store.engine import reading
 from bridge.store.jobs import count_by_state
 from bridge.store.nodes import nodes_since
@@ -48,7 +48,9 @@ class Status:
         loops = [{**loop, "last_error": self._shown(loop["last_error"])} for loop in self.loops()]
         deliveries = [WaitingDeliveries(d.kind, d.state, self._shown(d.detail), d.count, d.since) for d in deliveries]
         alarms = [Raised(**{**vars(raised), "detail": self._shown(raised.detail)}) for raised in self.watch.alarms()]
-        head = self.watch.samples().get(("head", ()))
+        samples = self.watch.samples()
+        head = samples.get(("head", ()))
+        heads = {labels[0][1]: int(value) for (name, labels), value in samples.items() if name == "endpoint_head"}
         facts = Facts(
             now=now,
             scanned=place.scanned if place else None,
@@ -59,6 +61,7 @@ class Status:
             posting_depth=chain.posting_depth,
             nodes=nodes,
             loops=[_loop(loop) for loop in loops],
+            endpoints=endpoint_facts(heads),
             jobs=[JobsFact(group.state, _reason(group.reason), group.count) for group in waiting],
             deliveries=[DeliveriesFact(**vars(group)) for group in deliveries],
             alarms=alarms,
@@ -72,6 +75,7 @@ class Status:
             "jobs": counts,
             "nodes": nodes,
             "scannedBlock": facts.scanned,
+            "endpoints": [{"name": name, "head": value} for name, value in sorted(heads.items())],
             **_views(facts, waiting, place.moved_at if place else None),
             "loops": loops,
             "standing": _standing(standing_of(facts)),

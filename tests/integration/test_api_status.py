@@ -101,6 +101,17 @@ def test_every_fact_is_in_the_json(api, bridge):
     assert "fees are high (1 delivery)" in status["standing"]["conclusion"]
 
 
+def test_endpoints_are_told_by_the_heads_that_they_showed(api, bridge, monkeypatch):
+    monkeypatch.setitem(METRICS, "endpoint_head", Metric("gauge", "Head", ("endpoint",)))
+    bridge.watch.set("endpoint_head", 100, endpoint="a:443")
+    bridge.watch.set("endpoint_head", 90, endpoint="b:443")
+
+    status = api.get("/v1/status").json()
+
+    assert status["endpoints"] == [{"name": "a:443", "head": 100}, {"name": "b:443", "head": 90}]
+    assert "endpoint b:443: 10 blocks behind the others" in status["standing"]["lines"]
+
+
 def test_failing_loops_are_named_with_their_error(bridge):
     loop = {
         "name": "listener",

@@ -4,7 +4,7 @@ import pytest
 
 from bridge.jobs import JobState
 from bridge.redaction import endpoint_name, redacted
-from bridge.standing import DeliveriesFact, EndpointFact, Facts, JobsFact, LoopFact, span, standing_of
+from bridge.standing import DeliveriesFact, EndpointFact, Facts, JobsFact, LoopFact, endpoint_facts, span, standing_of
 from bridge.watch import Alarm, Raised
 from executor.protocol.reasons import Reason
 
@@ -156,6 +156,13 @@ def test_every_fact_has_its_line(case):
     changes, expected = LINES[case]
 
     assert expected in standing_of(facts(**changes)).lines
+
+
+def test_an_endpoint_that_is_behind_the_others_is_of_no_use():
+    found = endpoint_facts({"b": 100, "a": 94, "c": 95})
+
+    assert [(fact.name, fact.problem) for fact in found] == [("a", "6 blocks behind the others"), ("b", ""), ("c", "")]
+    assert endpoint_facts({}) == []
 
 
 @pytest.mark.parametrize(
