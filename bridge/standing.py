@@ -71,6 +71,7 @@ class Facts:
     final: int | None = None
     head: int | None = None
     block_at: float | None = None
+    affordable: int | None = None  # deliveries that the relayer's balance pays for
     confirmation_depth: int
     posting_depth: int
     nodes: int = 0
@@ -91,7 +92,15 @@ class Standing:
 
 def standing_of(facts: Facts) -> Standing:
     """What the facts say."""
-    lines = (_chain(facts), *_alarms(facts), *_loops(facts), *_endpoints(facts), *_jobs(facts), *_deliveries(facts))
+    lines = (
+        _chain(facts),
+        *_relayer(facts),
+        *_alarms(facts),
+        *_loops(facts),
+        *_endpoints(facts),
+        *_jobs(facts),
+        *_deliveries(facts),
+    )
     return Standing(lines, _conclusion(facts))
 
 
@@ -118,6 +127,12 @@ def _chain(facts: Facts) -> str:
     if facts.block_at is None:
         return said
     return f"{said}; the newest block is {span(facts.now - facts.block_at)} old"
+
+
+def _relayer(facts: Facts) -> Iterator[str]:
+    if facts.affordable is not None:
+        pays = _counted(facts.affordable, "delivery", "deliveries")
+        yield f"relayer: its balance pays for about {pays} more"
 
 
 def _alarms(facts: Facts) -> Iterator[str]:

@@ -49,7 +49,7 @@ class Status:
         deliveries = [WaitingDeliveries(d.kind, d.state, self._shown(d.detail), d.count, d.since) for d in deliveries]
         alarms = [Raised(**{**vars(raised), "detail": self._shown(raised.detail)}) for raised in self.watch.alarms()]
         samples = self.watch.samples()
-        head = samples.get(("head", ()))
+        head, affordable = samples.get(("head", ())), samples.get(("balance_deliveries", ()))
         heads = {labels[0][1]: int(value) for (name, labels), value in samples.items() if name == "endpoint_head"}
         facts = Facts(
             now=now,
@@ -57,6 +57,7 @@ class Status:
             final=place.final if place else None,
             head=None if head is None else int(head),
             block_at=place.block_at if place else None,
+            affordable=None if affordable is None else int(affordable),
             confirmation_depth=chain.confirmation_depth,
             posting_depth=chain.posting_depth,
             nodes=nodes,
@@ -89,6 +90,7 @@ def _views(facts: Facts, waiting: Sequence[WaitingJobs], moved_at: float | None)
     return {
         "finalBlock": facts.final,
         "headBlock": facts.head,
+        "affordableDeliveries": facts.affordable,
         "blockTime": facts.block_at,
         "movedAt": moved_at,
         "waitingJobs": [{**vars(g), "state": g.state.value, "reason": reason_name(g.reason)} for g in waiting],

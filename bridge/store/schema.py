@@ -214,6 +214,7 @@ outbox = Table(
     Column("changed_at", Float, nullable=False),
     UniqueConstraint("request_hash", "kind"),
 )
+Index("outbox_by_state", outbox.c.state)
 
 #: Signed transactions, stored before they are first sent. Several share a nonce when fees were raised.
 transactions = Table(
@@ -235,6 +236,7 @@ transactions = Table(
     Column("mined_ok", Boolean),
 )
 Index("transactions_by_nonce", transactions.c.sender, transactions.c.nonce)
+Index("transactions_by_fate", transactions.c.mined_ok)  # whoever asks for metrics reads no row
 Index("transactions_by_outbox", transactions.c.outbox_id)
 
 #: The next nonce of each sender: ours, not the endpoint's guess.

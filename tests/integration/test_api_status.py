@@ -9,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.api import metrics
 from bridge.api.app import create_app
+from bridge.cli.main import _application, run
+from bridge.cli.output import Exit
 from bridge.config import ChainConfig
 from bridge.jobs import JobState
 from bridge.store import outbox
@@ -110,6 +112,33 @@ def test_endpoints_are_told_by_the_heads_that_they_showed(api, bridge, monkeypat
 
     assert status["endpoints"] == [{"name": "a:443", "head": 100}, {"name": "b:443", "head": 90}]
     assert "endpoint b:443: 10 blocks behind the others" in status["standing"]["lines"]
+
+
+def said(capsys, *words):
+    """What the command line says for people."""
+    assert run(lambda: _application()(list(words))) == Exit.OK
+    return capsys.readouterr().out
+
+
+def test_the_command_line_says_it_in_sentences(api, bridge, capsys):
+    bridge.request(order_of(), reason=Reason.NO_NODE_MATCHES)
+    bridge.watch.alarm(Alarm.LATE_LOGS, "2 requests", bridge.clock.now - 600)
+    text = said(capsys, "bridge", "status", "--bridge", api.base)
+
+    assert "jobs: 1 job ready (NO_NODE_MATCHES): waiting for a node with what the request asks for" in text
+    assert "alarm late_logs (first 10 min ago, once, its cause stands): 2 requests" in text
+    assert "-> late_logs: Nothing was lost" in text
+    assert text.splitlines()[-1].startswith("waiting for: a look at the alarms late_logs; a node with")
+
+
+def test_the_command_line_lists_alarms_with_what_to_do(api, bridge, capsys):
+    assert said(capsys, "bridge", "alarms", "--bridge", api.base) == "no alarm is raised\n"
+    bridge.watch.alarm(Alarm.LATE_LOGS, "2 requests", 86_400.0)
+    bridge.watch.over(Alarm.LATE_LOGS, 90_000.0)
+    text = said(capsys, "bridge", "alarms", "--bridge", api.base)
+
+    assert "1 times, last 1970-01-02 00:00:00Z; its cause is gone since 1970-01-02 01:00:00Z" in text
+    assert "-> Nothing was lost" in text
 
 
 def test_failing_loops_are_named_with_their_error(bridge):

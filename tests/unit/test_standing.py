@@ -120,6 +120,8 @@ LINES = {
         {"head": None, "block_at": None},
         "chain: read up to block 100; final up to 90, 10 blocks behind that",
     ),
+    "a relayer's means": ({"affordable": 12}, "relayer: its balance pays for about 12 deliveries more"),
+    "a relayer's last means": ({"affordable": 1}, "relayer: its balance pays for about 1 delivery more"),
     "nothing read": ({"final": None}, "chain: nothing read yet"),
     "an alarm whose cause stands": (
         {"alarms": [raised(Alarm.STALE_HEAD, times=3)]},

@@ -1,4 +1,4 @@
-"""Alarms that outlive the process.
+"""Alarms that outlive the process; counts of the outbox that read no row.
 
 Revision ID: 0003
 """
@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table of alarms."""
+    """Add the table of alarms, and two indexes."""
     op.create_table(
         "alarms",
         sa.Column("name", sa.String(length=40), nullable=False),
@@ -26,3 +26,5 @@ def upgrade() -> None:
         sa.Column("over_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("name"),
     )
+    op.create_index("outbox_by_state", "outbox", ["state"], unique=False)
+    op.create_index("transactions_by_fate", "transactions", ["mined_ok"], unique=False)
