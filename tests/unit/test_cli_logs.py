@@ -22,22 +22,27 @@ class Screen(io.StringIO):
 
 
 @pytest.fixture
-def screen(monkeypatch):
-    screen = Screen()
-    monkeypatch.setattr(sys, "stderr", screen)
+def logging_restored():
     handlers = list(logging.root.handlers)
-    yield screen
+    yield
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
 
 
+def failing():
+    secret = SECRET
+    raise ZeroDivisionError(len(secret))
+
+
+@pytest.mark.usefixtures("logging_restored")
 @pytest.mark.parametrize("terminal", [True, False], ids=["a terminal", "a file"])
-def test_an_unforeseen_error_shows_its_place_and_no_local_variable(screen, terminal):
+def test_an_unforeseen_error_shows_its_place_and_no_local_variable(monkeypatch, terminal):
+    screen = Screen()
     screen.terminal = terminal
+    monkeypatch.setattr(sys, "stderr", screen)
     set_up_logs()
     try:
-        secret = SECRET
-        raise ZeroDivisionError(len(secret))
+        failing()
     except ZeroDivisionError as exc:
         structlog.get_logger("test").warning("step failed", exc_info=exc)
 
