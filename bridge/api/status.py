@@ -83,7 +83,7 @@ class Status:
         }
 
     def _shown(self, text: str) -> str:
-        return redacted(text, [self.dispatcher.config.chain.rpc_url])
+        return redacted(text, self.dispatcher.config.chain.rpc_urls)
 
 
 def _views(facts: Facts, waiting: Sequence[WaitingJobs], moved_at: float | None) -> dict[str, Any]:

@@ -45,9 +45,11 @@ def plan_of(config: BridgeConfig) -> Plan:
     chain, relayer = config.chain, config.relayer
     return Plan(
         bridge=f"http://{config.listen_host}:{config.listen_port}",
-        rpcs=(chain.rpc_url,),
+        rpcs=chain.rpc_urls,
         key=relayer.key,
-        expected=Expected(chain.chain_id, chain.bridge_contract, chain.deploy_block, chain.finality_depth),
+        expected=Expected(
+            chain.chain_id, chain.bridge_contract, chain.deploy_block, chain.finality_depth, chain.stale_head_seconds
+        ),
         caps=Caps(
             relayer.max_fee_per_gas_wei,
             relayer.max_subsidy_wei,

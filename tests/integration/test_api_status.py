@@ -28,7 +28,7 @@ RPC = f"https://rpc.example/v3/{SECRET}"
 @pytest.fixture
 def bridge(tmp_path):
     chain = ChainConfig(
-        rpc_url=RPC,
+        rpc_urls=(RPC,),
         chain_id=CHAIN_ID,
         bridge_contract=CONTRACT,
         deploy_block=0,

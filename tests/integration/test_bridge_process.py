@@ -47,7 +47,7 @@ data_dir = "{tmp_path / "data"}"
 listen_port = {port}
 public_url = "http://127.0.0.1:{port}"
 [chain]
-rpc_url = "{proxy.url}/v1/{URL_SECRET}"
+rpc_urls = ["{proxy.url}/v1/{URL_SECRET}"]
 chain_id = {CHAIN_ID}
 bridge_contract = "{anvil_chain.deployment.bridge}"
 deploy_block = {anvil_chain.deployment.deploy_block}
@@ -86,24 +86,33 @@ def insula(capsys, *words):
     return code, json.loads(capsys.readouterr().out)
 
 
+def names(answer):
+    """The alarms in an answer."""
+    return [alarm["alarm"] for alarm in answer["alarms"]]
+
+
+def halted(called):
+    """The alarm `halted` in what a call of the program gave; what made the bridge halt may have raised others."""
+    return next(alarm for alarm in called[1]["alarms"] if alarm["alarm"] == "halted")
+
+
 def test_a_halted_bridge_leaves_its_alarm_until_somebody_acknowledges_it(config, proxy, tmp_path, capsys):
     with bridge_of(config, tmp_path / "first.log") as (process, url):
         assert insula(capsys, "bridge", "alarms", "--bridge", url) == (Exit.OK, {"ok": True, "alarms": []})
         proxy.rules["eth_chainId"] = lambda request, forward: ok(request, "0x1")
         assert wait_for(process.poll, 30, "the bridge's end") == Exit.NOT_SO
 
-    (alarm,) = insula(capsys, "bridge", "alarms", "--config", str(config))[1]["alarms"]
-    assert (alarm["alarm"], alarm["over_at"]) == ("halted", None)
-    assert "is not on chain" in alarm["detail"]
+    alarm = halted(insula(capsys, "bridge", "alarms", "--config", str(config)))
+    assert alarm["over_at"] is None
+    assert "not on chain" in alarm["detail"]
     assert alarm["remedy"]
 
     proxy.rules.clear()
     with bridge_of(config, tmp_path / "second.log") as (_, url):
-        (alarm,) = insula(capsys, "bridge", "alarms", "--bridge", url)[1]["alarms"]
-        assert alarm["over_at"] is not None
+        assert halted(insula(capsys, "bridge", "alarms", "--bridge", url))["over_at"] is not None
         code, said = insula(capsys, "bridge", "acknowledge", "halted", "--config", str(config))
         assert (code, said["ok"]) == (Exit.OK, True)
-        wait_for(lambda: status_of(url)["alarms"] == [], 30, "the alarm's end in the running bridge")
+        wait_for(lambda: "halted" not in names(status_of(url)), 30, "the alarm's end in the running bridge")
 
     assert insula(capsys, "bridge", "acknowledge", "halted", "--config", str(config))[0] == Exit.NOT_SO
 

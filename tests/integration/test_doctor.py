@@ -329,7 +329,7 @@ data_dir = "{folder}"
 listen_port = 9
 public_url = "http://127.0.0.1:9"
 [chain]
-rpc_url = "{url}"
+rpc_urls = ["{url}"]
 chain_id = {CHAIN_ID}
 bridge_contract = "{chain.deployment.bridge}"
 deploy_block = {chain.deployment.deploy_block}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import BridgeConfig, ChainConfig, RelayerConfig
+from bridge.config import BridgeConfig, RelayerConfig
 from executor.errors import InvalidInput
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -32,7 +32,6 @@ def filled(text, leave=""):
 
 #: keys of the examples that this version does not know yet
 AHEAD = {
-    ChainConfig: ("finality_tag", "stale_head_seconds"),
     RelayerConfig: ("max_batch", "max_batch_gas", "max_spend_per_day_wei", "low_balance_deliveries"),
 }
 
@@ -43,8 +42,6 @@ def as_known(text):
         for key in keys:
             if key not in model.model_fields:
                 text = re.sub(rf"(?m)^{key} =.*$", "", text)
-    if "rpc_urls" not in ChainConfig.model_fields:
-        text = re.sub(r"(?s)rpc_urls = \[\s*([^,]*),.*?\]", r"rpc_url = \1", text)
     return text
 
 
