@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
+from bridge.alarms import AlarmKeeper
 from bridge.api.app import create_app
 from bridge.api.server import run_server
 from bridge.chain.contracts import fulfil_calldata
@@ -29,7 +29,7 @@ from bridge.store.chain import load_cursor
 from bridge.store.engine import Connection, Engine, open_engine, reading
 from bridge.store.jobs import Job
 from bridge.store.migrations import migrate
-from bridge.watch import Watch
+from bridge.watch import Alarm, Watch
 from executor.content.blockstore import BlockStore
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
@@ -38,6 +38,7 @@ from executor.protocol.wire import Attestation, Outcome
 SERVER_STOP_SECONDS = 10.0
 DISPATCH_IDLE_SECONDS = 1.0
 HOUSEKEEPING_IDLE_SECONDS = 60.0
+ALARMS_IDLE_SECONDS = 5.0
 ENDPOINTS_IDLE_SECONDS = 10.0
 
 
@@ -52,6 +53,9 @@ class Bridge:
         migrate(engine)
         self._config = config
         self.watch = Watch()
+        self._keeper = AlarmKeeper(engine, self.watch)
+        self._keeper.step()
+        self.watch.over(Alarm.HALTED, time.time())  # it runs again; what stopped it may come back
         scope = ChainScope(chain.chain_id, chain.bridge_contract)
         self._pool = EndpointPool(chain.rpc_urls, chain, time.time, self.watch, genesis=known_genesis(engine, scope))
         reader = self._pool.client(each_call=True)  # the registry's answers stand alone, unlike a loop's
@@ -82,8 +86,12 @@ class Bridge:
         self._threads.add(
             "relayer", Relayer(engine, self._pool.client(), signer, config, time.time), chain.poll_seconds
         )
+        keeping = self._threads.add("alarms", self._keeper, ALARMS_IDLE_SECONDS)
+        self.watch.on_news = keeping.wake.set
         audience = Audience(Scope(chain.chain_id, chain.bridge_contract), config.public_url)
-        app = create_app(dispatcher, engine, audience, time.time, self._status, self._threads.wake)
+        app = create_app(
+            dispatcher, engine, audience, time.time, self._threads.states, self._threads.wake, watch=self.watch
+        )
         self._server = run_server(app, config.listen_host, config.listen_port)
 
     def run(self) -> None:
@@ -92,7 +100,11 @@ class Bridge:
         serving.start()
         try:
             self._threads.run()
+        except FatalError as exc:
+            self.watch.alarm(Alarm.HALTED, str(exc), time.time())
+            raise
         finally:
+            self._keeper.last_step()
             self._server.should_exit = True
             serving.join(SERVER_STOP_SECONDS)
             self._pool.close()
@@ -110,9 +122,6 @@ class Bridge:
             self._threads.fail("server", FatalError(f"cannot listen on {where}; is another program there?"))
         else:
             self._threads.stop.set()
-
-    def _status(self) -> dict[str, Any]:
-        return {"loops": self._threads.states()}
 
 
 def known_genesis(engine: Engine, scope: ChainScope) -> bytes | None:

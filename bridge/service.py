@@ -33,6 +33,7 @@ class LoopState:
 
     name: str
     last_step_at: float = 0.0
+    failing_since: float | None = None
     last_error: str = ""
     failures_in_a_row: int = 0
 
@@ -83,12 +84,14 @@ class Loop:
             return self._failed(exc, expected=False)
         self.state.last_step_at = time.time()
         self.state.failures_in_a_row = 0
+        self.state.failing_since = None
         if busy:
             self.on_busy()
         return 0.0 if busy else self.idle_seconds
 
     def _failed(self, exc: Exception, *, expected: bool) -> float:
         self.state.failures_in_a_row += 1
+        self.state.failing_since = self.state.failing_since or time.time()
         self.state.last_error = f"{type(exc).__name__}: {exc}"[:500]
         count = self.state.failures_in_a_row
         log.warning(

@@ -5,11 +5,14 @@
 
 PURE = (
     "bridge/jobs.py",
+    "bridge/redaction.py",
     "bridge/routing.py",
+    "bridge/standing.py",
     "bridge/chain/cursor.py",
     "bridge/chain/endpoint_health.py",
     "bridge/chain/events.py",
     "bridge/chain/fees.py",
+    "bridge/chain/filecoin.py",
     "bridge/chain/ranges.py",
     "bridge/chain/rpc_errors.py",
     "bridge/chain/sendstate.py",
@@ -38,6 +41,7 @@ PURE = (
     "executor/protocol/abiwords.py",
     "executor/protocol/canonical.py",
     "executor/protocol/cid.py",
+    "executor/protocol/keystore.py",
     "executor/protocol/labels.py",
     "executor/protocol/leases.py",
     "executor/protocol/merkle.py",

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError as StoreError
 from sqlalchemy.pool import NullPool
 
-__all__ = ["BUSY_TIMEOUT_MS", "Connection", "Engine", "open_engine", "reading", "transaction"]
+__all__ = ["BUSY_TIMEOUT_MS", "Connection", "Engine", "StoreError", "open_engine", "reading", "transaction"]
 
 BUSY_TIMEOUT_MS = 30_000
 _READING = "insula_reading"

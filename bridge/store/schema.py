@@ -214,6 +214,7 @@ outbox = Table(
     Column("changed_at", Float, nullable=False),
     UniqueConstraint("request_hash", "kind"),
 )
+Index("outbox_by_state", outbox.c.state)
 
 #: Signed transactions, stored before they are first sent. Several share a nonce when fees were raised.
 transactions = Table(
@@ -235,6 +236,7 @@ transactions = Table(
     Column("mined_ok", Boolean),
 )
 Index("transactions_by_nonce", transactions.c.sender, transactions.c.nonce)
+Index("transactions_by_fate", transactions.c.mined_ok)  # whoever asks for metrics reads no row
 Index("transactions_by_outbox", transactions.c.outbox_id)
 
 #: The next nonce of each sender: ours, not the endpoint's guess.
@@ -244,4 +246,16 @@ senders = Table(
     Column("chain_id", BigInteger, primary_key=True),
     Column("address", String(42), primary_key=True),
     Column("next_nonce", BigInteger, nullable=False),
+)
+
+#: Alarms that were raised and that nobody has acknowledged. `over_at` null: the cause still stands.
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("detail", Text, nullable=False),
+    Column("first_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    Column("times", BigInteger, nullable=False),
+    Column("over_at", Float),
 )
