@@ -266,30 +266,22 @@ class Settlement:
         until = now + self._config.content.retention_seconds
         output = job.outcome.output_cid if job.outcome else b""
         with reading(self._engine) as connection:
-            keys = [slot.key for slot in rows.slots_of(connection, job.request_hash) if slot.key]
-        if output:
+            slots = rows.slots_of(connection, job.request_hash)
+        if output and _was_brought(output, slots):
             try:
-                root = Cid.from_binary(output)
-                if self._was_brought(job, root, keys):
-                    self._roots.publish(root, root_label(job.request_hash), until)
-                else:
-                    log.warning("no node brought this output", **job.trace, output=str(root))
-            except (ContentError, InvalidInput) as exc:  # any bytes can stand on-chain
-                log.warning("output is not here", **job.trace, error=str(exc))
+                self._roots.publish(Cid.from_binary(output), root_label(job.request_hash), until)
+            except (ContentError, InvalidInput) as exc:
+                log.error("output is not here any more", **job.trace, error=str(exc))
+        elif output:
+            log.warning("no node brought this output", **job.trace, output=f"0x{output.hex()}")
 
         def note(connection: Connection) -> None:
             set_values(connection, job.request_hash, job.state, published_at=now)
-            for key in keys:
-                release_blocks(connection, slot_owner(job.request_hash, key))
+            for slot in slots:
+                if slot.key:
+                    release_blocks(connection, slot_owner(job.request_hash, slot.key))
 
         self._try(job, note, "output made public")
-
-    def _was_brought(self, job: Job, root: Cid, keys: Sequence[str]) -> bool:
-        """Whether a node that had this job brought the whole output. An outcome alone opens nothing: whoever is his own
-        curator can have any CID settled, that of somebody's private input too.
-        """
-        owners = [slot_owner(job.request_hash, key) for key in keys]
-        return any(not self._holdings.missing(owner, root) for owner in owners)
 
     def _review(self, now: float) -> bool:
         """Say of each waiting job why no node at all can get it, and take in specs that have arrived."""
@@ -368,6 +360,16 @@ class Settlement:
 def root_label(request_hash: bytes) -> str:
     """The label under which a job's output is kept."""
     return f"job:0x{request_hash.hex()}"
+
+
+def _was_brought(output: bytes, slots: Sequence[Slot]) -> bool:
+    """Whether a node answered with this output: an answer is taken only when its node has brought all of it.
+
+    An outcome on-chain opens nothing by itself: whoever is his own curator can have any CID settled, that of somebody's
+    private input too.
+    """
+    outcomes = [Outcome.decode(slot.outcome) for slot in slots if slot.state == rows.ANSWERED and slot.outcome]
+    return any(outcome.output_cid == output for outcome in outcomes)
 
 
 def _attestation(slot: Slot) -> Attestation:
