@@ -271,7 +271,7 @@ class Settlement:
             try:
                 self._roots.publish(Cid.from_binary(output), root_label(job.request_hash), until)
             except (ContentError, InvalidInput) as exc:
-                log.error("output is not here any more", **job.trace, error=str(exc))
+                log.warning("output is not here any more", **job.trace, error=str(exc))
         elif output:
             log.warning("no node brought this output", **job.trace, output=f"0x{output.hex()}")
 
