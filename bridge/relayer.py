@@ -139,8 +139,8 @@ class Relayer:
             attempts = outbox.attempts_for(connection, [item.id for item in items])
             cases = [Case(item, _existing(connection, item.request_hash), attempts[item.id]) for item in items]
             counts = outbox.count_by_state(connection)
-        for state in SendState:
-            self._watch.set("outbox_rows", counts.get(state, 0), state=state.value)
+        for state, count in counts.items():
+            self._watch.set("outbox_rows", count, state=state.value)
         return cases
 
     def _unseen(self) -> list[bytes]:

@@ -56,7 +56,7 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "head": Metric("gauge", "Number of the newest block taken in"),
     "finalized": Metric("gauge", "Number of the newest final block"),
-    "outbox_rows": Metric("gauge", "Deliveries in the outbox", ("state",)),
+    "outbox_rows": Metric("gauge", "Deliveries in the outbox, but for those that are done", ("state",)),
     "transactions_sent": Metric("counter", "Transactions handed in for the first time"),
     "transactions_resent": Metric("counter", "Times that the same bytes were handed in again"),
     "fee_raises": Metric("counter", "Replacements with higher fees"),

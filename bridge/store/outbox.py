@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from bridge.chain.budget import Cost
 from bridge.chain.fees import Fees
@@ -148,20 +148,19 @@ def forget_receipts(connection: Connection, item: Item, now: float) -> None:
 
 def work(connection: Connection, limit: int = 1000) -> list[Item]:
     """Rows that are not at their end, oldest first; also ended ones whose job still waits: their end may be undone."""
-    ended = outbox.c.state.in_([SendState.DONE.value, SendState.SUPERSEDED.value])
-    query = (
+    live = select(outbox).where(outbox.c.state.in_([state.value for state in LIVE])).order_by(outbox.c.id).limit(limit)
+    ended = (
         select(outbox)
         .join(jobs, jobs.c.request_hash == outbox.c.request_hash)
         .where(
-            or_(
-                outbox.c.state.in_([state.value for state in LIVE]),
-                and_(ended, outbox.c.kind == Delivery.FULFIL.value, jobs.c.state == JobState.POSTING.value),
-            )
+            jobs.c.state == JobState.POSTING.value,
+            outbox.c.kind == Delivery.FULFIL.value,
+            outbox.c.state.in_([SendState.DONE.value, SendState.SUPERSEDED.value]),
         )
-        .order_by(outbox.c.id)
         .limit(limit)
     )
-    return [_item(row) for row in connection.execute(query)]
+    rows = [*connection.execute(live), *connection.execute(ended)]
+    return sorted((_item(row) for row in rows), key=lambda item: item.id)[:limit]
 
 
 def items_by_id(connection: Connection, ids: Iterable[int]) -> list[Item]:
@@ -182,10 +181,12 @@ def in_flight(connection: Connection) -> int:
     return int(connection.execute(select(func.count(newest.c.nonce.distinct()))).scalar_one())
 
 
-def count_by_state(connection: Connection) -> dict[str, int]:
-    """How many rows are in each state."""
-    query = select(outbox.c.state, func.count()).group_by(outbox.c.state)
-    return {state: int(count) for state, count in connection.execute(query)}
+def count_by_state(connection: Connection) -> dict[SendState, int]:
+    """How many rows are in each state that is not a good end: those become too many to count at every step."""
+    counted = (*LIVE, SendState.DEAD)
+    query = select(outbox.c.state, func.count()).where(outbox.c.state.in_([state.value for state in counted]))
+    found = {state: int(count) for state, count in connection.execute(query.group_by(outbox.c.state))}
+    return {state: found.get(state.value, 0) for state in counted}
 
 
 def move_item(connection: Connection, item: Item, after: SendState, now: float, detail: str = "") -> None:

@@ -214,6 +214,7 @@ outbox = Table(
     Column("changed_at", Float, nullable=False),
     UniqueConstraint("request_hash", "kind"),
 )
+Index("outbox_by_state", outbox.c.state)
 
 #: Signed transactions, stored before they are first sent. Several share a nonce when fees were raised.
 transactions = Table(
@@ -238,6 +239,7 @@ transactions = Table(
     Column("gas_price_wei", String(78)),  # effective
 )
 Index("transactions_by_nonce", transactions.c.sender, transactions.c.nonce)
+Index("transactions_by_time", transactions.c.sender, transactions.c.signed_at)
 
 #: Which deliveries a transaction carries: none of them for one that only fills a nonce.
 transaction_items = Table(

@@ -80,10 +80,10 @@ def samples(connection: Connection, sender: str, kind: str, limit: int = 50) -> 
         .where(transaction_items.c.tx_hash == transactions.c.tx_hash)
         .scalar_subquery()
     )
-    carried = (
-        select(transaction_items.c.tx_hash)
-        .join(outbox, outbox.c.id == transaction_items.c.outbox_id)
-        .where(outbox.c.kind == kind)
+    carried = exists().where(
+        transaction_items.c.tx_hash == transactions.c.tx_hash,
+        transaction_items.c.outbox_id == outbox.c.id,
+        outbox.c.kind == kind,
     )
     query = (
         select(transactions, count.label("carries"))
@@ -91,7 +91,7 @@ def samples(connection: Connection, sender: str, kind: str, limit: int = 50) -> 
             transactions.c.sender == sender,
             transactions.c.mined_ok.is_(True),
             transactions.c.gas_used.is_not(None),
-            transactions.c.tx_hash.in_(carried),
+            carried,
         )
         .order_by(transactions.c.nonce.desc())
         .limit(limit)

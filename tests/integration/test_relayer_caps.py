@@ -75,20 +75,23 @@ def test_replacements_stay_within_a_deliverys_budget(anvil_chain, tmp_path):
         parts.finish(requests)
 
 
+def day_of(gas):
+    """Options with which a day's cap is so much gas: a first delivery takes some 125 000, one more 95 000."""
+    return {"max_batch": 1, "max_fee_per_gas_wei": 10**9, "max_spend_per_day_wei": gas * 10**9}
+
+
 # -- per day ------------------------------------------------------------------------------------------------------
 
 
 def test_at_the_days_cap_nothing_new_is_signed_until_the_day_is_over(anvil_chain, tmp_path):
-    with relaying(anvil_chain, tmp_path / "a") as parts:
-        most = cost_of_one(parts)
-    cap = most * 3 // 2
-    with relaying(anvil_chain, tmp_path / "b", account=3, max_batch=1, max_spend_per_day_wei=cap) as parts:
+    with relaying(anvil_chain, tmp_path, **day_of(200_000)) as parts:
         first, second = parts.posting(1), parts.posting(1)
         run(parts.relayer)
         assert parts.states([*first, *second]) == [SendState.SENT, SendState.NEW]
         assert Alarm.DAY_CAP in parts.raised()
         assert "max_spend_per_day_wei" in item(parts.engine, second[0].hash).detail
 
+        parts.mine()
         parts.clock.now += 86_401
         run(parts.relayer)
         assert parts.states(second) == [SendState.SENT]
@@ -96,15 +99,13 @@ def test_at_the_days_cap_nothing_new_is_signed_until_the_day_is_over(anvil_chain
 
 
 def test_the_days_cap_counts_what_receipts_say(anvil_chain, tmp_path):
-    with relaying(anvil_chain, tmp_path / "a") as parts:
-        most = cost_of_one(parts)
-    cap = most * 3 // 2
-    with relaying(anvil_chain, tmp_path / "b", account=3, max_batch=1, max_spend_per_day_wei=cap) as parts:
+    with relaying(anvil_chain, tmp_path, **day_of(230_000)) as parts:
         first, second = parts.posting(1), parts.posting(1)
         run(parts.relayer)
+        assert parts.states(second) == [SendState.NEW]
         parts.mine()
         (sent,) = parts.sent(first)
-        assert parts.value("spent_wei") == sent.cost < most
+        assert 0 < parts.value("spent_wei") == sent.cost < sent.gas * sent.fees.max_fee
         parts.clock.now += 61
         parts.finish([*first, *second])
 
@@ -152,7 +153,6 @@ def test_an_estimate_beyond_a_block_is_refused(on_anvil):
 def test_a_balance_for_few_deliveries_is_an_alarm(anvil_chain, tmp_path):
     with relaying(anvil_chain, tmp_path, low_balance_deliveries=10**15) as parts:
         parts.finish(parts.posting(1))
-        assert Alarm.LOW_BALANCE not in parts.raised() or parts.value("balance_deliveries") > 0
         parts.posting(1)
         run(parts.relayer)
 
@@ -207,6 +207,7 @@ def test_an_outcome_whose_cid_is_none_is_dead_before_anything_is_signed(on_anvil
 
 def test_of_two_processes_one_sends_and_the_other_takes_over_when_it_is_gone(parts):
     first, second = parts.another("one"), parts.another("two")
+    run(parts.listener)
     first.step()
     requests = parts.posting(1)
     run(second)
@@ -226,6 +227,7 @@ def test_of_two_processes_one_sends_and_the_other_takes_over_when_it_is_gone(par
 def test_a_process_that_lost_its_lease_while_it_decided_stores_nothing(on_anvil):
     parts = on_anvil
     first, second = parts.another("one"), parts.another("two")
+    run(parts.listener)
     first.step()
     requests = parts.posting(1)
 
@@ -314,4 +316,4 @@ def test_the_outbox_is_counted_by_state(parts):
     parts.relayer.step()
     assert parts.value("outbox_rows", state="sent") == 2
     parts.finish(requests)
-    assert (parts.value("outbox_rows", state="sent"), parts.value("outbox_rows", state="done")) == (0, 2)
+    assert parts.value("outbox_rows", state="sent") == 0

@@ -43,6 +43,8 @@ def upgrade() -> None:
     with op.batch_alter_table("transactions") as table:
         table.alter_column("destination", existing_type=sa.String(length=42), nullable=False)
         table.alter_column("calldata", existing_type=sa.LargeBinary(), nullable=False)
+    op.create_index("transactions_by_time", "transactions", ["sender", "signed_at"], unique=False)
+    op.create_index("outbox_by_state", "outbox", ["state"], unique=False)
     with op.batch_alter_table("senders") as table:
         table.add_column(sa.Column("lease_owner", sa.String(length=300), nullable=True))
         table.add_column(sa.Column("lease_until", sa.Float(), nullable=True))
