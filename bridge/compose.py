@@ -84,7 +84,9 @@ class Bridge:
         housekeeping = Housekeeping(dispatcher.store, dispatcher.roots, time.time)
         self._threads.add("housekeeping", housekeeping, HOUSEKEEPING_IDLE_SECONDS)
         self._threads.add(
-            "relayer", Relayer(engine, self._pool.client(), signer, config, time.time), chain.poll_seconds
+            "relayer",
+            Relayer(engine, self._pool.client(), signer, config, time.time, watch=self.watch),
+            chain.poll_seconds,
         )
         keeping = self._threads.add("alarms", self._keeper, ALARMS_IDLE_SECONDS)
         self.watch.on_news = keeping.wake.set

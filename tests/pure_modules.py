@@ -8,6 +8,7 @@ PURE = (
     "bridge/redaction.py",
     "bridge/routing.py",
     "bridge/standing.py",
+    "bridge/chain/budget.py",
     "bridge/chain/cursor.py",
     "bridge/chain/endpoint_health.py",
     "bridge/chain/events.py",

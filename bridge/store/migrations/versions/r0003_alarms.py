@@ -1,4 +1,4 @@
-"""Alarms that outlive the process; counts of the outbox that read no row.
+"""Alarms that outlive the process; counts of transactions that read no row.
 
 Revision ID: 0003
 """
@@ -9,13 +9,13 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table of alarms, and two indexes."""
+    """Add the table of alarms, and an index."""
     op.create_table(
         "alarms",
         sa.Column("name", sa.String(length=40), nullable=False),
@@ -26,5 +26,4 @@ def upgrade() -> None:
         sa.Column("over_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("name"),
     )
-    op.create_index("outbox_by_state", "outbox", ["state"], unique=False)
     op.create_index("transactions_by_fate", "transactions", ["mined_ok"], unique=False)
