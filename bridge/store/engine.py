@@ -79,7 +79,7 @@ def named(error: DBAPIError, where: str) -> BridgeError | None:
     if primary in _DAMAGED:
         return FatalError(
             f"{where} is damaged or no database ({error.orig}); put it aside with "
-            "`insula bridge rebuild --config FILE`, then run the bridge again: it reads every request from the chain anew"
+            "`insula bridge rebuild --config FILE`, then run the bridge: it reads every request from the chain anew"
         )
     return StoreUnavailable(f"the database {where} cannot be used now: {error.orig}") if primary in _PASSING else None
 
