@@ -6,6 +6,7 @@ asked or content is read: what was decided outside is checked again by the guard
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -15,7 +16,16 @@ from bridge.answers import CheckedAnswer, check_answer
 from bridge.config import BridgeConfig
 from bridge.errors import StaleLease, StaleTransition
 from bridge.jobs import JobState, is_allowed
-from bridge.matching import Matcher, Plan, lease_ends_at, open_slot, slot_to_bring_again, standing_reason, taken_of
+from bridge.matching import (
+    Matcher,
+    Plan,
+    keep,
+    lease_ends_at,
+    open_slot,
+    slot_to_bring_again,
+    standing_reason,
+    taken_of,
+)
 from bridge.outputs import Holdings
 from bridge.registry import ActiveNode, ChainView, NotRegistered
 from bridge.routing import Fit, check_node, could_fit, free_of, label_words
@@ -49,6 +59,7 @@ LEASABLE = (JobState.READY, JobState.RUNNING, JobState.HELD)
 CANDIDATES = 2000  # jobs looked at for one call of a node
 PER_REQUESTER = 64  # of them, at most so many of one requester
 KEY_FRESH_SECONDS = 5.0
+KEYS_KEPT = 4096  # answers of the registry that are used again: nodes, and keys that are none, each
 _KEPT_TOO_LONG = "kept longer than its fetch allowance, wall limit and upload margin"
 
 
@@ -97,7 +108,8 @@ class Dispatcher:
         self.matcher = Matcher(chain)
         self.changed: Callable[[], None] = _nobody_waits
         self._chain = chain
-        self._known: dict[str, tuple[float, ActiveNode]] = {}
+        self._known: OrderedDict[str, float] = OrderedDict()  # key of a node -> when the registry said so
+        self._strange: OrderedDict[str, float] = OrderedDict()  # likewise, of a key that is no node's
         self._offsets: dict[str, int] = {}  # where each node's next look at the queue begins
         self._seen: tuple[int, float] | None = None
         self._settlement = Settlement(engine, blockstore, self.roots, self.holdings, config, clock, enqueue=enqueue)
@@ -112,12 +124,18 @@ class Dispatcher:
     def is_node(self, key: str) -> None:
         """NotRegistered unless this was the key of an active node within the last seconds; for calls that decide
         nothing: a lease and an answer ask the registry anew. RpcError.
+
+        That a key is no node's is believed for as long too: a stranger's calls must not use up the chain's endpoint.
         """
         now = self.clock()
-        kept = self._known.get(key)
-        if kept is None or not 0 <= now - kept[0] < KEY_FRESH_SECONDS:
-            self._known.pop(key, None)
-            self._known[key] = (now, self.node_of(key))
+        if _is_fresh(self._known, key, now):
+            return
+        if _is_fresh(self._strange, key, now):
+            raise NotRegistered(key)
+        found = self._chain.active_node_of_key(key)
+        keep(self._strange if found is None else self._known, key, now, KEYS_KEPT)
+        if found is None:
+            raise NotRegistered(key)
 
     def lease_for(self, key: str, advert: Advert) -> Lease | None:
         """The first job in line that this node may run, leased to it; None if there is none now.
@@ -392,6 +410,11 @@ def settle_resting(connection: Connection, request_hash: bytes, now: float, **va
         move_job(connection, request_hash, JobState.RUNNING, target, now, **values)
         return
     move_job(connection, request_hash, job.state, target, now, **values)
+
+
+def _is_fresh(answers: OrderedDict[str, float], key: str, now: float) -> bool:
+    said_at = answers.get(key)
+    return said_at is not None and 0 <= now - said_at < KEY_FRESH_SECONDS
 
 
 def _nobody_waits() -> None:

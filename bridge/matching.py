@@ -189,7 +189,7 @@ class Matcher:
         if kept is None:
             kept = plan_of(job)
             if not kept.is_absent:
-                _keep(self._plans, job.request_hash, kept)
+                keep(self._plans, job.request_hash, kept)
         return kept
 
     def snapshot(self, node: KnownNode, need: Need, free: Capacity, now: float) -> NodeSnapshot:
@@ -219,13 +219,15 @@ class Matcher:
             return kept[1]
         answers = self._chain.labels_count(node_id, curator, labels)
         counted = frozenset(label for label, counts in zip(labels, answers, strict=True) if counts)
-        _keep(self._counts, key, (now, counted))
+        keep(self._counts, key, (now, counted))
         return counted
 
 
-def _keep(cache: OrderedDict[K, V], key: K, value: V) -> None:
+def keep(cache: OrderedDict[K, V], key: K, value: V, most: int = _KEPT) -> None:
+    """Put an entry last into a cache that many threads use; the first ones go while there are more than `most`."""
+    cache.pop(key, None)
     cache[key] = value
-    while len(cache) > _KEPT:
+    while len(cache) > most:
         try:
             cache.popitem(last=False)
         except KeyError:  # another thread was faster

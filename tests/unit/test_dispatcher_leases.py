@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from bridge.config import DispatchConfig
-from bridge.dispatcher import UnknownLease
+from bridge.dispatcher import KEY_FRESH_SECONDS, KEYS_KEPT, UnknownLease
 from bridge.errors import StaleLease
 from bridge.explaining import explain
 from bridge.jobs import JobState
@@ -56,6 +56,41 @@ def test_a_key_that_is_not_registered_gets_nothing(bridge):
 
     with pytest.raises(NotRegistered):
         bridge.lease(stranger)
+
+
+def test_a_strangers_calls_ask_the_chain_once_in_a_while(bridge):
+    stranger = key_of("stranger").address
+    for _ in range(60):
+        with pytest.raises(NotRegistered):
+            bridge.dispatcher.is_node(stranger)
+    assert bridge.registry.asked == 1
+
+    bridge.clock.now += KEY_FRESH_SECONDS
+    with pytest.raises(NotRegistered):
+        bridge.dispatcher.is_node(stranger)
+    assert bridge.registry.asked == 2
+
+
+def test_a_key_that_has_joined_counts_a_moment_later(bridge):
+    key = key_of("node a").address
+    with pytest.raises(NotRegistered):
+        bridge.dispatcher.is_node(key)
+    bridge.node("a")
+    bridge.clock.now += KEY_FRESH_SECONDS
+
+    bridge.dispatcher.is_node(key)
+
+
+def test_strangers_with_many_keys_fill_no_memory(bridge):
+    first = key_of("stranger").address
+    for address in [first, *(f"0x{number:040x}" for number in range(KEYS_KEPT))]:
+        with pytest.raises(NotRegistered):
+            bridge.dispatcher.is_node(address)
+    asked = bridge.registry.asked
+
+    with pytest.raises(NotRegistered):
+        bridge.dispatcher.is_node(first)
+    assert bridge.registry.asked == asked + 1
 
 
 def test_a_key_that_was_replaced_gets_nothing(bridge):
