@@ -36,7 +36,7 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         gate.require_headers(request)
         body = await read_json(request)
         account = await gate.uploader(request, hashlib.sha256(body).digest())
-        return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"))
+        return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"), verify=True)
 
     @routes.put("", openapi_extra=CAR_BODY)
     async def upload(root: Root, request: Request, public: Public = 0, requester: Requester = "") -> Missing:
@@ -58,8 +58,8 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
     return routes
 
 
-def _missing(dispatcher: Dispatcher, account: str, root: Cid) -> Missing:
-    absent = dispatcher.holdings.missing(account_owner(account, root), root)
+def _missing(dispatcher: Dispatcher, account: str, root: Cid, *, verify: bool = False) -> Missing:
+    absent = dispatcher.holdings.missing(account_owner(account, root), root, verify=verify)
     return Missing(missing=tuple(map(str, absent)))
 
 

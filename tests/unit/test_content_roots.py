@@ -207,7 +207,7 @@ def test_blocks_below_a_damaged_one_are_not_known_to_be_needed(store, roots):
     set_age(store, 2 * GRACE)
 
     assert collect_garbage(store, roots, NOW, GRACE).blocks == 1
-    assert list(store) == [root]
+    assert list(store) == []  # the damaged one was moved away when it was read
 
 
 class StoreWithEvent(BlockStore):
