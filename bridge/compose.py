@@ -16,7 +16,7 @@ from bridge.chain.signer import TxSigner
 from bridge.chain.views import BridgeViews, RegistryViews
 from bridge.config import BridgeConfig
 from bridge.dispatcher import Dispatcher
-from bridge.errors import FatalError
+from bridge.errors import FatalError, RpcRefused
 from bridge.housekeeping import Housekeeping
 from bridge.listener import Listener
 from bridge.lock import folder_lock
@@ -27,6 +27,7 @@ from bridge.store.engine import Connection, open_engine
 from bridge.store.jobs import Job
 from bridge.store.migrations import migrate
 from executor.content.blockstore import BlockStore
+from executor.errors import InvalidInput
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Attestation, Outcome
@@ -48,7 +49,7 @@ class Bridge:
         self._config = config
         self._client = ChainClient(chain.rpc_url, chain.rpc_timeout_seconds)
         signer = TxSigner.load(config.relayer.key)
-        registry = RegistryViews(self._client, BridgeViews(self._client, chain.bridge_contract).registry())
+        registry = RegistryViews(self._client, registry_of(self._client, chain.bridge_contract))
         dispatcher = Dispatcher(
             engine,
             registry,
@@ -95,6 +96,20 @@ class Bridge:
 
     def _status(self) -> dict[str, Any]:
         return {"loops": self._threads.states()}
+
+
+def registry_of(client: ChainClient, contract: str) -> str:
+    """The registry of the ComputeBridge at this address. InvalidInput where there is no such contract; RpcError."""
+    field = "chain.bridge_contract"
+    then = (
+        "give the ComputeBridge's address, and in chain.rpc_url an endpoint of its chain; `insula doctor` looks at both"
+    )
+    if not client.code(contract):
+        raise InvalidInput(field, f"there is no contract at {contract} on the chain of chain.rpc_url; {then}")
+    try:
+        return BridgeViews(client, contract).registry()
+    except (InvalidInput, RpcRefused) as exc:
+        raise InvalidInput(field, f"the contract at {contract} is no ComputeBridge ({exc}); {then}") from exc
 
 
 def enqueue_fulfil(
