@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from bridge.errors import BridgeError
 from bridge.store.alarms import add_raised, raised_alarms
 from bridge.store.engine import Engine, StoreError, reading, transaction
 from bridge.watch import Alarm, Raised, Watch
@@ -75,5 +76,5 @@ class AlarmKeeper:
         """The same at the process's end, where a database that fails must not hide what ended it."""
         try:
             self.step()
-        except StoreError as exc:
+        except (StoreError, BridgeError) as exc:
             log.error("alarms are not kept", error=type(exc).__name__)  # noqa: TRY400 - no traceback at the end

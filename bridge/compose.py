@@ -10,13 +10,14 @@ from contextlib import ExitStack
 from bridge.alarms import AlarmKeeper
 from bridge.api.app import create_app
 from bridge.api.server import run_server
+from bridge.chain.client import ChainClient
 from bridge.chain.contracts import fulfil_calldata
 from bridge.chain.endpoints import EndpointPool
 from bridge.chain.signer import TxSigner
 from bridge.chain.views import BridgeViews, RegistryViews
 from bridge.config import BridgeConfig
 from bridge.dispatcher import Dispatcher
-from bridge.errors import FatalError, RpcUnavailable
+from bridge.errors import FatalError, RpcRefused, RpcUnavailable
 from bridge.housekeeping import Housekeeping
 from bridge.listener import Listener
 from bridge.lock import folder_lock
@@ -31,6 +32,7 @@ from bridge.store.jobs import Job
 from bridge.store.migrations import migrate
 from bridge.watch import Alarm, Watch
 from executor.content.blockstore import BlockStore
+from executor.errors import InvalidInput
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Attestation, Outcome
@@ -61,7 +63,7 @@ class Bridge:
         reader = self._pool.client(each_call=True)  # the registry's answers stand alone, unlike a loop's
         signer = TxSigner.load(config.relayer.key)
         book = retry_call(
-            BridgeViews(reader, chain.bridge_contract).registry,
+            lambda: registry_of(reader, chain.bridge_contract),
             on=(RpcUnavailable,),
             attempts=1 + len(chain.rpc_urls),
             deadline_seconds=60.0,
@@ -131,6 +133,18 @@ def known_genesis(engine: Engine, scope: ChainScope) -> bytes | None:
     with reading(engine) as connection:
         cursor = load_cursor(connection, scope)
     return cursor.genesis_hash if cursor is not None and any(cursor.genesis_hash) else None
+
+
+def registry_of(client: ChainClient, contract: str) -> str:
+    """The registry of the ComputeBridge at this address. InvalidInput where there is no such contract; RpcError."""
+    field = "chain.bridge_contract"
+    then = "give the ComputeBridge's address, and endpoints of its chain in chain.rpc_urls; see `insula doctor`"
+    if not client.code(contract):
+        raise InvalidInput(field, f"there is no contract at {contract} on the chain of chain.rpc_urls; {then}")
+    try:
+        return BridgeViews(client, contract).registry()
+    except (InvalidInput, RpcRefused) as exc:
+        raise InvalidInput(field, f"the contract at {contract} is no ComputeBridge ({exc}); {then}") from exc
 
 
 def enqueue_fulfil(

@@ -106,7 +106,10 @@ class DispatchConfig(Section):
     delivery_margin_seconds: float = Field(default=120.0, ge=0)  # kept free before the deadline for the delivery
     max_attempts: int = Field(default=5, ge=1)  # per slot
     max_running_per_requester: int = Field(default=16, ge=1)
-    held_seconds: float = Field(default=3600.0, gt=0)  # a held lease may be silent so much longer than a running one
+    fetch_allowance_seconds: float = Field(default=900.0, ge=0)  # a lease lives so long, its job's wall limit, and ...
+    upload_margin_seconds: float = Field(default=900.0, ge=0)  # ... so long, whatever its heartbeats say
+    held_seconds: float = Field(default=3600.0, gt=0)  # a held lease may live, and be silent, so much longer
+    max_leases_per_node: int = Field(default=64, ge=1)  # at once, whatever the node says it has room for
     max_callback_gas: int = Field(default=100_000_000, ge=0)  # orders that ask for more are not started
     agreement_grace_seconds: float = Field(default=10.0, ge=0)  # once a quorum agrees, wait this long for the others
     min_unit_price: Amount = 0

@@ -10,6 +10,8 @@ InsulaError (executor.errors)
     │   │   ├── TooMuch           ask for less at a time
     │   │   └── HistoryPruned     it no longer has what is that old
     │   └── NullRound(number)     no tipset at that epoch: not an error of anybody's
+    ├── StoreUnavailable          the database cannot be used now; it may be later, and nothing was written
+    │   └── StoreFull             because no space is left for it
     ├── StaleTransition           somebody else moved the row first; drop what was decided on the old state
     ├── StaleLease                the fencing token is not the current one; stop working
     └── FatalError                stop the process, a human is needed (wrong chain, deep reorg, bad configuration)
@@ -78,6 +80,14 @@ class NullRound(RpcError):
 
     def __str__(self) -> str:
         return f"epoch {self.number} is a null round"
+
+
+class StoreUnavailable(BridgeError):
+    """The database cannot be used now; nothing was written. The message says why."""
+
+
+class StoreFull(StoreUnavailable):
+    """No space is left for the database; nothing was written."""
 
 
 class StaleTransition(BridgeError):

@@ -148,6 +148,7 @@ def _alarms_of_bridge(bridge: str) -> list[dict[str, Any]]:
 def _database(config: Path) -> Iterator[Engine]:
     """The database of a bridge, running or not. InvalidInput if it is not there, or too old to hold alarms."""
     from bridge.config import BridgeConfig
+    from bridge.errors import StoreUnavailable
     from bridge.store.alarms import has_alarms
     from bridge.store.engine import StoreError, open_engine, reading
 
@@ -161,7 +162,7 @@ def _database(config: Path) -> Iterator[Engine]:
             if not has_alarms(connection):
                 raise InvalidInput("data_dir", "its database is of an older version; start the bridge once")
         yield engine
-    except StoreError as exc:
+    except (StoreError, StoreUnavailable) as exc:
         raise InvalidInput("database", f"cannot be used ({type(exc).__name__})") from exc
     finally:
         engine.dispose()

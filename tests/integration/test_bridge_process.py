@@ -167,4 +167,4 @@ def test_a_database_of_an_older_version_or_none_is_named(config, tmp_path, capsy
     assert "older version" in insula(capsys, "bridge", "alarms", "--config", str(config))[1]["error"]
 
     path.write_bytes(b"this is no database" * 100)
-    assert "cannot be used" in insula(capsys, "bridge", "alarms", "--config", str(config))[1]["error"]
+    assert "is damaged or no database" in insula(capsys, "bridge", "alarms", "--config", str(config))[1]["error"]

@@ -12,10 +12,13 @@ from bridge.cli.main import _application, run
 from bridge.cli.output import Exit
 from bridge.cli.relayer_checks import Caps, check_relayer
 from bridge.config import BridgeConfig
+from bridge.devnet.chaos import Script
+from bridge.devnet.chaos.script import Rewrite
 from executor.protocol.wire import Outcome, Status
 from tests.bridge_kit import order_of
 from tests.chain_nodes import CHAIN_ID, FUNDED_SECRETS, funded
-from tests.chain_proxy import DROP, NullRounds, Proxy, error, ok
+from tests.chain_proxy import DROP, Proxy, error, ok
+from tests.chaos_kit import chaos
 
 CAPS = Caps(max_fee_per_gas=10**12, max_subsidy=10**18, min_delivery_fee=0, max_in_flight=4)
 
@@ -152,27 +155,25 @@ def test_the_largest_range_that_is_taken_is_named(anvil_chain):
     assert (found.level, "takes 1000 blocks" in found.detail) == ("note", True)
 
 
-@pytest.mark.parametrize("dialect", ["code 12", "code 1", "null", "previous"])
+@pytest.mark.parametrize("dialect", ["lotus-1.31", "lotus-1.30", "lotus-null", "forest"])
 def test_a_null_round_near_the_head_is_recognised_in_each_dialect(anvil_chain, dialect):
     anvil_chain.mine(8)
-    with Proxy(url_of(anvil_chain)) as proxy:
-        NullRounds(dialect).install(proxy)
-        found = looked(anvil_chain, proxy.url, deploy_block=None)["null rounds"]
+    with chaos(anvil_chain, dialect=dialect, null_rounds=0.4) as client:
+        found = looked(anvil_chain, client.url, deploy_block=None)["null rounds"]
 
     assert (found.level, "that the bridge knows" in found.detail) == ("ok", True)
 
 
 def test_words_for_a_null_round_that_nobody_knows_are_a_problem(anvil_chain):
     anvil_chain.mine(8)
-    with Proxy(url_of(anvil_chain)) as proxy:
-        NullRounds("null").install(proxy)
-        known = proxy.rules["eth_getBlockByNumber"]
-        proxy.rules["eth_getBlockByNumber"] = lambda r, f: (
-            error(r, 77, "nothing to see at this height")
-            if (answer := known(r, f)).get("result", 0) is None
-            else answer
-        )
-        found = looked(anvil_chain, proxy.url, deploy_block=None)["null rounds"]
+
+    def in_other_words(answer):
+        return error(answer, 77, "nothing to see at this height") if answer.get("result", 0) is None else answer
+
+    script = Script()
+    script.on("eth_getBlockByNumber", Rewrite(in_other_words))
+    with chaos(anvil_chain, dialect="lotus-null", null_rounds=0.4, script=script) as client:
+        found = looked(anvil_chain, client.url, deploy_block=None)["null rounds"]
 
     assert (found.level, "nothing to see" in found.detail) == ("problem", True)
 
