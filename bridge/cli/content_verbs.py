@@ -22,6 +22,7 @@ from bridge.cli.context import (
 )
 from bridge.cli.output import JsonFlag, emit
 from executor.content import unixfs
+from executor.content.blocks import BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.transfer import fetch_dag, upload_dag
@@ -64,7 +65,7 @@ def upload(
     return {"cid": str(root), "blocksSent": moved.blocks, "bytesSent": moved.bytes, "public": public}
 
 
-def download(http: Http, store: BlockStore, root: Cid, seconds: float) -> None:
+def download(http: Http, store: BlockStoreLike, root: Cid, seconds: float) -> None:
     """Fetch a DAG from a gateway, every block verified."""
     fetch_dag(gateway_peer(http), store, root, max_bytes=MAX_TREE_BYTES, patience=Patience(time.time() + seconds))
 
@@ -79,19 +80,26 @@ def add(
     requester: Annotated[
         str, typer.Option("--for", help="Whose jobs may read it while it is private; by default the key's own.")
     ] = "",
+    local: Annotated[bool, typer.Option("--local", help="Keep it in $INSULA_HOME/content only; send nothing.")] = False,
     only_hash: Annotated[bool, typer.Option("--only-hash", help="Compute the CID, store and send nothing.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole upload.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compute the CID of a file or directory and bring its blocks to a bridge, so that nodes can fetch them."""
+    """Compute the CID of a file or directory and bring its blocks to a bridge, so that nodes can fetch them.
+
+    A copy stays in $INSULA_HOME/content, where `insula job verify` finds it.
+    """
     meant_for = checksum_address(requester, "--for") if requester else ""
-    if only_hash or not bridge:
+    if only_hash:
         with tempfile.TemporaryDirectory() as folder:
             root = import_path(BlockStore(Path(folder)), path)
         emit({"ok": True, "cid": str(root)}, as_json=as_json, text=str(root))
         return
     store = local_store()
     root = import_path(store, path)
+    if local or not bridge:
+        emit({"ok": True, "cid": str(root), "blocksSent": 0}, as_json=as_json, text=str(root))
+        return
     with bridge_at(bridge) as http:
         status = get_json(http, "/v1/status")
     address = contract_of(contract or str(status.get("contract", "")))

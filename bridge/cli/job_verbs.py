@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -24,11 +23,12 @@ from bridge.cli.context import (
     signer_of,
 )
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, printable
+from bridge.cli.reference import reference
 from bridge.cli.spec_verbs import read_limited
+from bridge.cli.verify_verb import verify
 from bridge.errors import BridgeError
 from executor.content.web import Http
 from executor.errors import InvalidInput, PeerRefused
-from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
 from executor.protocol.cid import Cid
 from executor.protocol.labels import Label
 from executor.protocol.spec import InvalidSpec, job_of
@@ -273,86 +273,12 @@ def withdraw(
     emit({"ok": True, **found}, as_json=as_json)
 
 
-@app.command()
-def verify(
-    job: Annotated[str, typer.Argument(metavar="ID", help="A request id or hash; empty with --bundle.")] = "",
-    bundle_file: Annotated[Path | None, typer.Option("--bundle", help="Read the bundle from a file.")] = None,
-    save: Annotated[Path | None, typer.Option("--save", help="Write the bundle to a file.")] = None,
-    bridge: BridgeOption = "",
-    rpc: RpcOption = "",
-    contract: ContractOption = "",
-    node_key: Annotated[list[str], typer.Option(help="A node's key that you trust; may be given several times.")] = [],  # noqa: B006
-    as_json: JsonFlag = False,
-) -> None:
-    """Check a settled job from the chain's event to the output's bytes. What only the chain can say needs --rpc."""
-    import tempfile
-
-    from bridge.verify import Check, check_anchors, check_bundle, check_content
-    from bridge.verify_chain import check_chain
-    from executor.content.blockstore import BlockStore
-
-    given = read_limited(bundle_file, MAX_BUNDLE_BYTES, "--bundle") if bundle_file else b""
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        http = stack.enter_context(bridge_at(bridge))
-        client = stack.enter_context(chain_at(rpc)) if rpc else None
-        get_json(http, "/healthz")  # who does not answer at all has not been found wrong
-        if client:
-            client.chain_id()
-        raw = given or _bundle(http, job)
-        bundle = parse_bundle(raw)
-        if save:
-            save.write_bytes(raw)
-        keys = [checksum_address(key, "--node-key") for key in node_key]
-        named = contract_of(contract) if contract else ""
-        checks: list[Check] = [*check_anchors(bundle, asked=job, contract=named, keys=keys), *check_bundle(bundle)]
-        if not any(check.name == "bundle" for check in checks):
-            fetched = BlockStore(Path(folder))
-            checks += check_content(bundle, lambda cid, store: download(http, store, cid, 600.0), fetched)
-            if client:
-                checks += check_chain(bundle, client, contract_of(contract))
-    failed = [check for check in checks if not check.ok]
-    result = {
-        "ok": not failed,
-        "chainChecked": bool(rpc),
-        "requestId": bundle.request.id,
-        "requestHash": bundle.request_hash,
-        "checks": [{"name": c.name, "ok": c.ok, "basis": c.basis.value, "detail": c.detail} for c in checks],
-    }
-    lines = [f"{'ok  ' if c.ok else 'FAIL'} {c.basis.value:<8} {c.name}: {c.detail}" for c in checks]
-    verdict = "does NOT hold" if failed else "holds" if rpc else offline_verdict(named, keys)
-    emit(result, as_json=as_json, text="\n".join([*lines, f"request {bundle.request.id} {verdict}"]))
-    if failed:
-        raise typer.Exit(int(Exit.NOT_SO))
-    if not rpc:
-        raise typer.Exit(int(Exit.CHAIN_UNCHECKED))
-
-
-def offline_verdict(contract: str, keys: list[str]) -> str:
-    """What an offline verification amounts to, with the anchors that were named."""
-    if contract and keys:
-        return "holds offline for the contract and keys that you named; the chain was not asked (--rpc)"
-    return "holds in itself, but nothing says that its keys are nodes': name --contract and --node-key, or ask --rpc"
-
-
-def parse_bundle(raw: bytes) -> Bundle:
-    """The bundle in these bytes. InvalidInput that names the field."""
-    from pydantic import ValidationError
-
-    try:
-        return Bundle.model_validate_json(raw)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        raise InvalidInput("bundle: " + ".".join(str(part) for part in first["loc"]), first["msg"]) from exc
-
-
-def _bundle(http: Http, job: str) -> bytes:
-    return http.call("GET", f"/v1/jobs/{_reference(job)}/bundle", max_bytes=MAX_BUNDLE_BYTES).body
+app.command()(verify)
 
 
 def _job(http: Http, job: str, *, missing_ok: bool = False) -> dict[str, Any]:
     try:
-        return get_json(http, f"/v1/jobs/{_reference(job)}")
+        return get_json(http, f"/v1/jobs/{reference(job)}")
     except PeerRefused as exc:
         if exc.status == 404 and missing_ok:
             return {}
@@ -367,14 +293,7 @@ def _standing(explanation: dict[str, Any]) -> str:
 
 
 def _about(http: Http, job: str, what: str) -> dict[str, Any]:
-    return get_json(http, f"/v1/jobs/{_reference(job)}{what}")
-
-
-def _reference(job: str) -> str:
-    text = job.lower()
-    if text.isascii() and (text.isdecimal() or (text.startswith("0x") and len(text) == 66 and text[2:].isalnum())):
-        return text
-    raise InvalidInput("ID", f"{job!r:.80} is neither a request id nor a 0x request hash")
+    return get_json(http, f"/v1/jobs/{reference(job)}{what}")
 
 
 def _describe(found: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3  # a bridge, chain or engine does not answer
     TIMEOUT = 4  # waited as long as asked
     CHAIN_UNCHECKED = 5  # verification: all that can be checked offline holds; the chain was not asked
+    CONTENT_UNCHECKED = 6  # verification: nothing is wrong, but some content could not be had, so it was not checked
     STOPPED = 130  # Ctrl-C
 
 

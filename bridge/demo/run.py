@@ -29,6 +29,7 @@ from bridge.errors import BridgeError
 from bridge.verify import Check, check_bundle, check_content
 from bridge.verify_chain import check_chain
 from executor.content import unixfs
+from executor.content.blocks import BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.transfer import fetch_dag
@@ -181,7 +182,7 @@ class DemoRun:
             files = unixfs.manifest(store, Cid.from_binary(outcome.output_cid), limits).rows()
         return {"output": files, "verified": all(check.ok for check in checks), "checks": [_check(c) for c in checks]}
 
-    def _fetch(self, cid: Cid, store: BlockStore) -> None:
+    def _fetch(self, cid: Cid, store: BlockStoreLike) -> None:
         patience = Patience(time.time() + WAIT_SECONDS)
         fetch_dag(gateway_peer(self.http), store, cid, max_bytes=2**30, patience=patience)
 

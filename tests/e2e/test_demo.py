@@ -181,7 +181,7 @@ def test_a_flipped_byte_of_a_stored_receipt_or_signature_is_named(demo, env, col
 
 
 @pytest.mark.parametrize("part", ["input", "output"])
-def test_a_flipped_byte_of_stored_content_is_named(demo, env, part):
+def test_a_flipped_byte_of_the_bridges_content_is_not_handed_out_and_the_check_is_left_open(demo, env, part):
     found = job(demo, "b")
     cid = found["inputs"][-1] if part == "input" else found["outputCid"]
     blocks = Path(demo["devnet"]["folder"]) / "bridge" / "content" / "blocks"
@@ -193,9 +193,19 @@ def test_a_flipped_byte_of_stored_content_is_named(demo, env, part):
     finally:
         path.write_bytes(before)
 
-    assert status == 1
-    assert failed_checks(result) == ["output" if part == "output" else f"input {cid}"]
-    assert cid in next(check["detail"] for check in result["checks"] if not check["ok"])
+    assert status == 6
+    (left_open,) = [check for check in result["checks"] if not check["ok"]]
+    assert (left_open["name"], left_open["verdict"]) == ("output" if part == "output" else f"input {cid}", "unchecked")
+    assert cid in left_open["detail"]
+
+
+def test_a_flipped_byte_of_the_verifiers_own_copy_is_fetched_anew(demo, env, tmp_path):
+    found = job(demo, "a")
+    insula("content", "get", found["outputCid"], "-o", str(tmp_path / "output"), env=env)
+    blocks = Path(env["INSULA_HOME"]) / "content" / "blocks"
+    flip_file(next(blocks.rglob(found["outputCid"])))
+
+    assert insula("job", "verify", str(found["requestId"]), env=env)[0] == 0
 
 
 def test_ctrl_c_stops_every_process_that_the_demo_started(tmp_path):
