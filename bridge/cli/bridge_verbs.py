@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -43,7 +44,7 @@ def rebuild(config: ConfigOption, as_json: JsonFlag = False) -> None:
     folder = BridgeConfig.load(config).data_dir
     with folder_lock(folder):
         moved = put_aside(folder / "bridge.db", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-    next_step = f"insula bridge run --config {config}"
+    next_step = f"insula bridge run --config {quote(str(config))}"
     emit({"ok": True, "putAside": [str(path) for path in moved], "next": next_step}, as_json=as_json)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -70,7 +71,7 @@ def init(
         disk_bytes=disk_bytes,
         min_unit_price=min_unit_price,
     )
-    next_step = f"insula node register --dir {folder} --key <the operator's key>"
+    next_step = f"insula node register --dir {quote(str(folder))} --key <the operator's key>"
     emit({"ok": True, **made, "next": next_step}, as_json=as_json)
 
 
@@ -104,7 +105,7 @@ def register(
             "key": attestation_key.address,
             "labels": {word: label_hash(word) for word in config.labels},
             "transaction": receipt.tx_hash,
-            "next": "labels count once a curator vouches for them; then: insula node run --dir " + str(folder),
+            "next": "labels count once a curator vouches for them; then: insula node run --dir " + quote(str(folder)),
         },
         as_json=as_json,
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -37,7 +38,7 @@ def insula(*words, env=None, seconds=200):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory, docker_engine):
     """A demo that was left running."""
-    folder = tmp_path_factory.mktemp("demo") / "net"
+    folder = tmp_path_factory.mktemp("demo") / "a net"
     status, result, said = insula("demo", "--keep", "--dir", str(folder), env={"DOCKER_HOST": docker_engine})
     try:
         assert (status, result.get("problems"), result.get("error")) == (0, [], None), said
@@ -51,7 +52,9 @@ def demo(tmp_path_factory, docker_engine):
 def env(demo, tmp_path):
     """What `. FOLDER/env` sets, and a block store of the test's own."""
     lines = (Path(demo["devnet"]["folder"]) / "env").read_text().splitlines()
-    return dict(line.removeprefix("export ").split("=", 1) for line in lines) | {"INSULA_HOME": str(tmp_path / "home")}
+    return dict(shlex.split(line)[1].split("=", 1) for line in lines if "$PATH" not in line) | {
+        "INSULA_HOME": str(tmp_path / "home")
+    }
 
 
 def job(demo, key):
