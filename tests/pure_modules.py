@@ -4,6 +4,7 @@
 """
 
 PURE = (
+    "bridge/cli/texts.py",
     "bridge/jobs.py",
     "bridge/routing.py",
     "bridge/chain/cursor.py",

@@ -14,6 +14,7 @@ import typer
 from bridge.cli.context import BridgeOption, ContractOption, KeyOption, RpcOption, bridge_at, get_json
 from bridge.cli.logs import set_up_logs
 from bridge.cli.output import Exit, JsonFlag, emit
+from bridge.cli.texts import bridge_text
 from executor.errors import InvalidInput
 
 app = typer.Typer(help="Bridges.", no_args_is_help=True)
@@ -65,7 +66,7 @@ def status(bridge: BridgeOption = "", as_json: JsonFlag = False) -> None:
     """What a bridge says of itself: chain, contract, position, loops, jobs by state."""
     with bridge_at(bridge) as http:
         found = get_json(http, "/v1/status")
-    emit({"ok": True, **found}, as_json=as_json)
+    emit({"ok": True, **found}, as_json=as_json, text=bridge_text(found))
 
 
 def doctor(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bridge.cli.output import plain
+from bridge.cli.texts import amount
 
 
 def narrate(result: dict[str, Any]) -> str:
@@ -43,8 +44,8 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
         outcome = job["outcome"]
         said = f"status {outcome['status']}, reason {outcome['reason']}, exit code {outcome['exitCode']}"
         yield "dApp stored", said + (f", payload {outcome['payload']!r}" if outcome["payload"] else "")
-    for name, amount in job["paymentsInWei"].items():
-        yield "paid", f"{amount} wei to {name}"
+    for name, wei in job["paymentsInWei"].items():
+        yield "paid", f"{amount(wei)} to {name}"
     if "checks" in job:
         held = [check for check in job["checks"] if check["ok"]]
         yield (

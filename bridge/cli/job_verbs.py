@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
+from bridge.cli.cancel_verb import cancel
 from bridge.cli.content_verbs import download, local_store
 from bridge.cli.context import (
     BridgeOption,
@@ -25,8 +24,10 @@ from bridge.cli.context import (
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, printable
 from bridge.cli.reference import reference
 from bridge.cli.spec_verbs import read_limited
+from bridge.cli.texts import amount, explanation_text, job_text, lines, standing
 from bridge.cli.verify_verb import verify
 from bridge.errors import BridgeError
+from bridge.jobs import JobState
 from executor.content.web import Http
 from executor.errors import InvalidInput, PeerRefused
 from executor.protocol.cid import Cid
@@ -46,6 +47,17 @@ app = typer.Typer(help="Jobs.", no_args_is_help=True)
 
 POLL_SECONDS = 0.5
 SETTLED = ("posted", "final", "expired", "cancelled")
+STATES = tuple(state.value for state in JobState)
+#: state on the chain -> where the bridge has such jobs; empty: anywhere
+CHAIN_STATES: dict[str, tuple[str, ...]] = {
+    "requested": (),
+    "fulfilled": ("posted", "final"),
+    "failed": ("posted", "final"),
+    "refused": ("posted", "final"),
+    "withheld": ("posted", "final"),
+    "cancelled": ("cancelled", "final"),
+    "expired": ("expired", "final"),
+}
 KINDS = {
     "cid": ResultKind.CID,
     "stdout": ResultKind.STDOUT,
@@ -108,7 +120,13 @@ def submit(
         with bridge_at(bridge) as http:
             _finish(_wait(http, placed["requestHash"], timeout, as_json=as_json), as_json=as_json, extra=placed)
         return
-    emit({"ok": True, **placed}, as_json=as_json)
+    told = {
+        "request": f"{placed['requestId']}, hash {placed['requestHash']}",
+        "ordered in": f"transaction {placed['transaction']}",
+        "escrowed": amount(placed["priceInWei"]),
+        "next": f"insula job wait {placed['requestId']}",
+    }
+    emit({"ok": True, **placed}, as_json=as_json, text=lines(told.items()))
 
 
 def _place(order: Order, rpc: str, contract: str, key: str) -> dict[str, Any]:
@@ -125,7 +143,7 @@ def _place(order: Order, rpc: str, contract: str, key: str) -> dict[str, Any]:
                     "requestId": int.from_bytes(log.topics[1], "big"),
                     "requestHash": f"0x{log.topics[2].hex()}",
                     "transaction": f"0x{receipt.tx_hash.hex()}",
-                    "priceInWei": order.price,
+                    "priceInWei": str(order.price),
                 }
     raise BridgeError(f"transaction 0x{receipt.tx_hash.hex()} is mined, but the endpoint shows no JobRequested yet")
 
@@ -144,15 +162,17 @@ def wait_for(
 
 def _wait(http: Http, job: str, timeout: float, *, as_json: bool) -> dict[str, Any]:
     end = time.monotonic() + timeout
-    shown = ""
+    shown: tuple[Any, ...] = ()
     while True:
         found = _job(http, job, missing_ok=True)
         if found and found["state"] in SETTLED:
             return found
-        now = _standing(_about(http, job, "/explain")) if found else "not seen by the bridge yet"
-        if now != shown and not as_json:
+        why = _about(http, job, "/explain") if found else {}
+        now = standing(why) if why else "not seen by the bridge yet"
+        mark = (why.get("state"), why.get("reason"), why.get("refundable_at"))
+        if mark != shown and not as_json:  # a line for each change of state or reason, not for each number in it
             console.print(printable(now), markup=False)
-        shown = now
+        shown = mark
         if time.monotonic() > end:
             raise fail(f"not settled after {timeout:.0f} s: {now}", code=Exit.TIMEOUT, as_json=as_json)
         time.sleep(POLL_SECONDS)
@@ -160,7 +180,7 @@ def _wait(http: Http, job: str, timeout: float, *, as_json: bool) -> dict[str, A
 
 def _finish(found: dict[str, Any], *, as_json: bool, extra: dict[str, Any]) -> None:
     succeeded = found["chain_state"] == OnChainState.FULFILLED.name
-    emit({"ok": succeeded, **extra, "job": found}, as_json=as_json, text=_describe(found))
+    emit({"ok": succeeded, **extra, "job": found}, as_json=as_json, text=job_text(found))
     if not succeeded:
         raise typer.Exit(int(Exit.NOT_SO))
 
@@ -170,7 +190,9 @@ def status(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) -> 
     """Where a job stands."""
     with bridge_at(bridge) as http:
         found = _job(http, job)
-    emit({"ok": True, "job": found}, as_json=as_json, text=_describe(found))
+        is_marked = found["cancel_marked"] and found["state"] not in SETTLED
+        why = _about(http, job, "/explain") if is_marked else None
+    emit({"ok": True, "job": found}, as_json=as_json, text=job_text(found, why))
 
 
 @app.command()
@@ -178,26 +200,38 @@ def explain(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) ->
     """Why a job is where it is: what is awaited, and for each node why it runs the job or not."""
     with bridge_at(bridge) as http:
         found = _about(http, job, "/explain")
-    lines = [_standing(found)]
-    lines += [f"node {node['node_id']:<4} {node['code']:<18} {node['text']}" for node in found["nodes"]]
-    emit({"ok": True, **found}, as_json=as_json, text="\n".join(lines))
+    emit({"ok": True, **found}, as_json=as_json, text=explanation_text(found))
 
 
 @app.command("list")
 def list_jobs(
     bridge: BridgeOption = "",
-    state: Annotated[str, typer.Option(help="Only jobs in this state.")] = "",
+    state: Annotated[str, typer.Option(help=f"Only jobs in this state: {', '.join((*STATES, *CHAIN_STATES))}.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many.")] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """The bridge's jobs, newest first."""
+    wanted = state.lower()
+    if wanted and wanted not in (*STATES, *CHAIN_STATES):
+        raise InvalidInput("--state", f"is {state!r:.20}; it is one of {', '.join((*STATES, *CHAIN_STATES))}")
     with bridge_at(bridge) as http:
-        found = get_json(http, f"/v1/jobs?limit={limit}" + (f"&state={quote(state.lower(), safe='')}" if state else ""))
-    lines = [
+        found = {"jobs": [job for path in _lists(wanted, limit) for job in get_json(http, path)["jobs"]]}
+    if wanted in CHAIN_STATES:
+        found["jobs"] = [job for job in found["jobs"] if wanted in (job["chain_state"].lower(), job["state"])]
+    found["jobs"] = sorted(found["jobs"], key=lambda job: (-job["block_number"], -job["request_id"]))[:limit]
+    rows = [
         f"{job['request_id']:<6} {job['state']:<10} {job['chain_state']:<10} {job['request_hash']}"
         for job in found["jobs"]
     ]
-    emit({"ok": True, **found}, as_json=as_json, text="\n".join(lines) or "no jobs")
+    emit({"ok": True, **found}, as_json=as_json, text="\n".join(rows) or "no jobs")
+
+
+def _lists(wanted: str, limit: int) -> list[str]:
+    """The bridge's lists that hold the jobs of a state, its own or the chain's; of the latter, the newest 500."""
+    if wanted not in CHAIN_STATES:
+        return [f"/v1/jobs?limit={limit}" + (f"&state={wanted}" if wanted else "")]
+    ours = CHAIN_STATES[wanted]
+    return [f"/v1/jobs?limit=500&state={state}" for state in ours] if ours else ["/v1/jobs?limit=500"]
 
 
 @app.command()
@@ -223,35 +257,13 @@ def logs(
     text = data.decode("utf-8", "replace")
     if as_json:
         emit({"ok": True, "stream": stream, "bytes": data, "text": text}, as_json=True)
-    else:
-        typer.echo(data, nl=False)
+        return
+    typer.echo(data, nl=False)
+    if not data and stream == "stdout":
+        errors.print(f"stdout is empty; try: insula job logs {job} --stream stderr", markup=False)
 
 
-@app.command()
-def cancel(
-    job: JobId,
-    rpc: RpcOption = "",
-    contract: ContractOption = "",
-    key: KeyOption = "",
-    bridge: BridgeOption = "",
-    draw: Annotated[bool, typer.Option("--draw", help="Draw the refund of a request that was marked before.")] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Mark a request of yours for cancellation; a result still wins until the refund is drawn with --draw."""
-    from bridge.chain.contracts import cancel_calldata, draw_cancelled_calldata
-    from bridge.chain.operate import send_and_wait
-    from bridge.chain.views import BridgeViews
-
-    address = contract_of(contract)
-    with bridge_at(bridge) as http:
-        found = _job(http, job)
-    order = Order.decode(bytes.fromhex(found["order"][2:]))
-    make = draw_cancelled_calldata if draw else cancel_calldata
-    with chain_at(rpc) as client:
-        receipt = send_and_wait(client, signer_of(key), address, make(found["request_id"], order))
-        delay = BridgeViews(client, address).bounds().cancel_delay
-    told = "refunded" if draw else f"marked; after {delay} s: insula job cancel {job} --draw"
-    emit({"ok": True, "transaction": receipt.tx_hash, "next": told}, as_json=as_json)
+app.command()(cancel)
 
 
 @app.command()
@@ -265,12 +277,13 @@ def withdraw(
 
     account, address = signer_of(key), contract_of(contract)
     with chain_at(rpc) as client:
-        amount = BridgeViews(client, address).credit_of(account.address)
-        if amount == 0:
+        owed = BridgeViews(client, address).credit_of(account.address)
+        if owed == 0:
             raise fail(f"the contract owes {account.address} nothing", code=Exit.NOT_SO, as_json=as_json)
         receipt = send_and_wait(client, account, address, withdraw_calldata(ZERO_ADDRESS, account.address))
-    found = {"account": account.address, "amountInWei": str(amount), "transaction": receipt.tx_hash}
-    emit({"ok": True, **found}, as_json=as_json)
+    found = {"account": account.address, "amountInWei": str(owed), "transaction": receipt.tx_hash}
+    text = f"{amount(owed)} to {account.address} in transaction 0x{receipt.tx_hash.hex()}"
+    emit({"ok": True, **found}, as_json=as_json, text=text)
 
 
 app.command()(verify)
@@ -285,20 +298,5 @@ def _job(http: Http, job: str, *, missing_ok: bool = False) -> dict[str, Any]:
         raise
 
 
-def _standing(explanation: dict[str, Any]) -> str:
-    """Where a job stands and why, in a line."""
-    why = explanation["detail"] or ("" if explanation["reason"] == "NONE" else explanation["reason"])
-    parts = [explanation["state"], why, explanation["awaiting"] if explanation["state"] not in SETTLED else ""]
-    return ": ".join(part for part in parts if part)
-
-
 def _about(http: Http, job: str, what: str) -> dict[str, Any]:
     return get_json(http, f"/v1/jobs/{reference(job)}{what}")
-
-
-def _describe(found: dict[str, Any]) -> str:
-    return "\n".join(
-        f"{key:<22} {json.dumps(value)}"
-        for key, value in found.items()
-        if value not in (None, "", []) and key != "order"
-    )

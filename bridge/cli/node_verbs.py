@@ -24,6 +24,7 @@ from bridge.cli.context import (
 )
 from bridge.cli.logs import set_up_logs
 from bridge.cli.output import JsonFlag, emit
+from bridge.cli.texts import node_text
 from executor.errors import InvalidInput, PeerError
 from executor.protocol.labels import Label
 from executor.protocol.signing import Key
@@ -158,7 +159,7 @@ def status(folder: DirOption, as_json: JsonFlag = False) -> None:
             found["bridge"] = {"url": config.bridge_url, "answers": True, "seen": seen[0] if seen else None}
         except PeerError as exc:
             found["bridge"] = {"url": config.bridge_url, "answers": False, "problem": str(exc)}
-    emit({"ok": True, **found}, as_json=as_json)
+    emit({"ok": True, **found}, as_json=as_json, text=node_text(found))
 
 
 @app.command()

@@ -121,6 +121,7 @@ class DemoRun:
         self._hold(
             ordered, state.name == ordered.scenario.expect, f"ended as {state.name}, not {ordered.scenario.expect}"
         )
+        paid = self._payments(job)
         found: dict[str, Any] = {
             "key": ordered.scenario.key,
             "title": ordered.scenario.title,
@@ -130,13 +131,11 @@ class DemoRun:
             "requestTransaction": ordered.receipt.tx_hash,
             "resultTransaction": job["settled_tx"],
             "inputs": [str(cid) for cid in JobSpec.parse(ordered.scenario.spec).content],
-            "paymentsInWei": self._payments(job),
+            "paymentsInWei": {name: str(amount) for name, amount in paid.items()},
         }
         if state is OnChainState.EXPIRED:
             found["explanation"] = explanation
-            self._hold(
-                ordered, sum(found["paymentsInWei"].values()) == ordered.scenario.price, "the refund is not the price"
-            )
+            self._hold(ordered, sum(paid.values()) == ordered.scenario.price, "the refund is not the price")
             return found
         bundle = self._bundle(ordered.request_id)
         found["nodes"] = [self._node(item.node_id) for item in bundle.attestations]

@@ -88,9 +88,9 @@ def test_the_failing_job_pays_its_fail_price_and_refunds_the_rest(demo):
 
     assert found["outcome"]["exitCode"] == 3
     assert found["paymentsInWei"] == {
-        "operator of node camera": 4 * 10**14,
-        "requester (the dApp contract)": 6 * 10**14,
-        "relayer": 10**14,
+        "operator of node camera": str(4 * 10**14),
+        "requester (the dApp contract)": str(6 * 10**14),
+        "relayer": str(10**14),
     }
 
 
@@ -98,9 +98,9 @@ def test_the_job_that_no_node_matches_is_explained_node_by_node_and_refunded(dem
     found = job(demo, "d")
 
     assert found["state"] == "EXPIRED"
-    assert sorted(node["node_id"] for node in found["explanation"]["nodes"]) == [1, 2, 3]
+    assert sorted(node["nodeId"] for node in found["explanation"]["nodes"]) == [1, 2, 3]
     assert all("site" in node["text"] for node in found["explanation"]["nodes"])
-    assert found["paymentsInWei"] == {"requester (the dApp contract)": 11 * 10**14}
+    assert found["paymentsInWei"] == {"requester (the dApp contract)": str(11 * 10**14)}
 
 
 @pytest.mark.parametrize("key", ["a", "b", "c"])
@@ -132,7 +132,7 @@ def test_verify_holds_with_the_chain_and_says_so_when_it_was_not_asked(demo, env
 def test_status_list_explain_and_doctor_answer(demo, env):
     request = str(job(demo, "d")["requestId"])
 
-    assert insula("job", "status", request, env=env)[1]["job"]["chain_state"] == "EXPIRED"
+    assert insula("job", "status", request, env=env)[1]["job"]["chainState"] == "EXPIRED"
     assert len(insula("job", "list", env=env)[1]["jobs"]) == 4
     assert insula("job", "explain", request, env=env)[0] == 0
     assert insula("bridge", "status", env=env)[1]["ok"]
