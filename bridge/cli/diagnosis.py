@@ -132,8 +132,10 @@ def _balance(client: ChainClient, key: str) -> Finding:
     cost = DELIVERY_GAS * (2 * base + tip)
     deliveries = client.balance(signer.address) // max(cost, 1)
     if deliveries < 10:
-        return Finding("problem", "balance", f"{signer.address} can pay {deliveries} deliveries", "send it funds")
-    return Finding("ok", "balance", f"{signer.address} can pay about {deliveries} deliveries at today's fees")
+        told = f"{signer.address} can pay {deliveries} transactions of {DELIVERY_GAS} gas"
+        return Finding("problem", "balance of --key", told, "send it funds")
+    told = f"{signer.address} can pay about {deliveries} transactions of {DELIVERY_GAS} gas at today's fees"
+    return Finding("ok", "balance of --key", told)
 
 
 def _bridge(url: str) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from bridge.cli.context import (
     signer_of,
 )
 from bridge.cli.logs import set_up_logs
-from bridge.cli.output import JsonFlag, emit
+from bridge.cli.output import Exit, JsonFlag, emit, fail
 from bridge.cli.texts import node_text
 from executor.errors import InvalidInput, PeerError
 from executor.protocol.labels import Label
@@ -31,6 +32,9 @@ from executor.protocol.signing import Key
 from executor.protocol.wire import label_hash
 
 app = typer.Typer(help="Compute nodes.", no_args_is_help=True)
+
+POLL_SECONDS = 0.2
+SETTLE_SECONDS = 2.0
 
 DirOption = Annotated[Path, typer.Option("--dir", help="The node's work folder.")]
 LabelOption = Annotated[list[str], typer.Option("--label", help="key=value; may be given several times.")]
@@ -166,10 +170,48 @@ def status(folder: DirOption, as_json: JsonFlag = False) -> None:
 def drain(
     folder: DirOption,
     undo: Annotated[bool, typer.Option("--undo", help="Ask for work again.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until nothing runs any more.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask for no more work; what runs goes on to its end."""
+    """Ask for no more work; what runs goes on to its end. With --wait: say when that is."""
     from executor.agent.service import drain_node
 
     drain_node(folder, is_draining=not undo)
-    emit({"ok": True, "draining": not undo}, as_json=as_json)
+    shown = quote(str(folder))
+    if undo:
+        emit({"ok": True, "draining": False}, as_json=as_json, text="the node takes work again")
+        return
+    drained = wait and _is_drained(folder, timeout)
+    if wait and not drained:
+        raise fail(f"jobs still run after {timeout:.0f} s", code=Exit.TIMEOUT, as_json=as_json)
+    text = f"the node takes no more work; to be told when it is done: insula node drain --dir {shown} --wait"
+    if drained:
+        text = (
+            f"drained: nothing runs, the node can be stopped; take work again: insula node drain --dir {shown} --undo"
+        )
+    emit({"ok": True, "draining": True, "drained": drained}, as_json=as_json, text=text)
+
+
+def _is_drained(folder: Path, timeout: float) -> bool:
+    """Whether it came to have nothing left to do within `timeout` seconds.
+
+    A call for work that was under way may still bring a job: it must be idle for longer than such a call is held.
+    """
+    from executor.agent.config import NodeConfig
+    from executor.agent.service import is_at_work
+    from executor.ledger import is_locked
+
+    idle_needed = NodeConfig.load(folder).poll_seconds + SETTLE_SECONDS
+    end = time.monotonic() + timeout
+    idle_since = time.monotonic()
+    while is_locked(folder):
+        now = time.monotonic()
+        if is_at_work(folder):
+            idle_since = now
+        elif now - idle_since >= idle_needed:
+            return True
+        if now > end:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
