@@ -73,7 +73,9 @@ def download(http: Http, store: BlockStoreLike, root: Cid, seconds: float) -> No
 @app.command()
 def add(
     path: Annotated[Path, typer.Argument(help="A file or directory; links are refused.")],
-    bridge: Annotated[str, typer.Option("--to", envvar="INSULA_BRIDGE", help="Bring it to this bridge.")] = "",
+    bridge: Annotated[
+        str, typer.Option("--to", "--bridge", envvar="INSULA_BRIDGE", help="Bring it to this bridge.")
+    ] = "",
     key: KeyOption = "",
     contract: ContractOption = "",
     public: Annotated[bool, typer.Option("--public", help="Let the bridge serve it to anybody.")] = False,
@@ -116,7 +118,10 @@ def get(
     timeout: Annotated[float, typer.Option(help="Seconds for the whole download.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fetch a file or directory by CID from a bridge's gateway and write it out, verified."""
+    """Fetch a file or directory by CID from a bridge's gateway and write it out, verified.
+
+    What is written is read-only and dated 1970: a CID says nothing of modes and times.
+    """
     text, _, inner = cid.removeprefix("ipfs://").partition("/")
     root = Cid.parse(text)
     if output.exists() or output.is_symlink():

@@ -10,7 +10,8 @@ from bridge.cli.texts import amount
 
 
 def narrate(result: dict[str, Any]) -> str:
-    """The whole result, for people."""
+    """The whole result, for people; as the demo made it, or as its --json shows it."""
+    result = plain(result)
     lines: list[str] = [""]
     for job in result["jobs"]:
         lines += [f"({job['key']}) {job['title']}", *(f"    {name:<11} {text}" for name, text in _facts(job)), ""]
@@ -33,7 +34,7 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "ran on", f"node {node['nodeId']} ({node['name']}; {', '.join(node['labels'])}), key {node['key']}"
     if "explanation" in job:
         for reason in job["explanation"]["nodes"]:
-            yield "not on", f"node {reason['node_id']}: {reason['text']}"
+            yield "not on", f"node {reason['nodeId']}: {reason['text']}"
     if job.get("outputCid"):
         yield "output", job["outputCid"]
         for row in job.get("output", ()):

@@ -58,6 +58,7 @@ CHAIN_STATES: dict[str, tuple[str, ...]] = {
     "cancelled": ("cancelled", "final"),
     "expired": ("expired", "final"),
 }
+ALL_STATES = tuple(dict.fromkeys((*STATES, *CHAIN_STATES)))
 KINDS = {
     "cid": ResultKind.CID,
     "stdout": ResultKind.STDOUT,
@@ -206,14 +207,14 @@ def explain(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) ->
 @app.command("list")
 def list_jobs(
     bridge: BridgeOption = "",
-    state: Annotated[str, typer.Option(help=f"Only jobs in this state: {', '.join((*STATES, *CHAIN_STATES))}.")] = "",
+    state: Annotated[str, typer.Option(help=f"Only jobs in this state: {', '.join(ALL_STATES)}.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many.")] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """The bridge's jobs, newest first."""
     wanted = state.lower()
-    if wanted and wanted not in (*STATES, *CHAIN_STATES):
-        raise InvalidInput("--state", f"is {state!r:.20}; it is one of {', '.join((*STATES, *CHAIN_STATES))}")
+    if wanted and wanted not in ALL_STATES:
+        raise InvalidInput("--state", f"is {state!r:.20}; it is one of {', '.join(ALL_STATES)}")
     with bridge_at(bridge) as http:
         found = {"jobs": [job for path in _lists(wanted, limit) for job in get_json(http, path)["jobs"]]}
     if wanted in CHAIN_STATES:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import sqlite3
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.cli.demo_text import narrate
 from bridge.devnet.processes import recorded
 from executor.protocol.cid import Cid
 
@@ -42,7 +44,7 @@ def demo(tmp_path_factory, docker_engine):
     status, result, said = insula("demo", "--keep", "--dir", str(folder), env={"DOCKER_HOST": docker_engine})
     try:
         assert (status, result.get("problems"), result.get("error")) == (0, [], None), said
-        yield result
+        yield result | {"said": said}
     finally:
         insula("devnet", "stop", "--dir", str(folder))
         assert recorded(folder) == []
@@ -64,6 +66,33 @@ def job(demo, key):
 def test_every_step_holds(demo):
     assert demo["ok"]
     assert [item["key"] for item in demo["jobs"]] == ["a", "b", "c", "d"]
+
+
+def shape(line):
+    """A line without what differs from run to run: hashes, CIDs, node ids, times."""
+    for pattern, word in SHAPES:
+        line = re.sub(pattern, word, line)
+    return line.rstrip()
+
+
+SHAPES = (
+    (r"0x[0-9a-fA-F]{40,64}", "HASH"),
+    (r"\bbaf[a-z2-7]{50,60}", "CID"),
+    (r"\bnode \d+", "node N"),
+    (r"request( +)\d+", r"request\1N"),
+    (r"\d+\.\d+ s", "SECONDS"),
+    (r"^\[ +SECONDS\]", "[SECONDS]"),
+)
+
+
+def test_the_readme_shows_what_the_demo_prints(demo):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    shown = readme.split("set-up aside in under a minute", 1)[1].split("```")[1].strip().splitlines()
+    printed = iter(shape(line) for line in [*demo["said"].splitlines(), *narrate(demo).splitlines()])
+
+    missing = [line for line in shown if line != "..." and shape(line) not in printed]
+
+    assert missing == []
 
 
 @pytest.mark.parametrize(
