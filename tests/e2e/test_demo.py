@@ -158,6 +158,15 @@ def test_verify_holds_with_the_chain_and_says_so_when_it_was_not_asked(demo, env
     assert insula("job", "verify", request, env=env | {"INSULA_RPC": ""})[0] == 5
 
 
+def test_verify_against_another_contract_says_just_that(demo, env):
+    request = str(job(demo, "a")["requestId"])
+
+    status, result, _ = insula("job", "verify", request, "--contract", demo["devnet"]["nodeRegistry"], env=env)
+
+    assert status == 1
+    assert failed_checks(result) == ["contract", "chain and contract"]
+
+
 def test_status_list_explain_and_doctor_answer(demo, env):
     request = str(job(demo, "d")["requestId"])
 
