@@ -4,7 +4,6 @@
 """
 
 PURE = (
-    "bridge/cli/texts.py",
     "bridge/jobs.py",
     "bridge/routing.py",
     "bridge/chain/cursor.py",

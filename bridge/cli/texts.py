@@ -1,4 +1,4 @@
-"""Answers of bridges and nodes as short texts: dates in UTC, amounts with their unit, one fact a line. Pure."""
+"""Answers of bridges and nodes as short texts: dates in UTC, amounts with their unit, one fact a line."""
 
 from __future__ import annotations
 
