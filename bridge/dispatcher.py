@@ -112,7 +112,9 @@ class Dispatcher:
         self._strange: OrderedDict[str, float] = OrderedDict()  # likewise, of a key that is no node's
         self._offsets: dict[str, int] = {}  # where each node's next look at the queue begins
         self._seen: tuple[int, float] | None = None
-        self._settlement = Settlement(engine, blockstore, self.roots, self.holdings, config, clock, enqueue=enqueue)
+        self._settlement = Settlement(
+            engine, blockstore, self.roots, self.holdings, config, clock, enqueue=enqueue, matcher=self.matcher
+        )
 
     def node_of(self, key: str) -> ActiveNode:
         """The active node of a key, as the registry says now. NotRegistered, RpcError."""

@@ -5,27 +5,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bridge.agreement import agreement
+from bridge.causes import CONNECTED_SECONDS, Scene, node_reasons, scene_of
 from bridge.dispatcher import LEASABLE, Dispatcher
 from bridge.errors import RpcError
-from bridge.jobs import JobState
-from bridge.matching import are_exhausted, standing_reason, taken_of
-from bridge.routing import NodeReason, check_node, free_of, summary
+from bridge.jobs import OPEN_STATES, JobState
+from bridge.matching import LASTING, are_exhausted, reason_name, standing_reason, why_ended
+from bridge.routing import NodeReason, summary, weightier
 from bridge.store import leases as rows
+from bridge.store.endings import block_time, refundable_at
 from bridge.store.engine import reading
 from bridge.store.jobs import Job, running_by_requester, scanned_number
 from bridge.store.leases import LeaseRow, Slot
-from bridge.store.nodes import KnownNode, nodes_since
-from executor.errors import InvalidInput
-from executor.protocol.leases import Capacity
 from executor.protocol.reasons import Reason
+from executor.protocol.wire import OnChainState, Status
 
-MAX_NODES = 200  # explained one by one
-CONNECTED_SECONDS = 90.0  # a node that asked for work within this time counts as connected
+__all__ = ["CONNECTED_SECONDS", "Ended", "Explanation", "explain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a job ended. nodes: ids of those whose answer stands on-chain; at: its block's time, None once forgotten."""
+
+    how: str
+    why: str
+    nodes: tuple[int, ...]
+    block_number: int | None
+    at: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Why a job is where it is, and what it waits for. nodes: each connected node's reason while it can be leased."""
+    """Why a job is where it is, and what it waits for. nodes: each connected node's reason while it can be leased.
+
+    refundable_at: from when on a cancelled request can be drawn, seconds since 1970; None if it is not marked.
+    """
 
     job: Job
     reason: Reason
@@ -34,32 +47,38 @@ class Explanation:
     nodes: tuple[NodeReason, ...]
     slots: tuple[Slot, ...]
     leases: tuple[LeaseRow, ...]
+    refundable_at: int | None
+    ended: Ended | None
 
 
 def explain(dispatcher: Dispatcher, job: Job, now: float) -> Explanation:
     """Look at everything that concerns a job now. The chain is asked about connected nodes' labels."""
     with reading(dispatcher.engine) as connection:
-        slots = rows.slots_of(connection, job.request_hash)
-        leases = rows.leases_of(connection, job.request_hash)
-        known = nodes_since(connection, now - CONNECTED_SECONDS)
-        reserved = rows.reserved(connection)
-        counts = rows.active_counts(connection)
+        scene = scene_of(connection, job, now)
         running = running_by_requester(connection).get(job.request.requester, 0)
         scanned = scanned_number(connection, job.request.chain_id, job.request.contract)
+        refundable = refundable_at(connection, job.request_hash) if job.cancel_marked else None
+        settled_at = block_time(connection, job.settled_block_hash)
     nodes: tuple[NodeReason, ...] = ()
     reason, detail = _kept_reason(job)
-    if job.state in LEASABLE and _has_open_slot(slots):
-        nodes = _node_reasons(dispatcher, job, slots, leases, known, (reserved, counts), now)
-        if reason is Reason.NONE:
-            reason, detail = _why_waiting(dispatcher, job, slots, nodes, running, now)
+    if job.state in LEASABLE and _has_open_slot(scene.slots):
+        seen = node_reasons(
+            dispatcher.matcher, job, scene, now, most_leases=dispatcher.config.dispatch.max_leases_per_node
+        )
+        # an explanation without a node that the chain cannot say anything about is better than none
+        nodes = tuple(item for item in seen if not isinstance(item, RpcError))
+        if reason is Reason.NONE or reason in LASTING:
+            reason, detail = _why_waiting(dispatcher, job, scene.slots, nodes, running, now)
     return Explanation(
         job=job,
         reason=reason,
         detail=detail,
-        awaiting=_awaiting(dispatcher, job, slots, leases, scanned),
+        awaiting=_awaiting(dispatcher, job, scene, scanned, refundable),
         nodes=nodes,
-        slots=tuple(slots),
-        leases=tuple(leases),
+        slots=scene.slots,
+        leases=scene.leases,
+        refundable_at=refundable,
+        ended=_ended(job, scene, settled_at),
     )
 
 
@@ -68,68 +87,62 @@ def _kept_reason(job: Job) -> tuple[Reason, str]:
     return known, job.detail
 
 
-def _has_open_slot(slots: list[Slot]) -> bool:
+def _has_open_slot(slots: tuple[Slot, ...]) -> bool:
     return not slots or any(slot.state == rows.OPEN for slot in slots)
 
 
-def _node_reasons(
+def _why_waiting(
     dispatcher: Dispatcher,
     job: Job,
-    slots: list[Slot],
-    leases: list[LeaseRow],
-    known: list[KnownNode],
-    used: tuple[dict[int, Capacity], dict[int, int]],
+    slots: tuple[Slot, ...],
+    nodes: tuple[NodeReason, ...],
+    running: int,
     now: float,
-) -> tuple[NodeReason, ...]:
-    plan = dispatcher.matcher.plan(job)
-    if plan.is_absent:
-        return ()
-    taken = taken_of(slots, leases, now)
-    found = []
-    reserved, counts = used
-    most = dispatcher.config.dispatch.max_leases_per_node
-    for node in known[:MAX_NODES]:
-        free = free_of(node.advert, reserved.get(node.node_id, rows.NOTHING), most - counts.get(node.node_id, 0))
-        try:
-            snapshot = dispatcher.matcher.snapshot(node, plan.need, free, now)
-        except (RpcError, InvalidInput):
-            continue  # an explanation without this node is better than none
-        found.append(check_node(plan.need, snapshot, taken))
-    return tuple(found)
-
-
-def _why_waiting(
-    dispatcher: Dispatcher, job: Job, slots: list[Slot], nodes: tuple[NodeReason, ...], running: int, now: float
 ) -> tuple[Reason, str]:
     config = dispatcher.config.dispatch
     found = standing_reason(dispatcher.matcher.plan(job), job.request.deadline, config, now)
+    exhausted = Reason.ATTEMPTS_EXHAUSTED, f"each open slot has had its {config.max_attempts} attempts"
+    if found is not None and found[0] is Reason.TOO_LATE:
+        return weightier(found, exhausted if are_exhausted(slots, config.max_attempts) else summary(nodes))
     if found is not None:
         return found
     if are_exhausted(slots, config.max_attempts):
-        return Reason.ATTEMPTS_EXHAUSTED, f"each open slot has had its {config.max_attempts} attempts"
+        return exhausted
     if running >= config.max_running_per_requester:
         share = config.max_running_per_requester
         return Reason.NODES_BUSY, f"its requester has {running} leases, and its share is {share}"
     return summary(nodes)
 
 
-def _awaiting(dispatcher: Dispatcher, job: Job, slots: list[Slot], leases: list[LeaseRow], scanned: int | None) -> str:
+def _awaiting(dispatcher: Dispatcher, job: Job, scene: Scene, scanned: int | None, refundable: int | None) -> str:
     """What has to happen next, in words."""
     depth = max(0, scanned - job.block_number) if scanned is not None else 0
     chain = dispatcher.config.chain
-    order = job.request.order
-    answers = [slot.outcome_hash or b"" for slot in slots if slot.state == rows.ANSWERED]
-    active = [f"node {lease.node_id} ({lease.phase.value})" for lease in leases if lease.state == rows.ACTIVE]
+    if refundable is not None and job.state in OPEN_STATES:
+        return f"a result, or its requester to draw the refund (marked for cancellation): {_draw(job)}"
     if job.state in LEASABLE:
-        if not agreement(order, answers).possible:
-            return f"nothing: no {order.quorum} of {order.nodes} nodes can agree; it expires at its deadline"
-        counted = f"{len(answers)} of {order.nodes} nodes have answered, {order.quorum} must agree"
-        return f"{', '.join(active) or 'a node that takes it'}; {counted}"
+        return _awaited_answers(job, scene)
     if job.state is JobState.OBSERVED:
         return f"its block to be {chain.confirmation_depth} deep; it is {depth}"
     if job.state is JobState.STORED:
+        if depth >= chain.posting_depth:
+            return "the delivery to be handed to the relayer"
         return f"its request to be {chain.posting_depth} deep; it is {depth}"
     return _AWAITING[job.state]
+
+
+def _draw(job: Job) -> str:
+    return f"insula job cancel {job.request.id} --draw"
+
+
+def _awaited_answers(job: Job, scene: Scene) -> str:
+    order = job.request.order
+    answers = [slot.outcome_hash or b"" for slot in scene.slots if slot.state == rows.ANSWERED]
+    active = [f"node {lease.node_id} ({lease.phase.value})" for lease in scene.leases if lease.state == rows.ACTIVE]
+    if not agreement(order, answers).possible:
+        return f"nothing: no {order.quorum} of {order.nodes} nodes can agree; it expires at its deadline"
+    counted = f"{len(answers)} of {order.nodes} nodes have answered, {order.quorum} must agree"
+    return f"{', '.join(active) or 'a node that takes it'}; {counted}"
 
 
 _AWAITING = {
@@ -141,3 +154,39 @@ _AWAITING = {
     JobState.ORPHANED: "its request to come back into the chain; it may never",
     JobState.FINAL: "nothing",
 }
+
+_ENDINGS = (JobState.POSTED, JobState.EXPIRED, JobState.CANCELLED, JobState.FINAL)
+
+
+def _ended(job: Job, scene: Scene, settled_at: int | None) -> Ended | None:
+    """How it ended, as far as the chain has said so."""
+    if job.state not in _ENDINGS:
+        return None
+    agreed = job.outcome.hash if job.outcome else None
+    answered = [slot for slot in scene.slots if slot.state == rows.ANSWERED and slot.outcome_hash == agreed]
+    is_result = job.chain_state not in (OnChainState.EXPIRED, OnChainState.CANCELLED)
+    return Ended(
+        how=OnChainState(job.chain_state).name.lower(),
+        why=_why_so(job) if is_result else _why_without_result(job, scene),
+        nodes=tuple(slot.node_id for slot in answered if slot.node_id is not None) if is_result else (),
+        block_number=job.settled_block_number,
+        at=settled_at,
+    )
+
+
+def _why_so(job: Job) -> str:
+    outcome = job.outcome
+    if outcome is None or outcome.status == Status.SUCCEEDED:
+        return ""
+    said = reason_name(outcome.reason)
+    return f"{said}, exit code {outcome.exit_code}" if outcome.status == Status.FAILED else said
+
+
+def _why_without_result(job: Job, scene: Scene) -> str:
+    """The last reason that it waited for, else how its last lease ended."""
+    if job.detail:
+        return job.detail
+    ended = [lease for lease in scene.leases if lease.state in (rows.RETURNED, rows.EXPIRED)]
+    if ended:
+        return f"its last attempt, on node {ended[-1].node_id}, came to nothing: {why_ended(ended[-1])}"
+    return ""

@@ -42,6 +42,8 @@ STANDING_REASONS = frozenset(
         Reason.INPUT_TOO_LARGE,
     }
 )
+#: Reasons that are kept on a job that comes to its end.
+LASTING = frozenset({Reason.NO_NODE_MATCHES, Reason.NODES_BUSY, Reason.TOO_LATE, Reason.ATTEMPTS_EXHAUSTED})
 _KEPT = 4096  # entries of each cache
 
 K = TypeVar("K")

@@ -155,13 +155,20 @@ def price_reason(order: Order, floor: Floor) -> str | None:
 
 def time_reason(need: Need, deadline: int, now: float, margin: float) -> str | None:
     """Why too little time is left to run and deliver; None if there is enough. Times in seconds since 1970."""
-    left = deadline - now
-    if need.wall_seconds + margin < left:
+    if need.wall_seconds + margin < deadline - now:
         return None
     return (
-        f"{max(0, int(left))} s are left before the deadline; "
-        f"wallSeconds {need.wall_seconds} and {margin:g} s for the delivery do not fit"
+        f"too little time before the deadline: wallSeconds {need.wall_seconds} and {margin:g} s for the delivery "
+        "do not fit"
     )
+
+
+def weightier(late: tuple[Reason, str], cause: tuple[Reason, str]) -> tuple[Reason, str]:
+    """What to tell of a job that is running out of time: `late`, or what kept it waiting where that is the reason."""
+    code, text = cause
+    if code in (Reason.NO_NODE_MATCHES, Reason.ATTEMPTS_EXHAUSTED):
+        return cause
+    return late if code is Reason.NONE else (late[0], f"{late[1]}; {text}")
 
 
 def check_node(need: Need, node: NodeSnapshot, taken: Taken) -> NodeReason:
@@ -171,7 +178,7 @@ def check_node(need: Need, node: NodeSnapshot, taken: Taken) -> NodeReason:
         or _tier_or_price(need, node.advert)
         or _taken(node, taken)
         or _room(need, node.free)
-        or (Fit.FITS, "matches; the job is its when it asks next")
+        or (Fit.FITS, "fits; it gets the job when it asks next")
     )
     return NodeReason(node_id=node.node_id, key=node.key, code=code, text=text)
 
@@ -184,11 +191,16 @@ def summary(reasons: Sequence[NodeReason]) -> tuple[Reason, str]:
         return Reason.NONE, "a node fits and gets the job when it asks next"
     passing = [reason for reason in reasons if reason.code in PASSING]
     if not passing:
-        return Reason.NO_NODE_MATCHES, f"none of {len(reasons)} connected nodes matches; the first: {reasons[0].text}"
+        return Reason.NO_NODE_MATCHES, f"none of {len(reasons)} connected nodes matches; {_first_or_each(reasons)}"
     if all(reason.code is Fit.GAVE_BACK for reason in passing):
-        return Reason.ATTEMPTS_EXHAUSTED, f"every node that matches has given back; the first: {passing[0].text}"
+        return Reason.ATTEMPTS_EXHAUSTED, f"every node that matches has given back; {_first_or_each(passing)}"
     busy = next(reason for reason in passing if reason.code is not Fit.GAVE_BACK)
     return Reason.NODES_BUSY, f"{len(passing)} of {len(reasons)} connected nodes match, but not now: {busy.text}"
+
+
+def _first_or_each(reasons: Sequence[NodeReason]) -> str:
+    same = len({reason.text for reason in reasons}) == 1
+    return f"{'each' if same and len(reasons) > 1 else 'the first'}: {reasons[0].text}"
 
 
 def free_of(advert: Advert, reserved: Capacity, left: int) -> Capacity:

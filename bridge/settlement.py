@@ -12,11 +12,13 @@ from typing import Protocol
 import structlog
 
 from bridge.agreement import agreement
+from bridge.causes import node_reasons, scene_of
 from bridge.config import BridgeConfig
-from bridge.errors import StaleLease, StaleTransition
+from bridge.errors import RpcError, StaleLease, StaleTransition
 from bridge.jobs import JobState
-from bridge.matching import are_exhausted, plan_of, standing_reason
+from bridge.matching import LASTING, Matcher, are_exhausted, plan_of, standing_reason
 from bridge.outputs import Holdings
+from bridge.routing import summary, weightier
 from bridge.store import leases as rows
 from bridge.store.content import drop_old_uploads, forget_nonces, is_meant_for, release_blocks, slot_owner
 from bridge.store.engine import Connection, Engine, reading, transaction
@@ -84,6 +86,7 @@ class Settlement:
         clock: Callable[[], float],
         *,
         enqueue: Enqueue,
+        matcher: Matcher,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -92,6 +95,7 @@ class Settlement:
         self._config = config
         self._clock = clock
         self._enqueue = enqueue
+        self._matcher = matcher
         self._offsets = {"answered": 0, "no spec": 0, "waiting": 0}
         self._reviewed_at = 0.0
         self._cleaned_at = 0.0
@@ -302,10 +306,26 @@ class Settlement:
             attempts = self._config.dispatch.max_attempts
             if found is None and are_exhausted(slots[job.request_hash], attempts):
                 found = Reason.ATTEMPTS_EXHAUSTED, f"each open slot has had its {attempts} attempts"
+            is_late = found is not None and found[0] is Reason.TOO_LATE
+            if is_late or (found is None and job.cancel_marked):
+                found = self._last_cause(job, found, now)
             code, detail = found or (Reason.NONE, job.detail if job.wanted_block else "")
             if (code, detail) != (job.reason, job.detail):
                 self._annotate(job, code, detail)
         return changed
+
+    def _last_cause(self, job: Job, late: tuple[Reason, str] | None, now: float) -> tuple[Reason, str] | None:
+        """What kept a job waiting that comes to its end: looked up once and kept, because nobody can say it later."""
+        if job.reason in LASTING:
+            return Reason(job.reason), job.detail
+        with reading(self._engine) as connection:
+            scene = scene_of(connection, job, now)
+        seen = list(node_reasons(self._matcher, job, scene, now, most_leases=self._config.dispatch.max_leases_per_node))
+        reasons = [item for item in seen if not isinstance(item, RpcError)]
+        if len(reasons) < len(seen):
+            return (Reason(job.reason), job.detail) if job.reason else None  # the next look asks the chain again
+        cause = summary(reasons)
+        return weightier(late, cause) if late else cause if cause[0] is not Reason.NONE else None
 
     def _turn(self, name: str, page: Sequence[Job]) -> None:
         """The next look begins where this one ended, so that no crowd of jobs hides those behind it."""

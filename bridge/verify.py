@@ -6,14 +6,23 @@ chain ones are an endpoint's word (a FEVM block hash cannot be recomputed from a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from bridge.agreement import check_outcome
 from executor.content import unixfs
-from executor.content.blockstore import BlockStore
-from executor.errors import ContentError, InsulaError, InvalidInput
+from executor.content.blocks import Block, BlockSource, BlockStoreLike
+from executor.errors import (
+    BlockMismatch,
+    BlockMissing,
+    ContentError,
+    ContentTooLarge,
+    DiskFull,
+    InsulaError,
+    InvalidInput,
+    PeerError,
+)
 from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.cid import Cid
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
@@ -21,7 +30,7 @@ from executor.protocol.signing import Scope, attestation_message, recover
 from executor.protocol.spec import InvalidSpec, job_of, spec_cid
 from executor.protocol.wire import Outcome, Request, ResultKind, Status
 
-FetchDag = Callable[[Cid, BlockStore], None]  # brings every block of a DAG into a store, verified; InsulaError
+FetchDag = Callable[[Cid, BlockStoreLike], None]  # brings what a store lacks of a DAG, verified; InsulaError
 
 MAX_STREAM_BYTES = 16 * 2**20  # of stdout or stderr
 
@@ -35,12 +44,57 @@ class Basis(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. `detail` says what was found, or what is wrong."""
+    """One thing that was looked at. `detail` says what was found, or what is wrong.
+
+    checked: False where it could not be looked at: that accuses nobody, and `ok` is False then.
+    """
 
     name: str
     ok: bool
     detail: str
     basis: Basis = Basis.OFFLINE
+    checked: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was looked at and does not hold."""
+        return self.checked and not self.ok
+
+
+class Layered:
+    """Blocks of several stores that are only read, and of `scratch`, which takes what is brought from elsewhere.
+
+    A damaged block of a store that is only read does not count as being here, but is named where nobody brings a good
+    one.
+    """
+
+    def __init__(self, stores: Sequence[BlockSource], scratch: BlockStoreLike) -> None:
+        self._stores = (*stores, scratch)
+        self._scratch = scratch
+
+    def get(self, cid: Cid) -> bytes:
+        """The verified bytes of a block; BlockMissing, BlockMismatch."""
+        problem: ContentError = BlockMissing(cid)
+        for store in self._stores:
+            try:
+                return store.get(cid)
+            except BlockMissing:
+                continue
+            except BlockMismatch as exc:
+                problem = exc
+        raise problem
+
+    def has(self, cid: Cid) -> bool:
+        """Whether the block is here, unharmed."""
+        try:
+            self.get(cid)
+        except (BlockMissing, BlockMismatch):
+            return False
+        return True
+
+    def put_many(self, blocks: Iterable[Block]) -> int:
+        """Verify and keep blocks in `scratch`; the number of blocks taken."""
+        return self._scratch.put_many(blocks)
 
 
 def check_bundle(bundle: Bundle) -> list[Check]:
@@ -58,8 +112,11 @@ def check_bundle(bundle: Bundle) -> list[Check]:
     ]
 
 
-def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStore) -> Iterator[Check]:
-    """Fetch every input and the output by CID, re-hash every block, and compare what the outcome says of them."""
+def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Iterator[Check]:
+    """Have every input and the output by CID, re-hash every block, and compare what the outcome says of them.
+
+    fetch: brings what `store` lacks. What nobody can bring is a check that was not made, not one that fails.
+    """
     request, outcome = bundle.request.request(), Outcome.decode(bundle.outcome)
     for name, cid in _inputs(bundle, request):
         yield _check_dag(f"input {name}", cid, fetch, store)
@@ -203,16 +260,24 @@ def _inputs(bundle: Bundle, request: Request) -> list[tuple[str, Cid]]:
     return [(str(cid), cid) for cid in job.content]
 
 
-def _check_dag(name: str, cid: Cid, fetch: FetchDag, store: BlockStore) -> Check:
+def _check_dag(name: str, cid: Cid, fetch: FetchDag, store: BlockStoreLike) -> Check:
+    absence = ""
     try:
         fetch(cid, store)
-        size = unixfs.stored_size(store, cid)
+    except (BlockMissing, PeerError, ContentTooLarge, DiskFull) as exc:
+        absence = str(exc)
     except InsulaError as exc:
+        return Check(name, ok=False, detail=str(exc))
+    try:
+        size = unixfs.stored_size(store, cid)
+    except BlockMissing as exc:
+        return Check(name, ok=False, checked=False, detail=f"{cid} is not to be had: {absence or exc}")
+    except ContentError as exc:
         return Check(name, ok=False, detail=str(exc))
     return Check(name, ok=True, detail=f"{cid}: {size.blocks} blocks, {size.bytes} bytes, every block re-hashed")
 
 
-def _check_payload(request: Request, outcome: Outcome, root: Cid, store: BlockStore) -> Check:
+def _check_payload(request: Request, outcome: Outcome, root: Cid, store: BlockStoreLike) -> Check:
     kind = request.order.result_kind
     if kind == ResultKind.EXIT_CODE:
         expected = str(outcome.exit_code).encode()

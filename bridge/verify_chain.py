@@ -26,7 +26,10 @@ def check_chain(bundle: Bundle, client: ChainClient, contract: str) -> Iterator[
     """Whether the request, the nodes and the result stand on this chain, in the contract that the verifier names."""
     request, outcome = bundle.request.request(), Outcome.decode(bundle.outcome)
     views = BridgeViews(client, contract)
-    yield _guarded("chain and contract", lambda: _anchors(request, client, contract))
+    anchored = _guarded("chain and contract", lambda: _anchors(request, client, contract))
+    yield anchored
+    if not anchored.ok:  # whatever stands there says nothing about this request
+        return
     yield _guarded("request event", lambda: _request_event(bundle, request, client, contract))
     yield _guarded("result", lambda: _result(request, outcome, views))
     yield _guarded("result event", lambda: _result_event(bundle, outcome, client, contract))

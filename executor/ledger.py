@@ -113,6 +113,7 @@ class Ledger:
         """A new, empty ledger for the key with this address. InvalidInput if the file exists."""
         if path.exists():
             raise InvalidInput(str(path), "exists already; a ledger is never replaced")
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # its WAL gets the same mode
         with _translated(path), closing(_connect(path)) as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")

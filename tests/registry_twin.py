@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from bridge.errors import RpcUnavailable
 from executor.protocol.labels import ADMITTED
 from executor.protocol.wire import ZERO_ADDRESS, label_hash
 
@@ -25,6 +26,7 @@ class RegistryTwin:
     declared: dict[int, set[bytes]] = field(default_factory=dict)
     vouched: set[tuple[str, int, bytes]] = field(default_factory=set)
     asked: int = 0
+    fails: bool = False  # the endpoint does not answer
 
     def register(self, key: str, operator: str, labels: Iterable[str] = ()) -> int:
         """A new active node; its id."""
@@ -53,6 +55,8 @@ class RegistryTwin:
     def labels_count(self, node_id: int, curator: str, label_hashes: Sequence[bytes]) -> tuple[bool, ...]:
         """As the contract answers: a label counts where the node declared it and the curator vouched for it."""
         self.asked += 1
+        if self.fails:
+            raise RpcUnavailable("no answer")
         return tuple(self._counts(node_id, curator, label) for label in label_hashes)
 
     def carries(self, node_id: int, curator: str, label_hashes: Sequence[bytes]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from bridge.bundles import SHOWN
@@ -60,6 +61,8 @@ def explanation_view(found: Explanation) -> dict[str, Any]:
         "code": found.reason.value,
         "detail": found.detail,
         "awaiting": found.awaiting,
+        "refundable_at": found.refundable_at,
+        "ended": asdict(found.ended) if found.ended else None,
         "nodes": [{"node_id": n.node_id, "key": n.key, "code": n.code.value, "text": n.text} for n in found.nodes],
         "slots": [_slot(slot) for slot in found.slots],
         "leases": [_lease(lease) for lease in found.leases],

@@ -20,7 +20,7 @@ from bridge.chain.contracts import (
 from bridge.chain.fees import first_fees
 from bridge.chain.signer import SignedTransaction, Transaction, TxSigner
 from bridge.chain.views import RegistryViews, refusal
-from bridge.errors import BridgeError, RpcRefused, RpcUnavailable
+from bridge.errors import BridgeError, RpcError, RpcRefused, RpcUnavailable
 from executor.protocol.signing import Key, Scope, node_key_message
 from executor.protocol.wire import Order, label_hash
 
@@ -60,7 +60,7 @@ def send_and_wait(
     pause = FIRST_POLL_SECONDS
     while True:
         if clock() >= next_send:
-            _send(client, signed)
+            _send(client, signed, signer.address, value)
             next_send = clock() + RESEND_SECONDS
         receipt = _receipt(client, signed.hash)
         if receipt is not None:
@@ -77,7 +77,7 @@ def _signed(client: ChainClient, signer: TxSigner, to: str | None, data: bytes, 
     try:
         gas = client.estimate_gas(signer.address, to, data, value)
     except RpcRefused as exc:
-        raise TransactionFailed(refusal(exc)) from exc
+        raise TransactionFailed(_why_refused(client, signer.address, value, exc)) from exc
     fees = first_fees(*client.fees(), FEE_CAP_WEI)
     if fees is None:
         raise TransactionFailed(f"the endpoint's base fee is above {FEE_CAP_WEI} wei per gas")
@@ -94,14 +94,25 @@ def _signed(client: ChainClient, signer: TxSigner, to: str | None, data: bytes, 
     return signer.sign_transaction(transaction)
 
 
-def _send(client: ChainClient, signed: SignedTransaction) -> None:
+def _send(client: ChainClient, signed: SignedTransaction, sender: str, value: int) -> None:
     try:
         client.send_raw(signed.raw)
     except RpcUnavailable:
         return  # it may have arrived: the receipt tells, and the same bytes are sent again
     except RpcRefused as exc:
         if _receipt(client, signed.hash) is None and "already" not in exc.message and "Known" not in exc.message:
-            raise TransactionFailed(refusal(exc)) from exc
+            raise TransactionFailed(_why_refused(client, sender, value, exc)) from exc
+
+
+def _why_refused(client: ChainClient, sender: str, value: int, error: RpcRefused) -> str:
+    """The revert's reason; or that the account cannot pay, which endpoints say in many words."""
+    try:
+        balance = client.balance(sender)
+    except RpcError:
+        return refusal(error)
+    if balance > value and "insufficient funds" not in error.message.lower():
+        return refusal(error)
+    return f"account {sender} holds {balance} wei; it needs {value} wei and what the gas costs: send it funds first"
 
 
 def _receipt(client: ChainClient, tx_hash: bytes) -> TxReceipt | None:

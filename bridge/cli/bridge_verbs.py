@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,7 +50,7 @@ def rebuild(config: ConfigOption, as_json: JsonFlag = False) -> None:
     folder = BridgeConfig.load(config).data_dir
     with folder_lock(folder):
         moved = put_aside(folder / "bridge.db", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-    next_step = f"insula bridge run --config {config}"
+    next_step = f"insula bridge run --config {quote(str(config))}"
     emit({"ok": True, "putAside": [str(path) for path in moved], "next": next_step}, as_json=as_json)
 
 

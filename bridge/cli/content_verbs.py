@@ -22,6 +22,7 @@ from bridge.cli.context import (
 )
 from bridge.cli.output import JsonFlag, emit
 from executor.content import unixfs
+from executor.content.blocks import BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.transfer import fetch_dag, upload_dag
@@ -64,7 +65,7 @@ def upload(
     return {"cid": str(root), "blocksSent": moved.blocks, "bytesSent": moved.bytes, "public": public}
 
 
-def download(http: Http, store: BlockStore, root: Cid, seconds: float) -> None:
+def download(http: Http, store: BlockStoreLike, root: Cid, seconds: float) -> None:
     """Fetch a DAG from a gateway, every block verified."""
     fetch_dag(gateway_peer(http), store, root, max_bytes=MAX_TREE_BYTES, patience=Patience(time.time() + seconds))
 
@@ -72,26 +73,35 @@ def download(http: Http, store: BlockStore, root: Cid, seconds: float) -> None:
 @app.command()
 def add(
     path: Annotated[Path, typer.Argument(help="A file or directory; links are refused.")],
-    bridge: Annotated[str, typer.Option("--to", envvar="INSULA_BRIDGE", help="Bring it to this bridge.")] = "",
+    bridge: Annotated[
+        str, typer.Option("--to", "--bridge", envvar="INSULA_BRIDGE", help="Bring it to this bridge.")
+    ] = "",
     key: KeyOption = "",
     contract: ContractOption = "",
     public: Annotated[bool, typer.Option("--public", help="Let the bridge serve it to anybody.")] = False,
     requester: Annotated[
         str, typer.Option("--for", help="Whose jobs may read it while it is private; by default the key's own.")
     ] = "",
+    local: Annotated[bool, typer.Option("--local", help="Keep it in $INSULA_HOME/content only; send nothing.")] = False,
     only_hash: Annotated[bool, typer.Option("--only-hash", help="Compute the CID, store and send nothing.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole upload.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compute the CID of a file or directory and bring its blocks to a bridge, so that nodes can fetch them."""
+    """Compute the CID of a file or directory and bring its blocks to a bridge, so that nodes can fetch them.
+
+    A copy stays in $INSULA_HOME/content, where `insula job verify` finds it.
+    """
     meant_for = checksum_address(requester, "--for") if requester else ""
-    if only_hash or not bridge:
+    if only_hash:
         with tempfile.TemporaryDirectory() as folder:
             root = import_path(BlockStore(Path(folder)), path)
         emit({"ok": True, "cid": str(root)}, as_json=as_json, text=str(root))
         return
     store = local_store()
     root = import_path(store, path)
+    if local or not bridge:
+        emit({"ok": True, "cid": str(root), "blocksSent": 0}, as_json=as_json, text=str(root))
+        return
     with bridge_at(bridge) as http:
         status = get_json(http, "/v1/status")
     address = contract_of(contract or str(status.get("contract", "")))
@@ -108,7 +118,10 @@ def get(
     timeout: Annotated[float, typer.Option(help="Seconds for the whole download.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fetch a file or directory by CID from a bridge's gateway and write it out, verified."""
+    """Fetch a file or directory by CID from a bridge's gateway and write it out, verified.
+
+    What is written is read-only and dated 1970: a CID says nothing of modes and times.
+    """
     text, _, inner = cid.removeprefix("ipfs://").partition("/")
     root = Cid.parse(text)
     if output.exists() or output.is_symlink():

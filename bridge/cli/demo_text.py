@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from bridge.cli.output import plain
+from bridge.cli.texts import amount
 
 
 def narrate(result: dict[str, Any]) -> str:
-    """The whole result, for people."""
+    """The whole result, for people; as the demo made it, or as its --json shows it."""
+    result = plain(result)
     lines: list[str] = [""]
     for job in result["jobs"]:
         lines += [f"({job['key']}) {job['title']}", *(f"    {name:<11} {text}" for name, text in _facts(job)), ""]
@@ -32,7 +34,7 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "ran on", f"node {node['nodeId']} ({node['name']}; {', '.join(node['labels'])}), key {node['key']}"
     if "explanation" in job:
         for reason in job["explanation"]["nodes"]:
-            yield "not on", f"node {reason['node_id']}: {reason['text']}"
+            yield "not on", f"node {reason['nodeId']}: {reason['text']}"
     if job.get("outputCid"):
         yield "output", job["outputCid"]
         for row in job.get("output", ()):
@@ -43,8 +45,8 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
         outcome = job["outcome"]
         said = f"status {outcome['status']}, reason {outcome['reason']}, exit code {outcome['exitCode']}"
         yield "dApp stored", said + (f", payload {outcome['payload']!r}" if outcome["payload"] else "")
-    for name, amount in job["paymentsInWei"].items():
-        yield "paid", f"{amount} wei to {name}"
+    for name, wei in job["paymentsInWei"].items():
+        yield "paid", f"{amount(wei)} to {name}"
     if "checks" in job:
         held = [check for check in job["checks"] if check["ok"]]
         yield (

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import Annotated, Any
 
@@ -112,7 +113,7 @@ def demo(
         result = _run_demo(group, say)
         result["seconds"] = round(time.monotonic() - started, 1)
         if keep:
-            result["stop"] = f"insula devnet stop --dir {folder}"
+            result["stop"] = f"insula devnet stop --dir {quote(str(folder.absolute()))}"
     emit(result, as_json=as_json, text=narrate(result))
     if keep and not as_json:
         net = result["devnet"]
@@ -126,7 +127,9 @@ def fresh(folder: Path) -> Path:
     """An empty folder in place of an earlier devnet's. InvalidInput where something else is."""
     folder = folder.absolute()
     if recorded(folder):
-        raise InvalidInput("--dir", f"a devnet runs in {folder}; stop it with: insula devnet stop --dir {folder}")
+        raise InvalidInput(
+            "--dir", f"a devnet runs in {folder}; stop it with: insula devnet stop --dir {quote(str(folder))}"
+        )
     if folder.exists():
         if any(folder.iterdir()) and not (folder / "logs").is_dir():
             raise InvalidInput("--dir", f"{folder} holds something else than a devnet; name another folder")
@@ -208,7 +211,7 @@ def _stoppable() -> Iterator[None]:
 def _next_steps(folder: str, bridge_url: str, rpc_url: str) -> str:
     return f"""bridge   {bridge_url}/v1/status
 chain    {rpc_url}
-next     . {folder}/env
+next     . {quote(f"{folder}/env")}
          insula job list
          insula doctor
          insula content add FILE --public

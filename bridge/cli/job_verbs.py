@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from bridge.chain.client import ChainClient, Log, TxReceipt
+from bridge.cli.cancel_verb import cancel
 from bridge.cli.content_verbs import download, local_store
 from bridge.cli.context import (
     BridgeOption,
@@ -25,11 +23,14 @@ from bridge.cli.context import (
     signer_of,
 )
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, printable
+from bridge.cli.reference import reference
 from bridge.cli.spec_verbs import read_limited
+from bridge.cli.texts import amount, explanation_text, job_text, lines, standing
+from bridge.cli.verify_verb import verify
 from bridge.errors import BridgeError, RpcUnavailable
+from bridge.jobs import JobState
 from executor.content.web import Http
 from executor.errors import InvalidInput, PeerRefused
-from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
 from executor.protocol.cid import Cid
 from executor.protocol.labels import Label
 from executor.protocol.spec import InvalidSpec, job_of
@@ -48,6 +49,18 @@ app = typer.Typer(help="Jobs.", no_args_is_help=True)
 POLL_SECONDS = 0.5
 LOG_SECONDS = 60.0  # until a mined request's log must show
 SETTLED = ("posted", "final", "expired", "cancelled")
+STATES = tuple(state.value for state in JobState)
+#: state on the chain -> where the bridge has such jobs; empty: anywhere
+CHAIN_STATES: dict[str, tuple[str, ...]] = {
+    "requested": (),
+    "fulfilled": ("posted", "final"),
+    "failed": ("posted", "final"),
+    "refused": ("posted", "final"),
+    "withheld": ("posted", "final"),
+    "cancelled": ("cancelled", "final"),
+    "expired": ("expired", "final"),
+}
+ALL_STATES = tuple(dict.fromkeys((*STATES, *CHAIN_STATES)))
 KINDS = {
     "cid": ResultKind.CID,
     "stdout": ResultKind.STDOUT,
@@ -110,7 +123,13 @@ def submit(
         with bridge_at(bridge) as http:
             _finish(_wait(http, placed["requestHash"], timeout, as_json=as_json), as_json=as_json, extra=placed)
         return
-    emit({"ok": True, **placed}, as_json=as_json)
+    told = {
+        "request": f"{placed['requestId']}, hash {placed['requestHash']}",
+        "ordered in": f"transaction {placed['transaction']}",
+        "escrowed": amount(placed["priceInWei"]),
+        "next": f"insula job wait {placed['requestId']}",
+    }
+    emit({"ok": True, **placed}, as_json=as_json, text=lines(told.items()))
 
 
 def _place(order: Order, rpc: str, contract: str, key: str) -> dict[str, Any]:
@@ -126,7 +145,7 @@ def _place(order: Order, rpc: str, contract: str, key: str) -> dict[str, Any]:
         "requestId": int.from_bytes(log.topics[1], "big"),
         "requestHash": f"0x{log.topics[2].hex()}",
         "transaction": f"0x{receipt.tx_hash.hex()}",
-        "priceInWei": order.price,
+        "priceInWei": str(order.price),
     }
 
 
@@ -163,15 +182,17 @@ def wait_for(
 
 def _wait(http: Http, job: str, timeout: float, *, as_json: bool) -> dict[str, Any]:
     end = time.monotonic() + timeout
-    shown = ""
+    shown: tuple[Any, ...] = ()
     while True:
         found = _job(http, job, missing_ok=True)
         if found and found["state"] in SETTLED:
             return found
-        now = _standing(_about(http, job, "/explain")) if found else "not seen by the bridge yet"
-        if now != shown and not as_json:
+        why = _about(http, job, "/explain") if found else {}
+        now = standing(why) if why else "not seen by the bridge yet"
+        mark = (why.get("state"), why.get("reason"), why.get("refundable_at"))
+        if mark != shown and not as_json:  # a line for each change of state or reason, not for each number in it
             console.print(printable(now), markup=False)
-        shown = now
+        shown = mark
         if time.monotonic() > end:
             raise fail(f"not settled after {timeout:.0f} s: {now}", code=Exit.TIMEOUT, as_json=as_json)
         time.sleep(POLL_SECONDS)
@@ -179,7 +200,7 @@ def _wait(http: Http, job: str, timeout: float, *, as_json: bool) -> dict[str, A
 
 def _finish(found: dict[str, Any], *, as_json: bool, extra: dict[str, Any]) -> None:
     succeeded = found["chain_state"] == OnChainState.FULFILLED.name
-    emit({"ok": succeeded, **extra, "job": found}, as_json=as_json, text=_describe(found))
+    emit({"ok": succeeded, **extra, "job": found}, as_json=as_json, text=job_text(found))
     if not succeeded:
         raise typer.Exit(int(Exit.NOT_SO))
 
@@ -189,7 +210,9 @@ def status(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) -> 
     """Where a job stands."""
     with bridge_at(bridge) as http:
         found = _job(http, job)
-    emit({"ok": True, "job": found}, as_json=as_json, text=_describe(found))
+        is_marked = found["cancel_marked"] and found["state"] not in SETTLED
+        why = _about(http, job, "/explain") if is_marked else None
+    emit({"ok": True, "job": found}, as_json=as_json, text=job_text(found, why))
 
 
 @app.command()
@@ -197,26 +220,38 @@ def explain(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) ->
     """Why a job is where it is: what is awaited, and for each node why it runs the job or not."""
     with bridge_at(bridge) as http:
         found = _about(http, job, "/explain")
-    lines = [_standing(found)]
-    lines += [f"node {node['node_id']:<4} {node['code']:<18} {node['text']}" for node in found["nodes"]]
-    emit({"ok": True, **found}, as_json=as_json, text="\n".join(lines))
+    emit({"ok": True, **found}, as_json=as_json, text=explanation_text(found))
 
 
 @app.command("list")
 def list_jobs(
     bridge: BridgeOption = "",
-    state: Annotated[str, typer.Option(help="Only jobs in this state.")] = "",
+    state: Annotated[str, typer.Option(help=f"Only jobs in this state: {', '.join(ALL_STATES)}.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many.")] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """The bridge's jobs, newest first."""
+    wanted = state.lower()
+    if wanted and wanted not in ALL_STATES:
+        raise InvalidInput("--state", f"is {state!r:.20}; it is one of {', '.join(ALL_STATES)}")
     with bridge_at(bridge) as http:
-        found = get_json(http, f"/v1/jobs?limit={limit}" + (f"&state={quote(state.lower(), safe='')}" if state else ""))
-    lines = [
+        found = {"jobs": [job for path in _lists(wanted, limit) for job in get_json(http, path)["jobs"]]}
+    if wanted in CHAIN_STATES:
+        found["jobs"] = [job for job in found["jobs"] if wanted in (job["chain_state"].lower(), job["state"])]
+    found["jobs"] = sorted(found["jobs"], key=lambda job: (-job["block_number"], -job["request_id"]))[:limit]
+    rows = [
         f"{job['request_id']:<6} {job['state']:<10} {job['chain_state']:<10} {job['request_hash']}"
         for job in found["jobs"]
     ]
-    emit({"ok": True, **found}, as_json=as_json, text="\n".join(lines) or "no jobs")
+    emit({"ok": True, **found}, as_json=as_json, text="\n".join(rows) or "no jobs")
+
+
+def _lists(wanted: str, limit: int) -> list[str]:
+    """The bridge's lists that hold the jobs of a state, its own or the chain's; of the latter, the newest 500."""
+    if wanted not in CHAIN_STATES:
+        return [f"/v1/jobs?limit={limit}" + (f"&state={wanted}" if wanted else "")]
+    ours = CHAIN_STATES[wanted]
+    return [f"/v1/jobs?limit=500&state={state}" for state in ours] if ours else ["/v1/jobs?limit=500"]
 
 
 @app.command()
@@ -242,35 +277,13 @@ def logs(
     text = data.decode("utf-8", "replace")
     if as_json:
         emit({"ok": True, "stream": stream, "bytes": data, "text": text}, as_json=True)
-    else:
-        typer.echo(data, nl=False)
+        return
+    typer.echo(data, nl=False)
+    if not data and stream == "stdout":
+        errors.print(f"stdout is empty; try: insula job logs {job} --stream stderr", markup=False)
 
 
-@app.command()
-def cancel(
-    job: JobId,
-    rpc: RpcOption = "",
-    contract: ContractOption = "",
-    key: KeyOption = "",
-    bridge: BridgeOption = "",
-    draw: Annotated[bool, typer.Option("--draw", help="Draw the refund of a request that was marked before.")] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Mark a request of yours for cancellation; a result still wins until the refund is drawn with --draw."""
-    from bridge.chain.contracts import cancel_calldata, draw_cancelled_calldata
-    from bridge.chain.operate import send_and_wait
-    from bridge.chain.views import BridgeViews
-
-    address = contract_of(contract)
-    with bridge_at(bridge) as http:
-        found = _job(http, job)
-    order = Order.decode(bytes.fromhex(found["order"][2:]))
-    make = draw_cancelled_calldata if draw else cancel_calldata
-    with chain_at(rpc) as client:
-        receipt = send_and_wait(client, signer_of(key), address, make(found["request_id"], order))
-        delay = BridgeViews(client, address).bounds().cancel_delay
-    told = "refunded" if draw else f"marked; after {delay} s: insula job cancel {job} --draw"
-    emit({"ok": True, "transaction": receipt.tx_hash, "next": told}, as_json=as_json)
+app.command()(cancel)
 
 
 @app.command()
@@ -284,121 +297,26 @@ def withdraw(
 
     account, address = signer_of(key), contract_of(contract)
     with chain_at(rpc) as client:
-        amount = BridgeViews(client, address).credit_of(account.address)
-        if amount == 0:
+        owed = BridgeViews(client, address).credit_of(account.address)
+        if owed == 0:
             raise fail(f"the contract owes {account.address} nothing", code=Exit.NOT_SO, as_json=as_json)
         receipt = send_and_wait(client, account, address, withdraw_calldata(ZERO_ADDRESS, account.address))
-    found = {"account": account.address, "amountInWei": str(amount), "transaction": receipt.tx_hash}
-    emit({"ok": True, **found}, as_json=as_json)
+    found = {"account": account.address, "amountInWei": str(owed), "transaction": receipt.tx_hash}
+    text = f"{amount(owed)} to {account.address} in transaction 0x{receipt.tx_hash.hex()}"
+    emit({"ok": True, **found}, as_json=as_json, text=text)
 
 
-@app.command()
-def verify(
-    job: Annotated[str, typer.Argument(metavar="ID", help="A request id or hash; empty with --bundle.")] = "",
-    bundle_file: Annotated[Path | None, typer.Option("--bundle", help="Read the bundle from a file.")] = None,
-    save: Annotated[Path | None, typer.Option("--save", help="Write the bundle to a file.")] = None,
-    bridge: BridgeOption = "",
-    rpc: RpcOption = "",
-    contract: ContractOption = "",
-    node_key: Annotated[list[str], typer.Option(help="A node's key that you trust; may be given several times.")] = [],  # noqa: B006
-    as_json: JsonFlag = False,
-) -> None:
-    """Check a settled job from the chain's event to the output's bytes. What only the chain can say needs --rpc."""
-    import tempfile
-
-    from bridge.verify import Check, check_anchors, check_bundle, check_content
-    from bridge.verify_chain import check_chain
-    from executor.content.blockstore import BlockStore
-
-    given = read_limited(bundle_file, MAX_BUNDLE_BYTES, "--bundle") if bundle_file else b""
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        http = stack.enter_context(bridge_at(bridge))
-        client = stack.enter_context(chain_at(rpc)) if rpc else None
-        get_json(http, "/healthz")  # who does not answer at all has not been found wrong
-        if client:
-            client.chain_id()
-        raw = given or _bundle(http, job)
-        bundle = parse_bundle(raw)
-        if save:
-            save.write_bytes(raw)
-        keys = [checksum_address(key, "--node-key") for key in node_key]
-        named = contract_of(contract) if contract else ""
-        checks: list[Check] = [*check_anchors(bundle, asked=job, contract=named, keys=keys), *check_bundle(bundle)]
-        if not any(check.name == "bundle" for check in checks):
-            fetched = BlockStore(Path(folder))
-            checks += check_content(bundle, lambda cid, store: download(http, store, cid, 600.0), fetched)
-            if client:
-                checks += check_chain(bundle, client, contract_of(contract))
-    failed = [check for check in checks if not check.ok]
-    result = {
-        "ok": not failed,
-        "chainChecked": bool(rpc),
-        "requestId": bundle.request.id,
-        "requestHash": bundle.request_hash,
-        "checks": [{"name": c.name, "ok": c.ok, "basis": c.basis.value, "detail": c.detail} for c in checks],
-    }
-    lines = [f"{'ok  ' if c.ok else 'FAIL'} {c.basis.value:<8} {c.name}: {c.detail}" for c in checks]
-    verdict = "does NOT hold" if failed else "holds" if rpc else offline_verdict(named, keys)
-    emit(result, as_json=as_json, text="\n".join([*lines, f"request {bundle.request.id} {verdict}"]))
-    if failed:
-        raise typer.Exit(int(Exit.NOT_SO))
-    if not rpc:
-        raise typer.Exit(int(Exit.CHAIN_UNCHECKED))
-
-
-def offline_verdict(contract: str, keys: list[str]) -> str:
-    """What an offline verification amounts to, with the anchors that were named."""
-    if contract and keys:
-        return "holds offline for the contract and keys that you named; the chain was not asked (--rpc)"
-    return "holds in itself, but nothing says that its keys are nodes': name --contract and --node-key, or ask --rpc"
-
-
-def parse_bundle(raw: bytes) -> Bundle:
-    """The bundle in these bytes. InvalidInput that names the field."""
-    from pydantic import ValidationError
-
-    try:
-        return Bundle.model_validate_json(raw)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        raise InvalidInput("bundle: " + ".".join(str(part) for part in first["loc"]), first["msg"]) from exc
-
-
-def _bundle(http: Http, job: str) -> bytes:
-    return http.call("GET", f"/v1/jobs/{_reference(job)}/bundle", max_bytes=MAX_BUNDLE_BYTES).body
+app.command()(verify)
 
 
 def _job(http: Http, job: str, *, missing_ok: bool = False) -> dict[str, Any]:
     try:
-        return get_json(http, f"/v1/jobs/{_reference(job)}")
+        return get_json(http, f"/v1/jobs/{reference(job)}")
     except PeerRefused as exc:
         if exc.status == 404 and missing_ok:
             return {}
         raise
 
 
-def _standing(explanation: dict[str, Any]) -> str:
-    """Where a job stands and why, in a line."""
-    why = explanation["detail"] or ("" if explanation["reason"] == "NONE" else explanation["reason"])
-    parts = [explanation["state"], why, explanation["awaiting"] if explanation["state"] not in SETTLED else ""]
-    return ": ".join(part for part in parts if part)
-
-
 def _about(http: Http, job: str, what: str) -> dict[str, Any]:
-    return get_json(http, f"/v1/jobs/{_reference(job)}{what}")
-
-
-def _reference(job: str) -> str:
-    text = job.lower()
-    if text.isascii() and (text.isdecimal() or (text.startswith("0x") and len(text) == 66 and text[2:].isalnum())):
-        return text
-    raise InvalidInput("ID", f"{job!r:.80} is neither a request id nor a 0x request hash")
-
-
-def _describe(found: dict[str, Any]) -> str:
-    return "\n".join(
-        f"{key:<22} {json.dumps(value)}"
-        for key, value in found.items()
-        if value not in (None, "", []) and key != "order"
-    )
+    return get_json(http, f"/v1/jobs/{reference(job)}{what}")

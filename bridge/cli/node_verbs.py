@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -22,13 +24,17 @@ from bridge.cli.context import (
     signer_of,
 )
 from bridge.cli.logs import set_up_logs
-from bridge.cli.output import JsonFlag, emit
+from bridge.cli.output import Exit, JsonFlag, emit, fail
+from bridge.cli.texts import node_text
 from executor.errors import InvalidInput, PeerError
 from executor.protocol.labels import Label
 from executor.protocol.signing import Key
 from executor.protocol.wire import label_hash
 
 app = typer.Typer(help="Compute nodes.", no_args_is_help=True)
+
+POLL_SECONDS = 0.2
+SETTLE_SECONDS = 2.0
 
 DirOption = Annotated[Path, typer.Option("--dir", help="The node's work folder.")]
 LabelOption = Annotated[list[str], typer.Option("--label", help="key=value; may be given several times.")]
@@ -70,7 +76,7 @@ def init(
         disk_bytes=disk_bytes,
         min_unit_price=min_unit_price,
     )
-    next_step = f"insula node register --dir {folder} --key <the operator's key>"
+    next_step = f"insula node register --dir {quote(str(folder))} --key <the operator's key>"
     emit({"ok": True, **made, "next": next_step}, as_json=as_json)
 
 
@@ -104,7 +110,7 @@ def register(
             "key": attestation_key.address,
             "labels": {word: label_hash(word) for word in config.labels},
             "transaction": receipt.tx_hash,
-            "next": "labels count once a curator vouches for them; then: insula node run --dir " + str(folder),
+            "next": "labels count once a curator vouches for them; then: insula node run --dir " + quote(str(folder)),
         },
         as_json=as_json,
     )
@@ -157,17 +163,55 @@ def status(folder: DirOption, as_json: JsonFlag = False) -> None:
             found["bridge"] = {"url": config.bridge_url, "answers": True, "seen": seen[0] if seen else None}
         except PeerError as exc:
             found["bridge"] = {"url": config.bridge_url, "answers": False, "problem": str(exc)}
-    emit({"ok": True, **found}, as_json=as_json)
+    emit({"ok": True, **found}, as_json=as_json, text=node_text(found))
 
 
 @app.command()
 def drain(
     folder: DirOption,
     undo: Annotated[bool, typer.Option("--undo", help="Ask for work again.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until nothing runs any more.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask for no more work; what runs goes on to its end."""
+    """Ask for no more work; what runs goes on to its end. With --wait: say when that is."""
     from executor.agent.service import drain_node
 
     drain_node(folder, is_draining=not undo)
-    emit({"ok": True, "draining": not undo}, as_json=as_json)
+    shown = quote(str(folder))
+    if undo:
+        emit({"ok": True, "draining": False}, as_json=as_json, text="the node takes work again")
+        return
+    drained = wait and _is_drained(folder, timeout)
+    if wait and not drained:
+        raise fail(f"jobs still run after {timeout:.0f} s", code=Exit.TIMEOUT, as_json=as_json)
+    text = f"the node takes no more work; to be told when it is done: insula node drain --dir {shown} --wait"
+    if drained:
+        text = (
+            f"drained: nothing runs, the node can be stopped; take work again: insula node drain --dir {shown} --undo"
+        )
+    emit({"ok": True, "draining": True, "drained": drained}, as_json=as_json, text=text)
+
+
+def _is_drained(folder: Path, timeout: float) -> bool:
+    """Whether it came to have nothing left to do within `timeout` seconds.
+
+    A call for work that was under way may still bring a job: it must be idle for longer than such a call is held.
+    """
+    from executor.agent.config import NodeConfig
+    from executor.agent.service import is_at_work
+    from executor.ledger import is_locked
+
+    idle_needed = NodeConfig.load(folder).poll_seconds + SETTLE_SECONDS
+    end = time.monotonic() + timeout
+    idle_since = time.monotonic()
+    while is_locked(folder):
+        now = time.monotonic()
+        if is_at_work(folder):
+            idle_since = now
+        elif now - idle_since >= idle_needed:
+            return True
+        if now > end:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True

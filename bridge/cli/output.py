@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from enum import IntEnum
 from typing import Annotated, Any
@@ -9,6 +10,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console
+
+from bridge.cli.texts import in_words
 
 
 class Exit(IntEnum):
@@ -20,6 +23,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3  # a bridge, chain or engine does not answer
     TIMEOUT = 4  # waited as long as asked
     CHAIN_UNCHECKED = 5  # verification: all that can be checked offline holds; the chain was not asked
+    CONTENT_UNCHECKED = 6  # verification: nothing is wrong, but some content could not be had, so it was not checked
     STOPPED = 130  # Ctrl-C
 
 
@@ -29,8 +33,19 @@ console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+_SNAKE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
+
+
+def camel(key: str) -> str:
+    """A name of the HTTP API or of our own code as --json spells it: camelCase. Other keys (labels, words) stay."""
+    if not _SNAKE.fullmatch(key):
+        return key
+    first, *rest = key.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
 def plain(value: Any) -> Any:
-    """`value` as JSON types: bytes as 0x-hex, integers beyond 2**53 as text, tuples as lists."""
+    """`value` as JSON types, names in camelCase: bytes as 0x-hex, integers beyond 2**53 as text, tuples as lists."""
     if isinstance(value, bytes):
         return "0x" + value.hex()
     if isinstance(value, bool) or value is None or isinstance(value, (str, float)):
@@ -38,7 +53,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, int):
         return int(value) if abs(value) < 2**53 else str(value)
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {camel(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     return str(value)
@@ -53,7 +68,8 @@ def emit(value: dict[str, Any], *, as_json: bool, text: str | None = None) -> No
         console.print(printable(text), markup=False)
     else:
         for key, item in value.items():
-            console.print(printable(f"{key:<16} {plain(item)}"), markup=False)
+            if key != "ok":
+                console.print(printable(f"{key:<16} {in_words(plain(item))}"), markup=False)
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge.cli.output import Exit, JsonFlag, emit
+from bridge.cli.output import Exit, JsonFlag, emit, plain
+from bridge.cli.texts import spec_text
 from executor.errors import InvalidInput
 from executor.protocol.spec import InvalidSpec, JobSpec
 from executor.protocol.wire import MAX_SPEC_BYTES, label_hash
@@ -35,7 +36,7 @@ def summary(spec: JobSpec, size: int) -> dict[str, Any]:
         "bytes": size,
         "tier": spec.engine.tier,
         "inputs": [{"cid": str(item.cid), "path": item.path} for item in spec.inputs],
-        "limits": asdict(spec.limits),
+        "limits": plain(asdict(spec.limits)),
         "selector": str(spec.selector),
         "labels": {word: label_hash(word) for word in spec.selector.required_words()},
     }
@@ -53,4 +54,5 @@ def validate(
         result = {"ok": False, "reason": exc.reason.name, "code": int(exc.reason), "field": exc.field}
         emit({**result, "problem": exc.problem}, as_json=as_json, text=f"{exc.reason.name} {exc}")
         raise typer.Exit(int(Exit.NOT_SO)) from exc
-    emit(summary(spec, len(data)), as_json=as_json)
+    found = summary(spec, len(data))
+    emit(found, as_json=as_json, text=spec_text(found))

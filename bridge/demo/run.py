@@ -29,6 +29,7 @@ from bridge.errors import BridgeError
 from bridge.verify import Check, check_bundle, check_content
 from bridge.verify_chain import check_chain
 from executor.content import unixfs
+from executor.content.blocks import BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.transfer import fetch_dag
@@ -120,6 +121,7 @@ class DemoRun:
         self._hold(
             ordered, state.name == ordered.scenario.expect, f"ended as {state.name}, not {ordered.scenario.expect}"
         )
+        paid = self._payments(job)
         found: dict[str, Any] = {
             "key": ordered.scenario.key,
             "title": ordered.scenario.title,
@@ -129,13 +131,11 @@ class DemoRun:
             "requestTransaction": ordered.receipt.tx_hash,
             "resultTransaction": job["settled_tx"],
             "inputs": [str(cid) for cid in JobSpec.parse(ordered.scenario.spec).content],
-            "paymentsInWei": self._payments(job),
+            "paymentsInWei": {name: str(amount) for name, amount in paid.items()},
         }
         if state is OnChainState.EXPIRED:
             found["explanation"] = explanation
-            self._hold(
-                ordered, sum(found["paymentsInWei"].values()) == ordered.scenario.price, "the refund is not the price"
-            )
+            self._hold(ordered, sum(paid.values()) == ordered.scenario.price, "the refund is not the price")
             return found
         bundle = self._bundle(ordered.request_id)
         found["nodes"] = [self._node(item.node_id) for item in bundle.attestations]
@@ -181,7 +181,7 @@ class DemoRun:
             files = unixfs.manifest(store, Cid.from_binary(outcome.output_cid), limits).rows()
         return {"output": files, "verified": all(check.ok for check in checks), "checks": [_check(c) for c in checks]}
 
-    def _fetch(self, cid: Cid, store: BlockStore) -> None:
+    def _fetch(self, cid: Cid, store: BlockStoreLike) -> None:
         patience = Patience(time.time() + WAIT_SECONDS)
         fetch_dag(gateway_peer(self.http), store, cid, max_bytes=2**30, patience=patience)
 

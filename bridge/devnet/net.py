@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from bridge.chain.client import ChainClient
@@ -303,6 +304,11 @@ def _write_files(net: Devnet, depths: Depths) -> None:
     (folder / "bridge").mkdir(exist_ok=True)
     (folder / "bridge" / "bridge.toml").write_text(_bridge_toml(net, depths))
     (folder / "devnet.json").write_text(json.dumps(asdict(net), indent=2) + "\n")
+    (folder / "env").write_text(shell_variables(net))
+
+
+def shell_variables(net: Devnet) -> str:
+    """What `. FOLDER/env` sets: as little as the command line needs, quoted for any POSIX shell."""
     variables = {
         "INSULA_BRIDGE": net.bridge_url,
         "INSULA_RPC": net.rpc_url,
@@ -310,8 +316,11 @@ def _write_files(net: Devnet, depths: Depths) -> None:
         "INSULA_KEY": net.keys["requester"],
         "INSULA_CURATOR": net.curator,
     }
-    lines = [f"export {name}={value}\n" for name, value in variables.items()]
-    (folder / "env").write_text("".join([*lines, f"export PATH={Path(sys.executable).parent}:$PATH\n"]))
+    if "DOCKER_HOST" in os.environ:  # the engine that the nodes use
+        variables["DOCKER_HOST"] = os.environ["DOCKER_HOST"]
+    lines = [f"export {name}={quote(value)}\n" for name, value in variables.items()]
+    lines.append(f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH\n")
+    return "".join(lines)
 
 
 def _bridge_toml(net: Devnet, depths: Depths) -> str:

@@ -33,6 +33,7 @@ class Node:
         self._threads: dict[bytes, threading.Thread] = {}
         self._failures = 0
         self._tidied = parts.clock()
+        self._drain = ""
 
     @property
     def running(self) -> int:
@@ -53,6 +54,7 @@ class Node:
         """Take one lease if there is one and room for it; whether a lease was taken."""
         self._threads = {key: thread for key, thread in self._threads.items() if thread.is_alive()}
         self._tidy()
+        self._tell_drain()
         room = self._parts.room
         if self._parts.stopping.is_set() or self.is_draining or not room.is_settled or not room.free.slots:
             return False
@@ -110,6 +112,13 @@ class Node:
             self._parts.client.give_back(lease, Reason.NODE_FAULT, why)
         except (PeerError, LeaseLost) as exc:
             self._log.warning("the bridge did not take the lease back", error=str(exc))
+
+    def _tell_drain(self) -> None:
+        """A log line when it begins to drain, when that is done, and when it takes work again."""
+        now = ("draining" if self.running else "drained") if self.is_draining else ""
+        if now != self._drain:
+            self._drain = now
+            self._log.info(now or "takes work again", running=self.running)
 
     def _tidy(self) -> None:
         now = self._parts.clock()

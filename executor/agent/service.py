@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -60,7 +61,9 @@ def run_node(
                 if not node.step():
                     stop.wait(node.pause_seconds)
         finally:
+            structlog.get_logger("insula.node").info("stopping", running=node.running)
             node.stop(STOP_SECONDS)
+            structlog.get_logger("insula.node").info("stopped", running=node.running)
 
 
 def node_status(folder: Path) -> dict[str, Any]:
@@ -96,9 +99,20 @@ def drain_node(folder: Path, *, is_draining: bool = True) -> None:
     """Make a node, running or not, take no more work; or take work again. Leases that it has go on to their end."""
     NodeConfig.load(folder)
     if is_draining:
-        (folder / DRAIN_FILE).touch()
+        (folder / DRAIN_FILE).touch(mode=0o600)
     else:
         (folder / DRAIN_FILE).unlink(missing_ok=True)
+
+
+def is_at_work(folder: Path) -> bool:
+    """Whether the node runs and has an execution that is not at its end. InvalidInput."""
+    if not is_locked(folder):
+        return False
+    ledger = Ledger.open(folder / "ledger.db", NodeConfig.load(folder).load_key(folder).address)
+    try:
+        return bool(list(ledger.open_intents()))
+    finally:
+        ledger.close()
 
 
 def _parts(
@@ -186,11 +200,20 @@ def _offer(folder: Path, sandboxes: Iterable[Sandbox], stop: threading.Event) ->
             log.info("tier offered", tier=sandbox.tier, version=probe.version, checks=len(probe.checks))
         else:
             log.warning("tier not offered", tier=sandbox.tier, problem=probe.problem)
-    (folder / OFFER_FILE).write_text(json.dumps([asdict(probe) for probe in probes], indent=1), encoding="utf-8")
+    _write_private(folder / OFFER_FILE, json.dumps([asdict(probe) for probe in probes], indent=1))
     if not offered:
         problems = "; ".join(f"{probe.tier}: {probe.problem}" for probe in probes) or "no tier is wanted"
         raise InvalidInput("tiers", f"no sandbox can be used on this node: {problems}")
     return offered
+
+
+def _write_private(path: Path, text: str) -> None:
+    """In place of what was there, for the node's own eyes; a reader never sees half of it."""
+    partial = path.with_suffix(".tmp")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)
 
 
 def _close_crashed(ledger: Ledger, clock: Callable[[], float]) -> None:

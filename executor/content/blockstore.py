@@ -56,13 +56,15 @@ class _Pending:
 
 
 class BlockStore:
-    """See the module. Creates `root` (0700) where it does not exist."""
+    """See the module. Creates `root` (0700) where it does not exist; create=False: only to read, it may be absent."""
 
-    def __init__(self, root: Path, max_block_bytes: int = MAX_BLOCK_BYTES) -> None:
+    def __init__(self, root: Path, max_block_bytes: int = MAX_BLOCK_BYTES, *, create: bool = True) -> None:
         self.root = root
         self.max_block_bytes = max_block_bytes
         self._blocks = root / "blocks"
         self._tmp = root / "tmp"
+        if not create:
+            return
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._blocks.mkdir(mode=0o700, exist_ok=True)
         self._tmp.mkdir(mode=0o700, exist_ok=True)

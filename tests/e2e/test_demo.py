@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.cli.demo_text import narrate
 from bridge.devnet.processes import recorded
 from executor.protocol.cid import Cid
 
@@ -37,11 +40,11 @@ def insula(*words, env=None, seconds=200):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory, docker_engine):
     """A demo that was left running."""
-    folder = tmp_path_factory.mktemp("demo") / "net"
+    folder = tmp_path_factory.mktemp("demo") / "a net"
     status, result, said = insula("demo", "--keep", "--dir", str(folder), env={"DOCKER_HOST": docker_engine})
     try:
         assert (status, result.get("problems"), result.get("error")) == (0, [], None), said
-        yield result
+        yield result | {"said": said}
     finally:
         insula("devnet", "stop", "--dir", str(folder))
         assert recorded(folder) == []
@@ -51,7 +54,9 @@ def demo(tmp_path_factory, docker_engine):
 def env(demo, tmp_path):
     """What `. FOLDER/env` sets, and a block store of the test's own."""
     lines = (Path(demo["devnet"]["folder"]) / "env").read_text().splitlines()
-    return dict(line.removeprefix("export ").split("=", 1) for line in lines) | {"INSULA_HOME": str(tmp_path / "home")}
+    return dict(shlex.split(line)[1].split("=", 1) for line in lines if "$PATH" not in line) | {
+        "INSULA_HOME": str(tmp_path / "home")
+    }
 
 
 def job(demo, key):
@@ -61,6 +66,33 @@ def job(demo, key):
 def test_every_step_holds(demo):
     assert demo["ok"]
     assert [item["key"] for item in demo["jobs"]] == ["a", "b", "c", "d"]
+
+
+def shape(line):
+    """A line without what differs from run to run: hashes, CIDs, node ids, times."""
+    for pattern, word in SHAPES:
+        line = re.sub(pattern, word, line)
+    return line.rstrip()
+
+
+SHAPES = (
+    (r"0x[0-9a-fA-F]{40,64}", "HASH"),
+    (r"\bbaf[a-z2-7]{50,60}", "CID"),
+    (r"\bnode \d+", "node N"),
+    (r"request( +)\d+", r"request\1N"),
+    (r"\d+\.\d+ s", "SECONDS"),
+    (r"^\[ +SECONDS\]", "[SECONDS]"),
+)
+
+
+def test_the_readme_shows_what_the_demo_prints(demo):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    shown = readme.split("set-up aside in under a minute", 1)[1].split("```")[1].strip().splitlines()
+    printed = iter(shape(line) for line in [*demo["said"].splitlines(), *narrate(demo).splitlines()])
+
+    missing = [line for line in shown if line != "..." and shape(line) not in printed]
+
+    assert missing == []
 
 
 @pytest.mark.parametrize(
@@ -85,9 +117,9 @@ def test_the_failing_job_pays_its_fail_price_and_refunds_the_rest(demo):
 
     assert found["outcome"]["exitCode"] == 3
     assert found["paymentsInWei"] == {
-        "operator of node camera": 4 * 10**14,
-        "requester (the dApp contract)": 6 * 10**14,
-        "relayer": 10**14,
+        "operator of node camera": str(4 * 10**14),
+        "requester (the dApp contract)": str(6 * 10**14),
+        "relayer": str(10**14),
     }
 
 
@@ -95,9 +127,9 @@ def test_the_job_that_no_node_matches_is_explained_node_by_node_and_refunded(dem
     found = job(demo, "d")
 
     assert found["state"] == "EXPIRED"
-    assert sorted(node["node_id"] for node in found["explanation"]["nodes"]) == [1, 2, 3]
+    assert sorted(node["nodeId"] for node in found["explanation"]["nodes"]) == [1, 2, 3]
     assert all("site" in node["text"] for node in found["explanation"]["nodes"])
-    assert found["paymentsInWei"] == {"requester (the dApp contract)": 11 * 10**14}
+    assert found["paymentsInWei"] == {"requester (the dApp contract)": str(11 * 10**14)}
 
 
 @pytest.mark.parametrize("key", ["a", "b", "c"])
@@ -126,10 +158,19 @@ def test_verify_holds_with_the_chain_and_says_so_when_it_was_not_asked(demo, env
     assert insula("job", "verify", request, env=env | {"INSULA_RPC": ""})[0] == 5
 
 
+def test_verify_against_another_contract_says_just_that(demo, env):
+    request = str(job(demo, "a")["requestId"])
+
+    status, result, _ = insula("job", "verify", request, "--contract", demo["devnet"]["nodeRegistry"], env=env)
+
+    assert status == 1
+    assert failed_checks(result) == ["contract", "chain and contract"]
+
+
 def test_status_list_explain_and_doctor_answer(demo, env):
     request = str(job(demo, "d")["requestId"])
 
-    assert insula("job", "status", request, env=env)[1]["job"]["chain_state"] == "EXPIRED"
+    assert insula("job", "status", request, env=env)[1]["job"]["chainState"] == "EXPIRED"
     assert len(insula("job", "list", env=env)[1]["jobs"]) == 4
     assert insula("job", "explain", request, env=env)[0] == 0
     assert insula("bridge", "status", env=env)[1]["ok"]
@@ -181,7 +222,7 @@ def test_a_flipped_byte_of_a_stored_receipt_or_signature_is_named(demo, env, col
 
 
 @pytest.mark.parametrize("part", ["input", "output"])
-def test_a_flipped_byte_of_stored_content_is_named(demo, env, part):
+def test_a_flipped_byte_of_the_bridges_content_is_not_handed_out_and_the_check_is_left_open(demo, env, part):
     found = job(demo, "b")
     cid = found["inputs"][-1] if part == "input" else found["outputCid"]
     blocks = Path(demo["devnet"]["folder"]) / "bridge" / "content" / "blocks"
@@ -193,9 +234,19 @@ def test_a_flipped_byte_of_stored_content_is_named(demo, env, part):
     finally:
         path.write_bytes(before)
 
-    assert status == 1
-    assert failed_checks(result) == ["output" if part == "output" else f"input {cid}"]
-    assert cid in next(check["detail"] for check in result["checks"] if not check["ok"])
+    assert status == 6
+    (left_open,) = [check for check in result["checks"] if not check["ok"]]
+    assert (left_open["name"], left_open["verdict"]) == ("output" if part == "output" else f"input {cid}", "unchecked")
+    assert cid in left_open["detail"]
+
+
+def test_a_flipped_byte_of_the_verifiers_own_copy_is_fetched_anew(demo, env, tmp_path):
+    found = job(demo, "a")
+    insula("content", "get", found["outputCid"], "-o", str(tmp_path / "output"), env=env)
+    blocks = Path(env["INSULA_HOME"]) / "content" / "blocks"
+    flip_file(next(blocks.rglob(found["outputCid"])))
+
+    assert insula("job", "verify", str(found["requestId"]), env=env)[0] == 0
 
 
 def test_ctrl_c_stops_every_process_that_the_demo_started(tmp_path):

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from bridge.cli.output import Exit
 from executor.agent.config import init_node
-from executor.agent.service import drain_node, node_status, run_node
+from executor.agent.service import drain_node, is_at_work, node_status, run_node
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
 from executor.content.reader import manifest
@@ -271,6 +273,58 @@ def test_a_draining_node_asks_for_nothing(twin, folder):
         assert twin.adverts == []
         drain_node(folder, is_draining=False)
         twin.wait_for(lambda: twin.adverts)
+
+
+def test_a_node_says_when_it_drains_when_that_is_done_and_when_it_works_again(twin, folder):
+    going, seen = threading.Event(), threading.Event()
+
+    def act(execution):
+        seen.set()
+        going.wait(20)
+
+    with capture_logs() as logs:
+        with running(folder, act):
+            twin.offer(order(spec(twin)))
+            assert seen.wait(20)
+            drain_node(folder)
+            twin.wait_for(lambda: said(logs) == ["draining"])
+            assert is_at_work(folder)
+            going.set()
+            twin.wait_for(lambda: said(logs) == ["draining", "drained"])
+            assert not is_at_work(folder)
+            drain_node(folder, is_draining=False)
+            twin.wait_for(lambda: said(logs) == ["draining", "drained", "takes work again"])
+        assert [line["event"] for line in logs][-2:] == ["stopping", "stopped"]
+    assert not is_at_work(folder)
+
+
+def said(logs):
+    return [line["event"] for line in logs if line["event"] in ("draining", "drained", "takes work again")]
+
+
+def test_drain_and_wait_ends_when_the_job_has(twin, folder, insula):
+    going, seen = threading.Event(), threading.Event()
+
+    def act(execution):
+        seen.set()
+        going.wait(20)
+
+    with running(folder, act):
+        twin.offer(order(spec(twin)))
+        assert seen.wait(20)
+        code, _, err = insula("node", "drain", "--dir", str(folder), "--wait", "--timeout", "0.5")
+        assert (code, "jobs still run" in err) == (Exit.TIMEOUT, True)
+        going.set()
+        code, out, _ = insula("node", "drain", "--dir", str(folder), "--wait")
+
+    assert (code, "drained: nothing runs" in out) == (Exit.OK, True)
+
+
+def test_what_a_node_offers_is_its_own_to_read(folder):
+    with running(folder):
+        pass
+
+    assert (folder / "offer.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_an_advert_tells_what_is_free(twin, folder):

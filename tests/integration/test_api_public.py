@@ -3,15 +3,18 @@
 import json
 
 import pytest
+from sqlalchemy import insert
 
 from bridge.jobs import JobState
+from bridge.store.engine import transaction
+from bridge.store.schema import blocks, events
 from executor.content.car import CarLimits, CarParser
 from executor.content.importer import import_listing
 from executor.content.limits import TreeLimits
 from executor.protocol.bundle import Bundle
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
-from executor.protocol.wire import Outcome, Status
+from executor.protocol.wire import OnChainState, Outcome, Status
 from tests.api_kit import serving
 from tests.bridge_kit import CHAIN_ID, CONTRACT, RELAYER, Bridge, attested, order_of, spec_bytes, success
 
@@ -138,7 +141,7 @@ def test_an_explanation_tells_the_history_of_leases(api, bridge):
 AWAITED = {
     JobState.OBSERVED: "to be 1 deep; it is 0",
     JobState.ATTESTED: "read back",
-    JobState.STORED: "to be 2 deep; it is 0",
+    JobState.STORED: "its request to be 2 deep; it is 0",
     JobState.POSTING: "seen on-chain",
     JobState.POSTED: "final",
     JobState.EXPIRED: "final",
@@ -155,9 +158,15 @@ def test_an_explanation_says_what_is_awaited(api, bridge, state):
     assert AWAITED[state] in api.get("/v1/jobs/1/explain").json()["awaiting"]
 
 
+def test_a_stored_job_that_is_deep_enough_awaits_its_handing_over(api, bridge):
+    bridge.request(order_of(), state=JobState.STORED, block=105)
+
+    assert api.get("/v1/jobs/1/explain").json()["awaiting"] == "the delivery to be handed to the relayer"
+
+
 #: name -> (order, seconds later, reason)
 WAITING = {
-    "too late": (order_of(), 3500, "TOO_LATE"),
+    "too late, and no node would do": (order_of(), 3500, "NO_NODE_MATCHES"),
     "a spec that is not here": (order_of(spec=Cid.of(RAW, b"x").binary, spec_is_cid=True), 0, "SPEC_UNREADABLE"),
     "nobody": (order_of(), 0, "NO_NODE_MATCHES"),
 }
@@ -170,6 +179,134 @@ def test_an_explanation_gives_the_reason_at_once(api, bridge, name):
     bridge.clock.now += later
 
     assert api.get("/v1/jobs/1/explain").json()["reason"] == reason
+
+
+def test_near_the_deadline_a_job_that_a_node_fits_is_too_late(api, bridge):
+    bridge.request(order_of())
+    bridge.clock.now += 3500
+    bridge.lease(bridge.node("a"))
+
+    assert api.get("/v1/jobs/1/explain").json()["reason"] == "TOO_LATE"
+
+
+def review(bridge):
+    """The dispatcher has looked at waiting jobs."""
+    bridge.clock.now += 5
+    while bridge.dispatcher.step():
+        pass
+
+
+def test_a_job_that_expired_keeps_what_it_waited_for(api, bridge):
+    job = bridge.request(order_of("site=moon"))
+    bridge.clock.now += 3500
+    bridge.lease(bridge.node("a"))
+    review(bridge)
+    ended = {"settled_tx": b"t" * 32, "settled_block_number": 120, "settled_block_hash": b"s" * 32}
+    bridge.set_job(job.request_hash, state="expired", chain_state=OnChainState.EXPIRED, **ended)
+
+    found = api.get("/v1/jobs/1/explain").json()
+
+    assert (found["reason"], found["ended"]["how"]) == ("NO_NODE_MATCHES", "expired")
+    assert "site=moon" in found["ended"]["why"]
+    assert (found["ended"]["nodes"], found["ended"]["block_number"]) == ([], 120)
+
+
+def test_what_is_kept_of_a_dying_job_is_not_looked_up_again(bridge):
+    job = bridge.request(order_of("site=moon"))
+    bridge.clock.now += 3500
+    bridge.lease(bridge.node("a"))
+    review(bridge)
+    kept = bridge.job(job.request_hash)
+
+    bridge.clock.now += 91  # by now no node is connected
+    review(bridge)
+
+    assert (kept.reason, kept.detail) == (
+        Reason.NO_NODE_MATCHES,
+        bridge.job(job.request_hash).detail,
+    )
+
+
+def test_a_chain_that_does_not_answer_keeps_nothing_wrong(bridge):
+    job = bridge.request(order_of("site=moon"))
+    bridge.clock.now += 3500
+    bridge.lease(bridge.node("a"))
+    bridge.registry.fails = True
+    review(bridge)
+    assert bridge.job(job.request_hash).reason == 0
+
+    bridge.registry.fails = False
+    review(bridge)
+
+    assert bridge.job(job.request_hash).reason == Reason.NO_NODE_MATCHES
+
+
+def test_a_cancelled_job_keeps_what_it_waited_for_and_tells_how_it_is_drawn(api, bridge):
+    job = bridge.request(order_of("site=moon"), cancel_marked=True)
+    bridge.lease(bridge.node("a"))
+    mark(bridge, job, refundable_at=1_800_000_900)
+    review(bridge)
+
+    found = api.get("/v1/jobs/1/explain").json()
+    assert found["refundable_at"] == 1_800_000_900
+    assert "insula job cancel 1 --draw" in found["awaiting"]
+
+    bridge.set_job(job.request_hash, state="cancelled", chain_state=OnChainState.CANCELLED)
+    ended = api.get("/v1/jobs/1/explain").json()["ended"]
+    assert ended["how"] == "cancelled"
+    assert "site=moon" in ended["why"]
+
+
+def mark(bridge, job, refundable_at):
+    """The contract's event that a request was marked for cancellation."""
+    values = {
+        "block_hash": b"c" * 32, "tx_hash": b"t" * 32, "kind": "JobCancelRequested", "request_hash": job.request_hash,
+        "block_number": 101, "request_id": job.request.id, "data": refundable_at.to_bytes(32, "big"), "topics": [],
+    }  # fmt: skip
+    with transaction(bridge.engine) as connection:
+        connection.execute(insert(events).values(**values))
+
+
+def test_an_expired_job_whose_attempts_came_to_nothing_tells_the_last(api, bridge):
+    job = bridge.request(order_of())
+    node = bridge.node("a")
+    bridge.give_back(node, bridge.lease(node), Reason.INPUT_NOT_FOUND, "the input is not to be had")
+    bridge.set_job(job.request_hash, state="expired", chain_state=OnChainState.EXPIRED)
+
+    why = api.get("/v1/jobs/1/explain").json()["ended"]["why"]
+
+    assert "node 1" in why
+    assert "the input is not to be had" in why
+
+
+ENDINGS = {
+    "fulfilled": (OnChainState.FULFILLED, Outcome(status=Status.SUCCEEDED), "fulfilled", ""),
+    "failed": (OnChainState.FAILED, Outcome(status=2, reason=200, exit_code=3), "failed", "EXIT_NON_ZERO, exit code 3"),
+    "refused": (OnChainState.REFUSED, Outcome(status=3, reason=106), "refused", "SPEC_INVALID_FIELD"),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_result_that_stands_is_told_with_its_reason(api, bridge, name):
+    state, outcome, how, why = ENDINGS[name]
+    bridge.request(order_of(), state=JobState.FINAL, chain_state=state, outcome=outcome.encode())
+
+    ended = api.get("/v1/jobs/1/explain").json()["ended"]
+
+    assert (ended["how"], ended["why"]) == (how, why)
+
+
+def test_a_result_that_stands_names_the_nodes_that_signed_it_and_its_time(api, bridge):
+    job = settled(bridge)
+    with transaction(bridge.engine) as connection:
+        block = {"hash": b"h" * 32, "number": 120, "parent_hash": b"p" * 32, "timestamp": 1_800_000_100}
+        connection.execute(insert(blocks).values(**block))
+    values = {"state": "posted", "settled_block_number": 120, "settled_block_hash": b"h" * 32}
+    bridge.set_job(job.request_hash, chain_state=OnChainState.FULFILLED, **values)
+
+    ended = api.get("/v1/jobs/1/explain").json()["ended"]
+
+    assert (ended["nodes"], ended["at"]) == ([1, 2], 1_800_000_100)
 
 
 def settled(bridge):

@@ -103,7 +103,7 @@ def test_a_halted_bridge_leaves_its_alarm_until_somebody_acknowledges_it(config,
         assert wait_for(process.poll, 30, "the bridge's end") == Exit.NOT_SO
 
     alarm = halted(insula(capsys, "bridge", "alarms", "--config", str(config)))
-    assert alarm["over_at"] is None
+    assert alarm["overAt"] is None
     assert "not on chain" in alarm["detail"]
     assert alarm["remedy"]
 

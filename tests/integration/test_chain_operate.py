@@ -13,6 +13,7 @@ from bridge.chain.operate import (
     request_job,
     send_and_wait,
 )
+from bridge.chain.signer import TxSigner
 from bridge.chain.views import BookViews, NodeView, refusal
 from bridge.errors import RpcRefused
 from executor.errors import InvalidInput
@@ -49,6 +50,15 @@ def test_a_job_is_ordered_straight_at_the_bridge(chain):
     view = chain.bridge.request_of(1)
     assert (view.requester, view.state, view.cancel_marked_at) == (funded(1).address, OnChainState.REQUESTED, 0)
     assert chain.bridge.quote(ORDER) == 1
+
+
+@pytest.mark.parametrize("kind", ["anvil", "hardhat"])
+def test_an_account_that_cannot_pay_is_named_with_what_to_do(request, kind):
+    chain = request.getfixturevalue(f"{kind}_chain")
+    empty = TxSigner.from_hex("0x" + "ab" * 32)
+
+    with pytest.raises(TransactionFailed, match=f"account {empty.address} holds 0 wei.*send it funds first"):
+        register_node(chain.client, empty, chain.deployment.registry)
 
 
 def test_a_node_gets_the_id_that_the_registry_gave_it(chain):

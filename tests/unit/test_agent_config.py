@@ -31,6 +31,7 @@ def test_a_new_folder_and_its_key_are_private(tmp_path):
 
     folder = tmp_path / "node"
     assert (mode(folder), mode(folder / "key"), mode(folder / "node.toml")) == (0o700, 0o600, 0o600)
+    assert mode(folder / "ledger.db") == 0o600
     assert made["key"] == Key.load(f"file:{folder / 'key'}").address
     assert NodeConfig.load(folder).bridge_url == "http://127.0.0.1:1"
 
@@ -177,6 +178,7 @@ def test_the_status_of_a_fresh_node_is_empty(folder):
 def test_a_node_is_drained_and_back_at_work_by_its_folder(folder):
     drain_node(folder)
     assert node_status(folder)["is_draining"]
+    assert mode(folder / "drain") == 0o600
 
     drain_node(folder, is_draining=False)
     assert not node_status(folder)["is_draining"]

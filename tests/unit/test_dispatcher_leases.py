@@ -201,6 +201,7 @@ def test_no_lease_when_less_than_wall_limit_and_margin_is_left(bridge, before_de
 def test_a_request_that_comes_too_late_says_so(bridge):
     job = bridge.request(order_of())
     bridge.clock.now += 3500
+    bridge.lease(bridge.node("a"))  # it would do
     bridge.dispatcher.step()
 
     assert bridge.job(job.request_hash).reason == Reason.TOO_LATE

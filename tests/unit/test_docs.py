@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import typer
 from pydantic import BaseModel
 
+from bridge.cli.main import _application
 from bridge.cli.output import Exit
 from bridge.config import BridgeConfig
 from bridge.devnet.chaos import Settings
@@ -76,6 +78,33 @@ def test_every_key_of_a_bridge_is_documented():
     table = {key for key, *_ in rows(between((DOCS / "operations.md").read_text(), "bridge config"))}
 
     assert table == set(keys_of(BridgeConfig))
+
+
+def test_the_example_of_a_bridge_is_a_valid_configuration(tmp_path):
+    path = tmp_path / "bridge.toml"
+    text = between((DOCS / "operations.md").read_text(), "bridge.toml").strip()
+    path.write_text(text.removeprefix("```toml").removesuffix("```"))
+
+    assert BridgeConfig.load(path).content.upload_quota_bytes == 2**30
+
+
+def test_every_documented_option_is_one_of_its_verb():
+    application = typer.main.get_command(_application())
+    verb = []
+    for name, options, _ in rows(section("cli.md", "Important options")):
+        verb = [part.split() for part in re.findall(r"[a-z][a-z ]*", name)] or verb
+        for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", options):
+            assert any(option in options_of(application, words) for words in verb), (name, option)
+
+
+def options_of(command, words):
+    for word in words:
+        command = command.commands[word]
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+def section(page, title):
+    return (DOCS / page).read_text().split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
 
 
 def test_every_key_of_a_node_is_documented():

@@ -19,6 +19,7 @@ from bridge.routing import (
     required_labels,
     summary,
     time_reason,
+    weightier,
 )
 from executor.errors import InvalidInput
 from executor.protocol.labels import ADMITTED
@@ -286,3 +287,25 @@ def test_the_summary_of_many_nodes(name):
     codes, expected = SUMMARIES[name]
 
     assert summary([reason_of(code) for code in codes])[0] is expected
+
+
+def test_a_summary_says_once_what_holds_for_each_node():
+    assert summary([reason_of(Fit.NOT_VOUCHED)] * 2)[1].startswith("none of 2 connected nodes matches; each: ")
+    assert "; the first: " in summary([reason_of(Fit.NOT_VOUCHED)])[1]
+
+
+LATE = (Reason.TOO_LATE, "too little time")
+#: what else is known -> what is told
+WEIGHED = {
+    "a label that nobody carries outranks it": ((Reason.NO_NODE_MATCHES, "none"), (Reason.NO_NODE_MATCHES, "none")),
+    "so do attempts that came to nothing": ((Reason.ATTEMPTS_EXHAUSTED, "all"), (Reason.ATTEMPTS_EXHAUSTED, "all")),
+    "busy nodes are told beside it": ((Reason.NODES_BUSY, "busy"), (Reason.TOO_LATE, "too little time; busy")),
+    "a node that fits adds nothing": ((Reason.NONE, "fits"), LATE),
+}
+
+
+@pytest.mark.parametrize("what", WEIGHED)
+def test_near_the_deadline(what):
+    cause, told = WEIGHED[what]
+
+    assert weightier(LATE, cause) == told

@@ -2,9 +2,11 @@
 
 import pytest
 
-from bridge.verify import check_anchors, check_bundle, check_content
+from bridge.verify import Layered, check_anchors, check_bundle, check_content
+from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
-from executor.protocol.cid import Cid
+from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
+from executor.protocol.cid import RAW, Cid
 from executor.protocol.wire import Outcome, ResultKind, Status
 from tests.bundles import changed, settled, with_attestation, with_order
 
@@ -17,12 +19,21 @@ def flip(data, at=-1):
 
 
 def failures(checks):
-    return [check.name for check in checks if not check.ok]
+    return [check.name for check in checks if check.failed]
 
 
 @pytest.fixture
 def job(tmp_path):
     return settled(tmp_path / "store")
+
+
+def open_checks(checks):
+    return [check.name for check in checks if not check.checked]
+
+
+def nowhere(cid, store):
+    """A gateway that does not have it, or does not show it."""
+    raise PeerRefused(404, "not here")
 
 
 def content_failures(job, tmp_path):
@@ -117,6 +128,74 @@ def test_a_missing_block_deep_in_an_input_is_named(job, tmp_path):
     checks = [c for c in check_content(job.bundle, job.fetch, BlockStore(tmp_path / "fetched")) if not c.ok]
 
     assert str(leaf) in checks[0].detail
+
+
+NOT_TO_BE_HAD = {
+    "a gateway that does not show it": PeerRefused(404, "not here"),
+    "a gateway that is silent": PeerUnavailable("no answer"),
+    "more than the verifier takes": ContentTooLarge("bytes", 1),
+}
+
+
+@pytest.mark.parametrize("why", NOT_TO_BE_HAD)
+def test_content_that_cannot_be_had_is_left_open_and_accuses_nobody(job, tmp_path, why):
+    def fetch(cid, store):
+        raise NOT_TO_BE_HAD[why]
+
+    checks = [*check_content(job.bundle, fetch, BlockStore(tmp_path / "fetched"))]
+
+    assert failures(checks) == []
+    assert open_checks(checks) == [f"input {job.module}", f"input {job.data}", "output"]
+    assert str(NOT_TO_BE_HAD[why]) in checks[0].detail
+
+
+def test_a_gateway_that_sends_other_bytes_is_a_failure(job, tmp_path):
+    def fetch(cid, store):
+        raise CarError(f"block {cid} does not hash to its CID")
+
+    assert len(failures(check_content(job.bundle, fetch, BlockStore(tmp_path / "fetched")))) == 3
+
+
+def test_what_the_verifier_has_himself_needs_no_gateway(job, tmp_path):
+    blocks = Layered([BlockStore(tmp_path / "none", create=False), job.store], BlockStore(tmp_path / "scratch"))
+
+    assert [c for c in check_content(job.bundle, nowhere, blocks) if not c.ok] == []
+    assert list(blocks._scratch) == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_block_of_the_verifiers_own_is_fetched_anew(job, tmp_path):
+    good = settled(tmp_path / "good")
+    damage(job.store, job.data)
+    blocks = Layered([job.store], BlockStore(tmp_path / "scratch"))
+
+    assert [c for c in check_content(job.bundle, good.fetch, blocks) if not c.ok] == []
+
+
+def test_a_damaged_block_that_nobody_replaces_is_a_failure(job, tmp_path):
+    damage(job.store, job.data)
+    blocks = Layered([job.store], BlockStore(tmp_path / "scratch"))
+
+    assert failures(check_content(job.bundle, nowhere, blocks)) == [f"input {job.data}"]
+
+
+def test_layers_are_read_in_order_and_only_the_last_is_written():
+    first, last = MemoryBlocks(), MemoryBlocks()
+    blocks = Layered([first], last)
+    cid, data = Cid.of(RAW, b"x"), b"x"
+    with pytest.raises(BlockMissing):
+        blocks.get(cid)
+
+    assert blocks.put_many([(cid, data)]) == 1
+    assert (blocks.get(cid), blocks.has(cid), first.has(cid)) == (data, True, False)
+    with pytest.raises(BlockMismatch):
+        blocks.put_many([(cid, b"y")])
+
+
+def damage(store, cid):
+    path = next((store.root / "blocks").rglob(str(cid)))
+    path.chmod(0o600)
+    path.write_bytes(flip(path.read_bytes()))
 
 
 def test_a_payload_that_is_not_the_outputs_stdout_is_found(job, tmp_path):

@@ -1,0 +1,194 @@
+"""`insula job verify`: what is to be checked, where its content may come from, and what the answer amounts to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bridge.cli.content_verbs import download, home
+from bridge.cli.context import BridgeOption, ContractOption, RpcOption, bridge_at, chain_at, contract_of, get_json
+from bridge.cli.output import Exit, JsonFlag, emit
+from bridge.cli.reference import reference
+from bridge.cli.spec_verbs import read_limited
+from executor.content.blocks import BlockStoreLike
+from executor.content.blockstore import BlockStore
+from executor.content.web import Http
+from executor.errors import InvalidInput
+from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
+from executor.protocol.cid import Cid
+from executor.protocol.wire import checksum_address
+
+if TYPE_CHECKING:
+    from bridge.chain.client import ChainClient
+    from bridge.verify import Check, Layered
+
+FETCH_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """What the verifier named himself: a request, a contract, node keys. Empty: not named."""
+
+    asked: str
+    contract: str
+    keys: tuple[str, ...]
+
+
+def verify(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="ID", help="A request id or hash; may be left out with --bundle.")] = "",
+    bundle_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", help="Read the bundle from a file. No bridge and no chain is asked unless its option is given."
+        ),
+    ] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the bundle to a file.")] = None,
+    content: Annotated[
+        list[Path],
+        typer.Option("--content", help="A folder with a block store to read from, beside $INSULA_HOME/content."),
+    ] = [],  # noqa: B006 - typer reads it, nobody writes it
+    bridge: BridgeOption = "",
+    rpc: RpcOption = "",
+    contract: ContractOption = "",
+    node_key: Annotated[list[str], typer.Option(help="A node's key that you trust; may be given several times.")] = [],  # noqa: B006
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a settled job from the chain's event to the output's bytes. What only the chain can say needs --rpc."""
+    import tempfile
+
+    given = read_limited(bundle_file, MAX_BUNDLE_BYTES, "--bundle") if bundle_file else None
+    if given is not None:  # offline means offline: what happens to stand in the environment is not asked
+        bridge, rpc = (_typed(context, name, value) for name, value in (("bridge", bridge), ("rpc", rpc)))
+    keys = tuple(checksum_address(key, "--node-key") for key in node_key)
+    anchors = Anchors(job, contract_of(contract) if contract else "", keys)
+    stores = [BlockStore(home() / "content", create=False), *(_block_store(folder) for folder in content)]
+    with ExitStack() as stack:
+        from bridge.verify import Layered
+
+        scratch = BlockStore(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        http = stack.enter_context(bridge_at(bridge)) if bridge or given is None else None
+        client = stack.enter_context(chain_at(rpc)) if rpc else None
+        if http:
+            get_json(http, "/healthz")  # who does not answer at all has not been found wrong
+        if client:
+            client.chain_id()
+            contract_of(contract)
+        raw = _bundle(http, job) if http and given is None else given or b""
+        bundle = parse_bundle(raw)
+        if save:
+            save.write_bytes(raw)
+        checks = look(bundle, anchors, Layered(stores, scratch), http, client)
+    _tell(bundle, anchors, checks, with_chain=bool(rpc), as_json=as_json)
+
+
+def look(
+    bundle: Bundle, anchors: Anchors, blocks: Layered, http: Http | None, client: ChainClient | None
+) -> list[Check]:
+    """Every check that can be made: without `http` nothing is fetched, without `client` the chain is not asked."""
+    from bridge.verify import check_anchors, check_bundle, check_content
+    from bridge.verify_chain import check_chain
+
+    checks = [*check_anchors(bundle, asked=anchors.asked, contract=anchors.contract, keys=anchors.keys)]
+    checks += check_bundle(bundle)
+    if any(check.name == "bundle" for check in checks):
+        return checks
+
+    def fetch(cid: Cid, store: BlockStoreLike) -> None:
+        if http:
+            download(http, store, cid, FETCH_SECONDS)
+
+    checks += check_content(bundle, fetch, blocks)
+    if client:
+        checks += check_chain(bundle, client, anchors.contract)
+    return checks
+
+
+def _tell(bundle: Bundle, anchors: Anchors, checks: Sequence[Check], *, with_chain: bool, as_json: bool) -> None:
+    failed = any(check.failed for check in checks)
+    unchecked = [check for check in checks if not check.checked]
+    result = {
+        "ok": all(check.ok for check in checks),
+        "chainChecked": with_chain,
+        "contentChecked": not unchecked,
+        "requestId": bundle.request.id,
+        "requestHash": bundle.request_hash,
+        "checks": [shown(check) for check in checks],
+    }
+    words = {"holds": "ok  ", "fails": "FAIL", "unchecked": "open"}
+    lines = [f"{words[_verdict(c)]} {c.basis.value:<8} {c.name}: {c.detail}" for c in checks]
+    if failed:
+        said = "does NOT hold"
+    elif unchecked:
+        said = f"could not be checked in full: {', '.join(check.name for check in unchecked)}"
+        lines += [
+            "",
+            "Content that is not public is only where its owner put it. If you have it, run",
+            "    insula content add PATH --local",
+            "and verify again; or name a folder with its blocks: --content FOLDER.",
+        ]
+    else:
+        said = "holds" if with_chain else offline_verdict(anchors.contract, anchors.keys)
+    emit(result, as_json=as_json, text="\n".join([*lines, f"request {bundle.request.id} {said}"]))
+    code = Exit.NOT_SO if failed else Exit.CONTENT_UNCHECKED if unchecked else Exit.CHAIN_UNCHECKED
+    if failed or unchecked or not with_chain:
+        raise typer.Exit(int(code))
+
+
+def shown(check: Check) -> dict[str, Any]:
+    """A check as JSON."""
+    return {
+        "name": check.name,
+        "ok": check.ok,
+        "verdict": _verdict(check),
+        "basis": check.basis.value,
+        "detail": check.detail,
+    }
+
+
+def _verdict(check: Check) -> str:
+    return "holds" if check.ok else "fails" if check.checked else "unchecked"
+
+
+def offline_verdict(contract: str, keys: Sequence[str]) -> str:
+    """What an offline verification amounts to, with the anchors that were named."""
+    if contract and keys:
+        return "holds offline for the contract and keys that you named; the chain was not asked (--rpc)"
+    return "holds in itself, but nothing says that its keys are nodes': name --contract and --node-key, or ask --rpc"
+
+
+def parse_bundle(raw: bytes) -> Bundle:
+    """The bundle in these bytes. InvalidInput that names the field."""
+    from pydantic import ValidationError
+
+    try:
+        return Bundle.model_validate_json(raw)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if not field:  # not even one JSON object
+            raise InvalidInput("--bundle", f"is no bundle, or cut: {first['msg']}; make one with --save FILE") from exc
+        raise InvalidInput(f"bundle: {field}", first["msg"]) from exc
+
+
+def _typed(context: typer.Context, name: str, value: str) -> str:
+    """`value` if it was given on the command line, else nothing."""
+    source = context.get_parameter_source(name)
+    return value if source is not None and source.name == "COMMANDLINE" else ""
+
+
+def _block_store(folder: Path) -> BlockStore:
+    if not (folder / "blocks").is_dir():
+        raise InvalidInput(
+            "--content", f"{folder} is no block store: it has no folder blocks (see $INSULA_HOME/content)"
+        )
+    return BlockStore(folder, create=False)
+
+
+def _bundle(http: Http, job: str) -> bytes:
+    return http.call("GET", f"/v1/jobs/{reference(job)}/bundle", max_bytes=MAX_BUNDLE_BYTES).body
