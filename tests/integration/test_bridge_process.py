@@ -109,7 +109,7 @@ def test_a_halted_bridge_leaves_its_alarm_until_somebody_acknowledges_it(config,
 
     proxy.rules.clear()
     with bridge_of(config, tmp_path / "second.log") as (_, url):
-        assert halted(insula(capsys, "bridge", "alarms", "--bridge", url))["over_at"] is not None
+        assert halted(insula(capsys, "bridge", "alarms", "--bridge", url))["overAt"] is not None
         code, said = insula(capsys, "bridge", "acknowledge", "halted", "--config", str(config))
         assert (code, said["ok"]) == (Exit.OK, True)
         wait_for(lambda: "halted" not in names(status_of(url)), 30, "the alarm's end in the running bridge")
