@@ -168,6 +168,8 @@ def finalise(connection: Connection, final_number: int, now: float) -> int:
     rows = connection.execute(query).all()
     for row in rows:
         move_job(connection, row.request_hash, JobState(row.state), JobState.FINAL, now)
+    if rows:
+        connection.execute(update(cursors).values(final_jobs=cursors.c.final_jobs + len(rows)))
     return len(rows)
 
 

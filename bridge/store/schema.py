@@ -19,9 +19,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
 )
 
+from bridge.jobs import OPEN_STATES, JobState
+
 metadata = MetaData()
+#: What partial indexes are about. A query finds such an index when it names these states as literals (`jobs.among`).
+OPEN = tuple(sorted(state.value for state in OPEN_STATES))
+STANDING = (JobState.POSTED.value, JobState.FINAL.value)  # an outcome or a refund stands on-chain
+
 _RowId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only on INTEGER PRIMARY KEY
 
 #: One row per request that was ever seen in the contract's log. `state` moves by `bridge.jobs.TRANSITIONS` alone.
@@ -55,8 +62,15 @@ jobs = Table(
     Column("wanted_block", LargeBinary),  # of the agreed output: could not be read back, its nodes upload it again
     Column("published_at", Float),  # when the output became public
 )
-Index("jobs_by_state", jobs.c.state, jobs.c.block_number)
+Index("jobs_by_state", jobs.c.state, jobs.c.block_number, jobs.c.request_id)
 Index("jobs_by_id", jobs.c.request_id)
+Index("jobs_by_block", jobs.c.block_number, jobs.c.request_id)
+_OPEN = jobs.c.state.in_(OPEN)
+Index("jobs_open", jobs.c.deadline, sqlite_where=_OPEN, postgresql_where=_OPEN)
+_UNPUBLISHED = and_(jobs.c.state.in_(STANDING), jobs.c.published_at.is_(None))
+Index("jobs_unpublished", jobs.c.state, sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED)
+_TAKEN_BACK = and_(jobs.c.state.not_in(STANDING), jobs.c.published_at.is_not(None))
+Index("jobs_taken_back", jobs.c.state, sqlite_where=_TAKEN_BACK, postgresql_where=_TAKEN_BACK)
 
 #: One row per (request, slot): what a node answered. A node, and an operator, never has two slots of one request.
 slots = Table(
@@ -150,6 +164,7 @@ uploads = Table(
     Column("complete", Boolean, nullable=False, default=False),
     Column("changed_at", Float, nullable=False),
 )
+Index("uploads_by_root", uploads.c.root)
 
 #: Which blocks each uploader brought, so that nobody learns from the bridge what others have stored.
 held_blocks = Table(
@@ -172,6 +187,7 @@ cursors = Table(
     Column("final_number", BigInteger, nullable=False),
     Column("final_hash", LargeBinary(32), nullable=False),
     Column("changed_at", Float, nullable=False),
+    Column("final_jobs", BigInteger, nullable=False, server_default="0"),  # how many jobs are FINAL: too many to count
 )
 
 #: The canonical blocks since the last final one, linked by hash: parent_hash of each is the hash of the one before.
@@ -199,6 +215,7 @@ events = Table(
 )
 Index("events_by_block", events.c.block_number)
 Index("events_by_request", events.c.request_hash)
+Index("events_by_id", events.c.request_id, events.c.kind)
 
 #: What has to be sent. Written in the transaction that moves the job.
 outbox = Table(
@@ -214,6 +231,7 @@ outbox = Table(
     Column("changed_at", Float, nullable=False),
     UniqueConstraint("request_hash", "kind"),
 )
+Index("outbox_by_state", outbox.c.state, outbox.c.id)
 
 #: Signed transactions, stored before they are first sent. Several share a nonce when fees were raised.
 transactions = Table(
