@@ -1,8 +1,5 @@
 """A database with a long past, made by SQL alone: so many jobs that ended, each with all that it left behind."""
 
-from sqlalchemy import text
-
-from bridge.store.engine import transaction
 from executor.protocol.wire import OnChainState, Order, Outcome
 
 ORDER = Order(spec=b'{"version":"insula/v1"}', ttl=3600, unit_price=1000, delivery_fee=7)
@@ -66,8 +63,18 @@ def add_history(engine, count, chain_id, contract):
         (_OUTBOX, {}),
         (_TRANSACTIONS, {}),
     )
-    with transaction(engine) as connection:
-        connection.exec_driver_sql("PRAGMA cache_size = -200000")
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute(
+            "PRAGMA journal_mode=OFF"
+        )  # nothing to go back to, nothing to keep: the next one to open it does
+        cursor.execute("PRAGMA synchronous=OFF")
+        cursor.execute("PRAGMA cache_size=-200000")
+        cursor.execute("BEGIN")
         for statement, values in statements:
-            connection.execute(text(statement), {**common, **values})
-        connection.execute(text("UPDATE cursors SET final_jobs = final_jobs + :count"), common)
+            cursor.execute(statement, {**common, **values})
+        cursor.execute("UPDATE cursors SET final_jobs = final_jobs + :count", common)
+        cursor.execute("COMMIT")
+    finally:
+        connection.close()

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, exists, func, or_, select, update
 
 from bridge.errors import StaleTransition
-from bridge.jobs import JobState, is_allowed
-from bridge.store.schema import OPEN, STANDING, cursors, jobs, leases, outbox, slots
+from bridge.jobs import OPEN_STATES, JobState, is_allowed
+from bridge.store.schema import STANDING, cursors, jobs, leases, outbox, slots
 from executor.protocol.wire import Order, Outcome, Request
 
 
@@ -219,7 +219,7 @@ def forget_published(connection: Connection) -> None:
 def overdue_jobs(connection: Connection, now: float, limit: int = 100) -> list[Job]:
     """Requests that are open after their deadline and whose refund nobody has put into the outbox."""
     sent = exists().where(outbox.c.request_hash == jobs.c.request_hash, outbox.c.kind == "expire")
-    query = select(jobs).where(jobs.c.state.in_(among(OPEN)), jobs.c.deadline < now, ~sent)
+    query = select(jobs).where(jobs.c.state.in_([s.value for s in OPEN_STATES]), jobs.c.deadline < now, ~sent)
     return [job_of(row) for row in connection.execute(query.order_by(jobs.c.deadline).limit(limit))]
 
 

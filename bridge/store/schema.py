@@ -22,11 +22,10 @@ from sqlalchemy import (
     and_,
 )
 
-from bridge.jobs import OPEN_STATES, JobState
+from bridge.jobs import JobState
 
 metadata = MetaData()
 #: What partial indexes are about. A query finds such an index when it names these states as literals (`jobs.among`).
-OPEN = tuple(sorted(state.value for state in OPEN_STATES))
 STANDING = (JobState.POSTED.value, JobState.FINAL.value)  # an outcome or a refund stands on-chain
 
 _RowId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only on INTEGER PRIMARY KEY
@@ -65,8 +64,6 @@ jobs = Table(
 Index("jobs_by_state", jobs.c.state, jobs.c.block_number, jobs.c.request_id)
 Index("jobs_by_id", jobs.c.request_id)
 Index("jobs_by_block", jobs.c.block_number, jobs.c.request_id)
-_OPEN = jobs.c.state.in_(OPEN)
-Index("jobs_open", jobs.c.deadline, sqlite_where=_OPEN, postgresql_where=_OPEN)
 _UNPUBLISHED = and_(jobs.c.state.in_(STANDING), jobs.c.published_at.is_(None))
 Index("jobs_unpublished", jobs.c.state, sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED)
 _TAKEN_BACK = and_(jobs.c.state.not_in(STANDING), jobs.c.published_at.is_not(None))
