@@ -10,22 +10,26 @@ from typing import Any
 
 from bridge.api.app import create_app
 from bridge.api.server import run_server
-from bridge.chain.client import ChainClient
 from bridge.chain.contracts import fulfil_calldata
+from bridge.chain.endpoints import EndpointPool
 from bridge.chain.signer import TxSigner
 from bridge.chain.views import BridgeViews, RegistryViews
 from bridge.config import BridgeConfig
 from bridge.dispatcher import Dispatcher
-from bridge.errors import FatalError
+from bridge.errors import FatalError, RpcUnavailable
 from bridge.housekeeping import Housekeeping
 from bridge.listener import Listener
 from bridge.lock import folder_lock
 from bridge.relayer import Relayer
+from bridge.retrying import retry_call
 from bridge.service import Threads
 from bridge.store import outbox
-from bridge.store.engine import Connection, open_engine
+from bridge.store.chain import Scope as ChainScope
+from bridge.store.chain import load_cursor
+from bridge.store.engine import Connection, Engine, open_engine, reading
 from bridge.store.jobs import Job
 from bridge.store.migrations import migrate
+from bridge.watch import Watch
 from executor.content.blockstore import BlockStore
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
@@ -34,6 +38,7 @@ from executor.protocol.wire import Attestation, Outcome
 SERVER_STOP_SECONDS = 10.0
 DISPATCH_IDLE_SECONDS = 1.0
 HOUSEKEEPING_IDLE_SECONDS = 60.0
+ENDPOINTS_IDLE_SECONDS = 10.0
 
 
 class Bridge:
@@ -46,9 +51,18 @@ class Bridge:
         engine = open_engine(config.database)
         migrate(engine)
         self._config = config
-        self._client = ChainClient(chain.rpc_url, chain.rpc_timeout_seconds)
+        self.watch = Watch()
+        scope = ChainScope(chain.chain_id, chain.bridge_contract)
+        self._pool = EndpointPool(chain.rpc_urls, chain, time.time, self.watch, genesis=known_genesis(engine, scope))
+        reader = self._pool.client(each_call=True)  # the registry's answers stand alone, unlike a loop's
         signer = TxSigner.load(config.relayer.key)
-        registry = RegistryViews(self._client, BridgeViews(self._client, chain.bridge_contract).registry())
+        book = retry_call(
+            BridgeViews(reader, chain.bridge_contract).registry,
+            on=(RpcUnavailable,),
+            attempts=1 + len(chain.rpc_urls),
+            deadline_seconds=60.0,
+        )
+        registry = RegistryViews(reader, book)
         dispatcher = Dispatcher(
             engine,
             registry,
@@ -59,11 +73,15 @@ class Bridge:
             enqueue=enqueue_fulfil,
         )
         self._threads = Threads()
-        self._threads.add("listener", Listener(engine, self._client, config, time.time), chain.poll_seconds)
+        listener = Listener(engine, self._pool.client(), config, time.time, watch=self.watch)
+        self._threads.add("listener", listener, chain.poll_seconds)
+        self._threads.add("endpoints", self._pool, ENDPOINTS_IDLE_SECONDS)
         self._threads.add("dispatcher", dispatcher, DISPATCH_IDLE_SECONDS)
         housekeeping = Housekeeping(dispatcher.store, dispatcher.roots, time.time)
         self._threads.add("housekeeping", housekeeping, HOUSEKEEPING_IDLE_SECONDS)
-        self._threads.add("relayer", Relayer(engine, self._client, signer, config, time.time), chain.poll_seconds)
+        self._threads.add(
+            "relayer", Relayer(engine, self._pool.client(), signer, config, time.time), chain.poll_seconds
+        )
         audience = Audience(Scope(chain.chain_id, chain.bridge_contract), config.public_url)
         app = create_app(dispatcher, engine, audience, time.time, self._status, self._threads.wake)
         self._server = run_server(app, config.listen_host, config.listen_port)
@@ -77,7 +95,7 @@ class Bridge:
         finally:
             self._server.should_exit = True
             serving.join(SERVER_STOP_SECONDS)
-            self._client.close()
+            self._pool.close()
             self._lock.close()
 
     def stop(self) -> None:
@@ -95,6 +113,13 @@ class Bridge:
 
     def _status(self) -> dict[str, Any]:
         return {"loops": self._threads.states()}
+
+
+def known_genesis(engine: Engine, scope: ChainScope) -> bytes | None:
+    """The first block of the chain that the database follows; None when it is not known."""
+    with reading(engine) as connection:
+        cursor = load_cursor(connection, scope)
+    return cursor.genesis_hash if cursor is not None and any(cursor.genesis_hash) else None
 
 
 def enqueue_fulfil(

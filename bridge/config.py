@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from executor.errors import InvalidInput
 from executor.protocol.leases import Address, Amount
@@ -17,6 +26,14 @@ from executor.protocol.leases import Address, Amount
 
 def _path(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str) else value
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 FilePath = Annotated[Path, BeforeValidator(_path)]
@@ -31,7 +48,7 @@ class Section(BaseModel):
 class ChainConfig(Section):
     """Which chain, which contract, and how deep is deep enough (in blocks)."""
 
-    rpc_url: str
+    rpc_urls: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
     chain_id: int = Field(ge=1)
     bridge_contract: Address
     deploy_block: int = Field(ge=0)  # where the contract was deployed; nothing older is read
@@ -40,9 +57,25 @@ class ChainConfig(Section):
     finality_depth: int = Field(ge=1)  # a block this deep never leaves the chain; if one does, the bridge halts
     poll_seconds: float = Field(default=10.0, gt=0)
     rpc_timeout_seconds: float = Field(default=20.0, gt=0)
+    finality_tag: Literal["", "safe", "finalized"] = ""  # what the endpoint calls so is final before finality_depth
+    confirmation_tag: Literal["", "safe", "finalized"] = ""  # a request also waits for this tag before it runs
+    optimistic: bool = False  # run at once, at depth 0; only the posting waits for its depth
+    stale_head_seconds: float = Field(default=240.0, gt=0)  # a newest block older than this raises an alarm
+
+    @field_validator("rpc_urls")
+    @classmethod
+    def _reachable(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for place, url in enumerate(urls):  # what is wrong is told without the URL, which may hold a key
+            if not _is_http(url):
+                raise ValueError(f"entry {place + 1} must be http://host... or https://host...")
+        if len(set(urls)) != len(urls):
+            raise ValueError("an endpoint is named twice")
+        return urls
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if self.optimistic and self.confirmation_tag:
+            raise ValueError("optimistic and confirmation_tag exclude each other")
         if not self.confirmation_depth <= self.posting_depth <= self.finality_depth:
             raise ValueError("must hold: confirmation_depth <= posting_depth <= finality_depth")
         return self

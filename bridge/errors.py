@@ -4,7 +4,10 @@ InsulaError (executor.errors)
 └── BridgeError
     ├── RpcError                  an endpoint did not answer, or not as its protocol says
     │   ├── RpcUnavailable        try again later, same call
+    │   │   └── RateLimited       it said that it is asked too often: leave it alone for a while
     │   ├── RpcRefused(code)      the endpoint understood and said no
+    │   │   ├── TooMuch           ask for less at a time
+    │   │   └── HistoryPruned     it no longer has what is that old
     │   └── NullRound(number)     no tipset at that epoch: not an error of anybody's
     ├── StaleTransition           somebody else moved the row first; drop what was decided on the old state
     ├── StaleLease                the fencing token is not the current one; stop working
@@ -39,6 +42,26 @@ class RpcRefused(RpcError):
 
     def __str__(self) -> str:
         return f"{self.message} (code {self.code})"
+
+
+class RateLimited(RpcUnavailable):
+    """The endpoint is asked too often. `retry_after`: seconds that it named, or None."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooMuch(RpcRefused):
+    """The answer would be too large, or the range too wide. `suggested`: blocks per range that it named, or None."""
+
+    def __init__(self, code: int, message: str, data: object = None, suggested: int | None = None) -> None:
+        super().__init__(code, message, data)
+        self.suggested = suggested
+
+
+class HistoryPruned(RpcRefused):
+    """The endpoint does not look back that far."""
 
 
 class NullRound(RpcError):

@@ -1,23 +1,36 @@
 """Follows one contract on one chain: what the chain says goes into the store, in one transaction per step.
 
 Near the head blocks are walked by their parents' hashes and their logs read by block hash. Far behind, logs are read by
-ranges of final blocks. Whatever becomes final is read a second time by range and counted against the contract's own
-counter, because endpoints leave logs out (lotus#12078). What is remembered outside the store may be lost at any time.
+ranges of final blocks. Whatever becomes final is read a second time by range, counted against the contract's own
+counter, and compared with another endpoint where that leaves a doubt, because endpoints leave logs out (lotus#12078).
+What is remembered outside the store may be lost at any time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
-from bridge.chain.client import Block, ChainClient, Log
-from bridge.chain.cursor import Advance, CatchUp, Fetch, Stay, Window, advanced, final_block, passed_by, plan
+from bridge.chain.client import Block, ChainClient, Log, Poll
+from bridge.chain.cursor import (
+    Advance,
+    CatchUp,
+    DeepReorg,
+    Fetch,
+    Stay,
+    Window,
+    advanced,
+    final_block,
+    passed_by,
+    plan,
+)
 from bridge.chain.events import Event, JobRequested, UndecodableLog, decode_log
-from bridge.chain.views import BridgeViews
+from bridge.chain.reading import Check, LogReader, within
 from bridge.config import BridgeConfig
-from bridge.errors import FatalError, NullRound, RpcRefused, RpcUnavailable
+from bridge.errors import FatalError, HistoryPruned, NullRound, RpcUnavailable
+from bridge.headwatch import HeadWatch
 from bridge.store.chain import (
     Cursor,
     Scope,
@@ -34,55 +47,101 @@ from bridge.store.chain import (
     save_cursor,
 )
 from bridge.store.engine import Connection, Engine, reading, transaction
-from executor.errors import InvalidInput
+from bridge.watch import Alarm, Watch
 
 log = structlog.get_logger("bridge.listener")
 
-FIRST_RANGE = 500  # epochs in one eth_getLogs; halved when refused, grown when not
-LARGEST_RANGE = 2000  # Lotus takes 2880, others less
-NEAR_HEAD = 16  # so many new blocks are read by hash, one by one; more by range, checked against their hashes
 LOWER_POLLS = 2  # a lower head on another branch is believed when it is seen so often in a row
 MAX_NULL_ROUNDS = 500  # in a row; longer than any that Filecoin had
 NO_HASH = bytes(32)
 
 
-class Listener:
-    """One step looks at the head once. `clock` gives seconds since 1970."""
+@dataclass(frozen=True)
+class _Look:
+    """What a step decides on: the store as it is, and one look at the chain."""
 
-    def __init__(self, engine: Engine, client: ChainClient, config: BridgeConfig, clock: Callable[[], float]) -> None:
+    cursor: Cursor
+    window: Window
+    poll: Poll
+
+
+class Listener:
+    """One step does one thing about one look at the chain. `clock` gives seconds since 1970."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        client: ChainClient,
+        config: BridgeConfig,
+        clock: Callable[[], float],
+        *,
+        watch: Watch | None = None,
+    ) -> None:
         self._engine = engine
         self._client = client
         self._chain = config.chain
         self._clock = clock
+        self._watch = Watch() if watch is None else watch
         self._scope = Scope(config.chain.chain_id, config.chain.bridge_contract)
-        self._views = BridgeViews(client, config.chain.bridge_contract)
-        self._range = FIRST_RANGE
+        self._reader = LogReader(client, config.chain.bridge_contract, clock, self._watch)
+        self._heads = HeadWatch(config.chain, clock, self._watch)
         self._lower_seen = 0
         self._genesis_checked = False
+        self._last_look: tuple[float, Poll] | None = None
         self.undecodable = 0  # logs that were refused since the start
         self.late = 0  # events that only the second reading found
 
     def step(self) -> bool:
-        """Look at the chain once; True when something was stored.
+        """Do one thing that the chain asks for; True when something was stored.
 
-        RpcUnavailable, RpcRefused: try again later, nothing was stored. FatalError: another chain, or a reorg below
-        what was final.
+        A step after one that stored something goes on from the same look at the chain. RpcUnavailable, RpcRefused: try
+        again later, nothing was stored. HistoryPruned: no endpoint shows what is still to be read; nothing is passed
+        over. FatalError: another chain, or a reorg below what was final.
         """
-        if self._client.chain_id() != self._chain.chain_id:
-            raise FatalError(f"the endpoint is not on chain {self._chain.chain_id}; check chain.rpc_url")
+        try:
+            stored = self._step()
+        except (RpcUnavailable, HistoryPruned) as exc:
+            self._last_look = None
+            self._client.blame(exc)
+            if isinstance(exc, HistoryPruned):
+                detail = f"blocks that are still to be read are no longer shown: {exc}; add an archive endpoint"
+                self._watch.alarm(Alarm.HISTORY_PRUNED, detail, self._clock())
+            raise
+        except DeepReorg as exc:
+            self._watch.alarm(Alarm.REORG_BELOW_FINALITY, str(exc), self._clock())
+            raise
+        if stored:
+            self._watch.over(Alarm.HISTORY_PRUNED, self._clock())
+        else:
+            self._last_look = None
+        return stored
+
+    def _step(self) -> bool:
         with reading(self._engine) as connection:
             cursor, window = load_cursor(connection, self._scope), load_window(connection)
-        head = self._client.head()
+        poll = self._poll(0 if cursor is None else cursor.scanned_number)
+        if poll.chain_id != self._chain.chain_id:
+            raise FatalError(f"the endpoint is not on chain {self._chain.chain_id}; check chain.rpc_urls")
         if cursor is None and not window:
-            self._start(head)
+            self._start(poll.head)
             return True
         if cursor is None or not window or window[-1].hash != cursor.scanned_hash:
             raise FatalError("this database follows another contract; use another data_dir, or: insula bridge rebuild")
+        self._heads.look(poll, window)
         if not self._genesis_checked:
             self._check_genesis(cursor)
-        if self._follow(cursor, window, head):
-            return True
-        return self._pass_final(cursor, window)
+        look = _Look(cursor, window, poll)
+        return self._follow(look) or self._pass_final(look)
+
+    def _poll(self, at_least: int) -> Poll:
+        """The look that the step before was made on, if it stored something just now; else a new one."""
+        now, last = self._clock(), self._last_look
+        self._last_look = None
+        if last is None or not 0 <= now - last[0] < self._chain.poll_seconds:
+            tags = {self._chain.finality_tag, self._chain.confirmation_tag} - {""}
+            last = now, self._client.poll(*sorted(tags), at_least=at_least)
+        self._last_look = last
+        return last[1]
 
     # -- start ----------------------------------------------------------------------------------------------------
 
@@ -101,12 +160,17 @@ class Listener:
     def _check_genesis(self, cursor: Cursor) -> None:
         genesis = self._client.genesis_hash()
         if genesis is not None and cursor.genesis_hash not in (NO_HASH, genesis):
-            raise FatalError("the endpoint's chain has another first block: it was reset, or is another one")
+            raise self._heads.reset("the endpoint's chain has another first block: it was reset, or is another one")
+        if not self._client.code(self._chain.bridge_contract):
+            raise self._heads.reset(
+                "the contract is no longer on the endpoint's chain: it was reset, or is another one"
+            )
         self._genesis_checked = True
 
     # -- near the head --------------------------------------------------------------------------------------------
 
-    def _follow(self, cursor: Cursor, window: Window, head: Block) -> bool:
+    def _follow(self, look: _Look) -> bool:
+        window, head = look.window, look.poll.head
         decision = self._decide(window, head)
         if isinstance(decision, Stay):
             if decision is not Stay.SAME:
@@ -114,16 +178,18 @@ class Listener:
                 log.info("not moving", reason=decision.value, head=head.number, ours=window[-1].number)
             return False
         if isinstance(decision, CatchUp):
-            self._catch_up(cursor, window, decision.target)
+            self._catch_up(look, decision.target)
             return True
-        found, _ = self._events(self._logs_of(decision.new))
+        found, _ = self._events(self._reader.of_blocks(decision.new))
         after = advanced(window, decision)
+        limit = self._heads.confirmed(look.poll, after)
         with transaction(self._engine) as connection:
             touched = delete_blocks(connection, decision.orphaned)
             insert_blocks(connection, decision.new)
-            moved = replace(cursor, scanned_number=after[-1].number, scanned_hash=after[-1].hash)
-            self._store(connection, cursor, moved, touched, found)
-            promote(connection, moved.scanned_number, self._chain.confirmation_depth, self._clock())
+            moved = replace(look.cursor, scanned_number=after[-1].number, scanned_hash=after[-1].hash)
+            self._store(connection, look.cursor, moved, touched, found)
+            promote(connection, limit, 0, self._clock())
+        self._heads.moved(after, decision)
         if decision.orphaned:
             log.warning("reorg", depth=len(decision.orphaned), from_block=decision.orphaned[0].number)
         return True
@@ -144,29 +210,21 @@ class Listener:
                 )
             fetched[block.hash] = block
 
-    def _logs_of(self, new: Window) -> list[Log]:
-        """The logs of blocks that are about to join the window, and of no others."""
-        if len(new) <= NEAR_HEAD:
-            return [entry for block in new for entry in self._client.logs_by_hash(block.hash, self._scope.contract)]
-        return self._logs_between(new[0].number, new[-1].number, {block.number: block.hash for block in new})
-
     # -- far behind -----------------------------------------------------------------------------------------------
 
-    def _catch_up(self, cursor: Cursor, window: Window, target: int) -> None:
+    def _catch_up(self, look: _Look, target: int) -> None:
         """Read one range of final blocks. The window shrinks to the range's last block, which is final."""
-        kept = self._still_canonical(window)
+        kept = self._still_canonical(look.window)
         tip = kept[-1]
-        last = self._block_near(min(tip.number + self._range, target), tip.number + 1, target)
-        entries = self._client_logs(tip.number + 1, last.number)
-        self._check_headers(entries, last)
-        found, refused = self._events(entries)
-        self._check_count(tip.number, last.number, found, refused)
+        last = self._block_near(min(tip.number + self._reader.size.size, target), tip.number + 1, target)
+        found = self._final_events(tip.number, last, lambda entries: self._check_headers(entries, last))
         with transaction(self._engine) as connection:
-            touched = delete_blocks(connection, window[len(kept) :])
+            touched = delete_blocks(connection, look.window[len(kept) :])
             insert_blocks(connection, (last,))
             prune_blocks(connection, last.number)
-            moved = Cursor(cursor.genesis_hash, last.number, last.hash, last.number, last.hash)
-            self._store(connection, cursor, moved, touched, found)
+            moved = Cursor(look.cursor.genesis_hash, last.number, last.hash, last.number, last.hash)
+            self._store(connection, look.cursor, moved, touched, found)
+        self._heads.caught_up(last)
         log.info("caught up", to_block=last.number, target=target, events=len(found))
 
     def _still_canonical(self, window: Window) -> Window:
@@ -203,63 +261,47 @@ class Listener:
 
     # -- the second reading ---------------------------------------------------------------------------------------
 
-    def _pass_final(self, cursor: Cursor, window: Window) -> bool:
+    def _pass_final(self, look: _Look) -> bool:
         """Read what has become final once more, by range, and count it."""
-        final = final_block(window, self._chain.finality_depth)
+        cursor, window = look.cursor, look.window
+        final = final_block(window, self._chain.finality_depth, self._heads.tagged_final(look.poll, window))
         if final.number <= cursor.final_number:
             return False
-        first = cursor.final_number + 1
-        entries = self._logs_between(first, final.number, {b.number: b.hash for b in window})
-        found, refused = self._events(entries)
-        self._check_count(cursor.final_number, final.number, found, refused)
+        found = self._final_events(cursor.final_number, final, within({b.number: b.hash for b in window}))
         with transaction(self._engine) as connection:
             moved = replace(cursor, final_number=final.number, final_hash=final.hash)
             late = self._store(connection, cursor, moved, set(), found)
             prune_blocks(connection, final.number)
+        self._watch.set("finalized", final.number)
         if late:
             self.late += late
-            log.warning("events were missing at first", requests=late, from_block=first, to_block=final.number)
+            self._watch.count("late_logs", late)
+            detail = (
+                f"{late} requests had events in blocks {cursor.final_number + 1}..{final.number} not shown at first"
+            )
+            self._watch.alarm(Alarm.LATE_LOGS, detail, self._clock())
+            log.warning("events were missing at first", requests=late, to_block=final.number)
         return True
 
-    def _check_count(self, before: int, last: int, found: Sequence[Event], refused: int) -> None:
-        """The contract counts its requests: as many must have been found. An endpoint without that state is let off."""
-        try:
-            counted = self._views.request_count(last) - self._views.request_count(before)
-        except (RpcRefused, InvalidInput):
-            return
-        requests = sum(isinstance(event, JobRequested) for event in found)
-        if requests + refused < counted:
-            raise RpcUnavailable(
-                f"the contract took {counted} requests in blocks {before + 1}..{last}, the endpoint shows {requests}"
-            )
+    def _final_events(self, before: int, last: Block, check: Check) -> list[Event]:
+        """The events of blocks before+1..last, which are passed over for good afterwards.
 
-    # -- reading and storing --------------------------------------------------------------------------------------
+        The contract counts its requests: as many must have been found. Where it cannot be asked, or nothing was found,
+        another endpoint is asked for the same.
+        """
+        entries, counted = self._reader.final(before, last.number)
+        check(entries)
+        found, refused = self._events(entries)
+        if not entries or counted is None or _requests(found) + refused < counted:
+            more, more_refused = self._events(self._reader.left_out(before + 1, last, entries, check))
+            found, refused = found + more, refused + more_refused
+        requests = _requests(found)
+        if counted is not None and requests + refused < counted:
+            where = f"blocks {before + 1}..{last.number}"
+            raise RpcUnavailable(f"the contract took {counted} requests in {where}, the endpoint shows {requests}")
+        return found
 
-    def _logs_between(self, first: int, last: int, hashes: dict[int, bytes]) -> list[Log]:
-        entries: list[Log] = []
-        while first <= last:
-            end = min(first + self._range - 1, last)
-            entries += self._client_logs(first, end, hashes)
-            first = end + 1
-        for entry in entries:
-            if hashes.get(entry.block_number) != entry.block_hash:
-                raise RpcUnavailable(f"the endpoint's log in block {entry.block_number} is of another block")
-        return entries
-
-    def _client_logs(self, first: int, last: int, hashes: dict[int, bytes] | None = None) -> list[Log]:
-        """Logs of a range that is halved as often as the endpoint refuses it; a single block is read by its hash."""
-        try:
-            entries = self._client.logs_by_range(first, last, self._scope.contract)
-        except RpcRefused as exc:
-            if first == last:
-                block_hash = (hashes or {}).get(first) or self._hash_at(first)
-                return [] if block_hash is None else self._client.logs_by_hash(block_hash, self._scope.contract)
-            middle = (first + last) // 2
-            self._range = max(1, middle - first + 1)
-            log.info("range refused, halving", first=first, last=last, reason=str(exc))
-            return self._client_logs(first, middle, hashes) + self._client_logs(middle + 1, last, hashes)
-        self._range = min(LARGEST_RANGE, self._range + self._range // 10 + 1)
-        return entries
+    # -- storing --------------------------------------------------------------------------------------------------
 
     def _events(self, entries: Sequence[Log]) -> tuple[list[Event], int]:
         """The events in logs, and how many logs were refused."""
@@ -274,7 +316,9 @@ class Listener:
                 continue
             if event is not None:
                 found.append(event)
-        self.undecodable += refused
+        if refused:
+            self.undecodable += refused
+            self._watch.count("undecodable_logs", refused)
         return found, refused
 
     def _store(
@@ -288,3 +332,7 @@ class Listener:
             mirror(connection, self._scope, request_hash, now)
         finalise(connection, after.final_number, now)
         return len(added)
+
+
+def _requests(found: Sequence[Event]) -> int:
+    return sum(isinstance(event, JobRequested) for event in found)

@@ -23,6 +23,7 @@ from bridge.errors import BridgeError, FatalError, NullRound, RpcRefused, RpcUna
 from bridge.jobs import OPEN_STATES, JobState
 from bridge.sender import NotNow, Sender
 from bridge.store import outbox
+from bridge.store.chain import scanned_time
 from bridge.store.engine import Connection, Engine, reading, transaction
 from bridge.store.jobs import Job, get_job, overdue_jobs, scanned_number
 from bridge.store.outbox import Attempt, Delivery, Item, SendState
@@ -71,6 +72,7 @@ class Relayer:
         self._views = BridgeViews(client, config.chain.bridge_contract)
         self._not_before: dict[int, float] = {}
         self._chain_checked = False
+        self._count_seen = 0  # nonces below it are used up
 
     @property
     def address(self) -> str:
@@ -87,9 +89,10 @@ class Relayer:
         self._check_chain()
         with reading(self._engine) as connection:
             tip = scanned_number(connection, self._chain.chain_id, self._chain.bridge_contract)
-        if tip is None:
-            return False
-        chain = _Chain(self._client.head(), self._client.nonce(self.address), tip)
+            if tip is None or not self._has_work(connection):
+                return False
+        chain = _Chain(self._client.poll(at_least=tip).head, self._client.nonce(self.address), tip)
+        self._count_seen = chain.count
         moved = self._config.expire_requests and self._enqueue_refunds(chain)
         with reading(self._engine) as connection:
             items = outbox.work(connection)
@@ -97,9 +100,16 @@ class Relayer:
             moved |= self._look_at(item, chain)
         return self._sender.fill_nonces(chain.count) or moved
 
+    def _has_work(self, connection: Connection) -> bool:
+        """Whether the chain need be asked at all: a bridge at rest makes no calls here."""
+        known = outbox.next_nonce(connection, self._chain.chain_id, self.address) or 0
+        if known > self._count_seen or outbox.work(connection, limit=1):
+            return True
+        return self._config.expire_requests and bool(overdue_jobs(connection, scanned_time(connection), limit=1))
+
     def _check_chain(self) -> None:
         if not self._chain_checked and self._client.chain_id() != self._chain.chain_id:
-            raise FatalError(f"the endpoint is not on chain {self._chain.chain_id}; check chain.rpc_url")
+            raise FatalError(f"the endpoint is not on chain {self._chain.chain_id}; check chain.rpc_urls")
         self._chain_checked = True
 
     def _enqueue_refunds(self, chain: _Chain) -> bool:

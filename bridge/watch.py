@@ -56,6 +56,19 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "head": Metric("gauge", "Number of the newest block taken in"),
     "finalized": Metric("gauge", "Number of the newest final block"),
+    "head_age_seconds": Metric("gauge", "Age of the newest block that the endpoint showed"),
+    "null_rounds": Metric("counter", "Epochs without a block between the blocks taken in"),
+    "reorgs": Metric("counter", "Times that blocks left the chain"),
+    "reorged_blocks": Metric("counter", "Blocks that left the chain"),
+    "reorg_depth": Metric("gauge", "Blocks that left the chain in the last reorg"),
+    "late_logs": Metric("counter", "Requests with events that only the second reading found"),
+    "undecodable_logs": Metric("counter", "Logs of the contract that were refused"),
+    "rpc_requests": Metric("counter", "HTTP requests to an endpoint", ("endpoint",)),
+    "rpc_seconds": Metric("counter", "Seconds that an endpoint took for its answers", ("endpoint",)),
+    "rpc_errors": Metric(
+        "counter", "Failures by kind: transport, throttled, answer, pruned, refused", ("endpoint", "kind")
+    ),
+    "endpoint_head": Metric("gauge", "Number of the newest block that an endpoint showed", ("endpoint",)),
 }
 
 Labels = tuple[tuple[str, str], ...]

@@ -131,7 +131,7 @@ def config_of(folder: Path, **changes: Any) -> BridgeConfig:
         "data_dir": folder,
         "public_url": "http://bridge.test",
         "chain": ChainConfig(
-            rpc_url="http://127.0.0.1:1",
+            rpc_urls=("http://127.0.0.1:1",),
             chain_id=CHAIN_ID,
             bridge_contract=CONTRACT,
             deploy_block=0,

@@ -7,7 +7,8 @@ shared by threads.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,16 +31,32 @@ from bridge.chain.shapes import (
     receipt_of,
 )
 from bridge.chain.transport import HttpTransport, Transport
-from bridge.errors import NullRound, RpcError, RpcRefused, RpcUnavailable
+from bridge.errors import NullRound, RpcError, RpcRefused, RpcUnavailable, TooMuch
 
 MAX_RESPONSE_BYTES = 32 * 2**20
 MAX_LOGS = 100_000  # in one answer
 MAX_BATCH = 100  # calls in one HTTP request; some endpoints take no more
+BATCHES_SINGLY = 1000  # after a refused batch, so many are asked call by call before one is tried again
 MAX_TIP_WEI = 10**20
 _LATEST = "latest"
 
 Tag = int | str  # a block number, or "latest" or "pending"
 Call = tuple[str, tuple[Any, ...]]  # method and parameters
+_GENESIS: Call = ("eth_getBlockByNumber", ("0x0", False))
+
+
+@dataclass(frozen=True)
+class Poll:
+    """One look at a chain, all of it from one endpoint.
+
+    `tagged`: the blocks of the tags that were asked for, without those that the endpoint does not give. `genesis`: the
+    hash of block 0 where it was asked for and is shown.
+    """
+
+    chain_id: int
+    head: Block
+    tagged: Mapping[str, Block]
+    genesis: bytes | None = None
 
 
 class ChainClient:
@@ -50,6 +67,7 @@ class ChainClient:
     ) -> None:
         self.transport = HttpTransport(rpc, timeout_seconds, max_response_bytes) if isinstance(rpc, str) else rpc
         self._ids = itertools.count(1)
+        self._singly = 0  # so many batches are still asked call by call
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +82,37 @@ class ChainClient:
         self.transport.close()
 
     # -- chain ----------------------------------------------------------------------------------------------------
+
+    def poll(self, *tags: str, at_least: int = 0) -> Poll:  # noqa: ARG002 - for those with a choice
+        """Begin a step: chain id, head and the blocks of `tags` ("safe", "finalized"), in one HTTP request.
+
+        `at_least`: the newest block that the caller has taken in. With several endpoints (`bridge.chain.endpoints`) the
+        step stays with the one that answers here, and one that is behind that block is passed over.
+        """
+        return self.look(*tags)
+
+    def look(self, *tags: str, genesis: bool = False) -> Poll:
+        """`poll`, of whatever endpoint is in use; with block 0 where asked for."""
+        wanted = [("eth_getBlockByNumber", (tag, False)) for tag in (_LATEST, *tags)]
+        answers = self.batch([("eth_chainId", ()), *wanted, *([_GENESIS] if genesis else [])])
+        for answer in answers[:2]:
+            if isinstance(answer, RpcError):
+                raise answer
+        tagged = {tag: _block_or_none(answer) for tag, answer in zip(tags, answers[2:], strict=False)}
+        first = _block_or_none(answers[-1]) if genesis else None
+        return Poll(
+            chain_id=quantity(answers[0], "chain id"),
+            head=block_of(answers[1]),
+            tagged={tag: block for tag, block in tagged.items() if block is not None},
+            genesis=first.hash if first is not None and first.number == 0 else None,
+        )
+
+    def blame(self, error: RpcError) -> None:
+        """The step failed for this; with several endpoints another one may be better (`bridge.chain.endpoints`)."""
+
+    def others(self, number: int) -> Iterable[ChainClient]:  # noqa: ARG002 - likewise
+        """Clients of other endpoints that may have block `number`; with one endpoint there is nobody else to ask."""
+        return ()
 
     def chain_id(self) -> int:
         """The chain's id (EIP-155)."""
@@ -110,30 +159,33 @@ class ChainClient:
 
         Canonical or not is the caller's to know: endpoints also answer for blocks that left the chain.
         """
-        logs = self._logs({"blockHash": _hex(block_hash), "address": address}, address)
-        for log in logs:
-            if log.block_hash != block_hash:
-                raise malformed("log.blockHash", _hex(log.block_hash))
-        return logs
+        return self.logs_of_blocks([block_hash], address)
+
+    def logs_of_blocks(self, block_hashes: Sequence[bytes], address: str) -> list[Log]:
+        """`logs_by_hash` for several blocks, in one HTTP request."""
+        calls: list[Call] = [("eth_getLogs", ({"blockHash": _hex(h), "address": address},)) for h in block_hashes]
+        found: list[Log] = []
+        for block_hash, answer in zip(block_hashes, self.batch(calls), strict=True):
+            logs = _logs_of(answer, address)
+            for log in logs:
+                if log.block_hash != block_hash:
+                    raise malformed("log.blockHash", _hex(log.block_hash))
+            found += logs
+        return found
 
     def logs_by_range(self, first: int, last: int, address: str) -> list[Log]:
-        """The logs of `address` in blocks first..last, both included. RpcRefused when that is too much."""
+        """The logs of `address` in blocks first..last, both included. TooMuch: ask for fewer blocks."""
+        return self.logs_with(first, last, address, ())[0]
+
+    def logs_with(self, first: int, last: int, address: str, more: Sequence[Call]) -> tuple[list[Log], list[Any]]:
+        """`logs_by_range`, and the results of other calls (as of `batch`), in one HTTP request."""
         query = {"fromBlock": hex(first), "toBlock": hex(last), "address": address}
-        logs = self._logs(query, address)
+        answer, *others = self.batch([("eth_getLogs", (query,)), *more])
+        logs = _logs_of(answer, address)
         for log in logs:
             if not first <= log.block_number <= last:
                 raise malformed("log.blockNumber", log.block_number)
-        return logs
-
-    def _logs(self, query: dict[str, str], address: str) -> list[Log]:
-        answer = self._ask("eth_getLogs", query)
-        if not isinstance(answer, list) or len(answer) > MAX_LOGS:
-            raise malformed("logs", answer)
-        logs = [log for log in map(log_of, answer) if log is not None]
-        for log in logs:
-            if log.address.lower() != address.lower():
-                raise malformed("log.address", log.address)
-        return logs
+        return logs, others
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -212,14 +264,28 @@ class ChainClient:
         return answers
 
     def _batch(self, calls: Sequence[Call]) -> list[Any]:
+        if len(calls) == 1 or self._singly > 0:
+            self._singly = max(0, self._singly - 1)
+            return [self._tried(call) for call in calls]
         first = next(self._ids)
         ids = [first, *(next(self._ids) for _ in calls[1:])]
+        refused = False
         try:
             response = self._post([_envelope(number, *call) for number, call in zip(ids, calls, strict=True)])
-        except RpcRefused:
-            response = None
-        if not isinstance(response, list):  # no batches here: the answer is one error, or a status
+        except TooMuch:  # together they are more than we, or it, can take
             return [self._tried(call) for call in calls]
+        except RpcRefused:
+            response, refused = None, True
+        if isinstance(response, dict) and response.get("error") is not None:
+            error = error_of(response["error"])
+            if not isinstance(error, RpcRefused):
+                raise error
+            refused = True
+        if refused:  # no batches here: remembered, so that it is not tried each time
+            self._singly = BATCHES_SINGLY
+            return [self._tried(call) for call in calls]
+        if not isinstance(response, list):
+            raise malformed("answer", response)
         by_id = {fields.get("id"): fields for fields in response if isinstance(fields, dict)}
         return [_result_or_error(by_id.get(number), number) for number in ids]
 
@@ -257,11 +323,32 @@ def _envelope(ident: int, method: str, params: Sequence[Any]) -> dict[str, Any]:
 def _result_or_error(envelope: dict[str, Any] | None, ident: int, number: int | None = None) -> Any:
     fields = {} if envelope is None else envelope
     error = fields.get("error")
-    if error is not None:
+    if error is not None and fields.get("result") is None:
         return error_of(error, number)
-    if fields.get("id") != ident or "result" not in fields:
+    if error is not None or fields.get("id") != ident or "result" not in fields:
         return malformed("answer", sorted(fields))
     return fields["result"]
+
+
+def _block_or_none(answer: Any) -> Block | None:
+    if answer is None or isinstance(answer, RpcError):
+        return None
+    try:
+        return block_of(answer)
+    except RpcUnavailable:
+        return None
+
+
+def _logs_of(answer: Any, address: str) -> list[Log]:
+    if isinstance(answer, RpcError):
+        raise answer
+    if not isinstance(answer, list) or len(answer) > MAX_LOGS:
+        raise malformed("logs", answer)
+    logs = [log for log in map(log_of, answer) if log is not None]
+    for log in logs:
+        if log.address.lower() != address.lower():
+            raise malformed("log.address", log.address)
+    return logs
 
 
 def _hex(data: bytes) -> str:

@@ -91,9 +91,12 @@ def advanced(window: Window, step: Advance) -> Window:
     return (*window[: len(window) - len(step.orphaned)], *step.new)
 
 
-def final_block(window: Window, finality_depth: int) -> Block:
-    """The newest block that is deep enough to be final; the oldest one when no other is."""
-    limit = window[-1].number - finality_depth
+def final_block(window: Window, finality_depth: int, tagged: int = 0) -> Block:
+    """The newest block that is deep enough to be final, or not above `tagged`; the oldest one when no other is.
+
+    The oldest one is final already, so this never goes back, whatever the endpoint calls final now.
+    """
+    limit = max(window[-1].number - finality_depth, tagged)
     return next((block for block in reversed(window) if block.number <= limit), window[0])
 
 

@@ -15,8 +15,8 @@ from web3.exceptions import Web3Exception
 from web3.providers.rpc import HTTPProvider
 from web3.types import RPCEndpoint
 
-from bridge.chain.rpc_errors import RESPONSE_TOO_LARGE
-from bridge.errors import RpcRefused, RpcUnavailable
+from bridge.chain.rpc_errors import RESPONSE_TOO_LARGE, retry_after_of
+from bridge.errors import RateLimited, RpcUnavailable, TooMuch
 from executor.errors import InvalidInput
 
 _CHUNK = 64 * 2**10
@@ -28,7 +28,8 @@ class Transport(Protocol):
     def post(self, body: bytes) -> tuple[int, bytes]:
         """Send one JSON document; HTTP status and body of the answer.
 
-        RpcUnavailable: no answer came in time. RpcRefused(413): it was larger than the byte limit.
+        RpcUnavailable: no answer came in time. RateLimited: HTTP status 429, or 503 with a time to wait. TooMuch(413):
+        the answer was larger than the byte limit.
         """
         ...
 
@@ -89,9 +90,13 @@ class HttpTransport(HTTPProvider):
         try:
             return 200, self._make_request(RPCEndpoint(""), body)
         except _TooLarge as exc:
-            raise RpcRefused(RESPONSE_TOO_LARGE, str(exc)) from exc
+            raise TooMuch(RESPONSE_TOO_LARGE, str(exc)) from exc
         except requests.HTTPError as exc:
-            return exc.response.status_code, exc.response.content
+            answer = exc.response
+            wait = retry_after_of(answer.headers.get("retry-after"), answer.headers.get("date"))
+            if answer.status_code == 429 or (answer.status_code == 503 and wait is not None):
+                raise RateLimited(f"the endpoint answered with HTTP status {answer.status_code}", wait) from exc
+            return answer.status_code, answer.content
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, Web3Exception) as exc:
             raise RpcUnavailable(f"the endpoint does not answer ({type(exc).__name__})") from exc
 

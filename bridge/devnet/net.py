@@ -313,7 +313,7 @@ listen_port = {net.bridge_url.rpartition(":")[2]}
 public_url = {json.dumps(net.bridge_url)}
 
 [chain]
-rpc_url = {json.dumps(net.rpc_url)}
+rpc_urls = [{json.dumps(net.rpc_url)}]
 chain_id = {net.chain_id}
 bridge_contract = "{net.contract}"
 deploy_block = {net.deploy_block}

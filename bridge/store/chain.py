@@ -84,6 +84,11 @@ def load_window(connection: Connection) -> Window:
     return tuple(Block(row.number, row.hash, row.parent_hash, row.timestamp) for row in rows)
 
 
+def scanned_time(connection: Connection) -> int:
+    """The time of the newest block that was taken in, in seconds since 1970; 0 before the first."""
+    return int(connection.execute(select(func.max(blocks.c.timestamp))).scalar_one() or 0)
+
+
 def create_cursor(connection: Connection, scope: Scope, cursor: Cursor, anchor: Block, now: float) -> None:
     """The first cursor, with a window of one block."""
     connection.execute(insert(cursors).values(**_cursor_values(cursor, now), **vars(scope)))

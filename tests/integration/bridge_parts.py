@@ -25,7 +25,7 @@ def config_for(chain, folder, *, confirmation=1, posting=1, finality=3, **relaye
             "data_dir": str(folder),
             "public_url": "http://127.0.0.1:8040",
             "chain": {
-                "rpc_url": "http://127.0.0.1:1",
+                "rpc_urls": ["http://127.0.0.1:1"],
                 "chain_id": 31415926,
                 "bridge_contract": chain.deployment.bridge,
                 "deploy_block": chain.deployment.deploy_block,

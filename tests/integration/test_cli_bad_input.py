@@ -143,7 +143,7 @@ listen_port = 0
 key = "file:{folder}/key"
 
 [chain]
-rpc_url = "{rpc}"
+rpc_urls = ["{rpc}"]
 chain_id = {chain_id}
 bridge_contract = "{contract}"
 deploy_block = 0
@@ -175,6 +175,15 @@ BAD_CONFIGS = {
     "a URL with a slash": (("127.0.0.1:1", "127.0.0.1:1/"), "public_url"),
     "not TOML": (("listen_port = 0", "= ="), "not TOML"),
     "depths upside down": (("confirmation_depth = 1", "confirmation_depth = 9"), "confirmation_depth"),
+    "no endpoint": ((f'["{NOBODY}"]', "[]"), "chain.rpc_urls"),
+    "an endpoint that is none": (('["http:', '["ws:'), "entry 1 must be http"),
+    "an endpoint with a bad port": ((f'["{NOBODY}"', '["http://127.0.0.1:x"'), "entry 1 must be http"),
+    "an endpoint twice": ((f'["{NOBODY}"', f'["{NOBODY}", "{NOBODY}"'), "named twice"),
+    "a tag that is none": (("[chain]", '[chain]\nfinality_tag = "latest"'), "chain.finality_tag"),
+    "optimism that waits": (
+        ("[chain]", '[chain]\noptimistic = true\nconfirmation_tag = "safe"'),
+        "exclude each other",
+    ),
     "an address that is none": ((ADDRESS, "0x12"), "bridge_contract"),
 }
 

@@ -7,7 +7,7 @@ import pytest
 
 from bridge.chain.client import Block, ChainClient
 from bridge.chain.rpc_errors import RESPONSE_TOO_LARGE
-from bridge.errors import NullRound, RpcError, RpcRefused, RpcUnavailable
+from bridge.errors import NullRound, RateLimited, RpcError, RpcRefused, RpcUnavailable
 from executor.errors import InvalidInput
 from tests.chain_proxy import DROP, Proxy, error, ok
 
@@ -136,8 +136,14 @@ def test_a_malformed_answer_is_unavailable(proxy, client, name):
         client.chain_id()
 
 
-def test_an_answer_with_both_error_and_result_is_an_error(proxy, client):
+def test_an_answer_with_both_error_and_result_is_malformed(proxy, client):
     proxy.rules["*"] = lambda request, forward: error(request, 5, "no") | {"result": "0x1"}
+    with pytest.raises(RpcUnavailable, match="malformed"):
+        client.chain_id()
+
+
+def test_an_error_beside_an_empty_result_is_an_error(proxy, client):
+    proxy.rules["*"] = lambda request, forward: error(request, 5, "no") | {"result": None}
     with pytest.raises(RpcRefused, match="no"):
         client.chain_id()
 
@@ -350,6 +356,88 @@ def test_an_endpoint_that_takes_no_batches_is_asked_call_by_call(proxy, client, 
     answer(proxy, "0x1")
 
     assert client.batch([CHAIN, CHAIN]) == ["0x1", "0x1"]
+    assert client.batch([CHAIN, CHAIN]) == ["0x1", "0x1"]
+    assert [isinstance(seen, list) for seen in proxy.seen] == [True, False, False, False, False]
+
+
+def test_a_batch_whose_answer_is_too_large_is_asked_call_by_call(proxy, client):
+    proxy.batch_rule = lambda requests, forward: b" " * 200_000
+    answer(proxy, "0x1")
+
+    assert client.batch([CHAIN, CHAIN]) == ["0x1", "0x1"]
+
+
+WHOLE_BATCH_FAULTS = {
+    "null": b"null",
+    "a number": b"7",
+    "busy": b'{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"server busy"}}',
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_BATCH_FAULTS)
+def test_a_batch_that_gets_no_answer_is_unavailable_and_not_asked_call_by_call(proxy, client, name):
+    proxy.batch_rule = lambda requests, forward: WHOLE_BATCH_FAULTS[name]
+    with pytest.raises(RpcUnavailable):
+        client.batch([CHAIN, CHAIN])
+    assert len(proxy.seen) == 1
+
+
+# -- polls ------------------------------------------------------------------------------------------------------------
+
+
+def chain_with(proxy, **tags):
+    proxy.rules["eth_chainId"] = lambda request, forward: ok(request, "0x7")
+    proxy.rules["eth_getBlockByNumber"] = lambda request, forward: (
+        ok(request, tags[request["params"][0]])
+        if request["params"][0] in tags
+        else error(request, -32602, "unsupported tag")
+    )
+
+
+def test_a_poll_is_one_request(proxy, client):
+    chain_with(proxy, latest=block(9), safe=block(7), finalized=block(5))
+    poll = client.poll("safe", "finalized")
+
+    assert (poll.chain_id, poll.head.number) == (7, 9)
+    assert {tag: found.number for tag, found in poll.tagged.items()} == {"safe": 7, "finalized": 5}
+    assert len(proxy.seen) == 1
+
+
+@pytest.mark.parametrize("odd", [None, "0x1", block(hash=None)])
+def test_a_tag_that_the_endpoint_does_not_give_is_left_out(proxy, client, odd):
+    chain_with(proxy, latest=block(9), safe=odd)
+
+    assert client.poll("safe", "finalized").tagged == {}
+
+
+def test_a_poll_without_a_head_fails(proxy, client):
+    chain_with(proxy)
+    with pytest.raises(RpcRefused, match="tag"):
+        client.poll()
+
+
+def test_a_look_shows_the_first_block_where_the_endpoint_does(proxy, client):
+    chain_with(proxy, latest=block(9))
+    assert client.look(genesis=True).genesis is None
+    chain_with(proxy, **{"latest": block(9), "0x0": block(0)})
+    assert client.look(genesis=True).genesis == HASH
+    chain_with(proxy, **{"latest": block(9), "0x0": block(1)})
+    assert client.look(genesis=True).genesis is None
+
+
+@pytest.mark.parametrize(("status", "header", "expected"), [(429, "9", 9.0), (429, None, None), (503, "9", 9.0)])
+def test_an_endpoint_that_is_asked_too_often_may_say_when_to_come_back(proxy, client, status, header, expected):
+    if header:
+        proxy.headers["retry-after"] = header
+    proxy.rules["*"] = lambda request, forward: (status, b"slow down")
+    with pytest.raises(RateLimited) as caught:
+        client.chain_id()
+    assert caught.value.retry_after == expected
+
+
+def test_one_client_has_nobody_else_to_ask(client):
+    client.blame(RpcUnavailable("no"))
+    assert list(client.others(5)) == []
 
 
 def test_more_calls_than_fit_one_request_are_split(proxy, client):
