@@ -6,6 +6,7 @@
 PURE = (
     "bridge/jobs.py",
     "bridge/routing.py",
+    "bridge/chain/bulk.py",
     "bridge/chain/cursor.py",
     "bridge/chain/endpoint_health.py",
     "bridge/chain/events.py",
@@ -28,6 +29,7 @@ PURE = (
     "executor/protocol/abiwords.py",
     "executor/protocol/canonical.py",
     "executor/protocol/cid.py",
+    "executor/protocol/keccak.py",
     "executor/protocol/labels.py",
     "executor/protocol/leases.py",
     "executor/protocol/merkle.py",

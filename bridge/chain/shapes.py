@@ -9,15 +9,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from eth_utils.address import to_checksum_address
-
 from bridge.errors import RpcUnavailable
+from executor.protocol.abiwords import checksummed
 
 MAX_NUMBER = 2**63 - 1  # block numbers, times: what the database stores
 MAX_AMOUNT = 2**256 - 1
 MAX_DATA_BYTES = 4 * 2**20  # of one log, one return value
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
-_HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Block:
     timestamp: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Log:
     """One event of a contract. There is no log index here: it is not stable on FEVM."""
 
@@ -78,17 +76,20 @@ def quantity(value: object, field: str, limit: int = MAX_NUMBER) -> int:
 
 def data_of(value: object, field: str, size: int | None = None) -> bytes:
     """Hex bytes; exactly `size` of them where given."""
-    if not isinstance(value, str) or len(value) > 2 + 2 * MAX_DATA_BYTES or not _HEX.fullmatch(value):
+    if not isinstance(value, str) or len(value) > 2 + 2 * MAX_DATA_BYTES or value[:2] != "0x":
         raise malformed(field, value)
-    data = bytes.fromhex(value[2:])
-    if size is not None and len(data) != size:
+    try:
+        data = bytes.fromhex(value[2:])
+    except ValueError as exc:
+        raise malformed(field, value) from exc
+    if 2 + 2 * len(data) != len(value) or size not in (None, len(data)):  # fromhex passes over spaces
         raise malformed(field, value)
     return data
 
 
 def address_of(value: object, field: str) -> str:
     """A checksummed address."""
-    return to_checksum_address(data_of(value, field, 20))
+    return checksummed(data_of(value, field, 20))
 
 
 def block_of(value: object) -> Block:
