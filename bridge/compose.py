@@ -50,6 +50,7 @@ class Bridge:
         chain = config.chain
         engine = open_engine(config.database)
         migrate(engine)
+        self._lock.enter_context(kept_open(engine))
         self._config = config
         self.watch = Watch()
         scope = ChainScope(chain.chain_id, chain.bridge_contract)

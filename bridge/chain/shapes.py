@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from bridge.errors import RpcUnavailable
@@ -82,7 +83,8 @@ def data_of(value: object, field: str, size: int | None = None) -> bytes:
         data = bytes.fromhex(value[2:])
     except ValueError as exc:
         raise malformed(field, value) from exc
-    if 2 + 2 * len(data) != len(value) or size not in (None, len(data)):  # fromhex passes over spaces
+    length = len(data)
+    if 2 + 2 * length != len(value) or (size is not None and size != length):  # fromhex passes over spaces
         raise malformed(field, value)
     return data
 
@@ -112,13 +114,29 @@ def log_of(value: object) -> Log | None:
     if not isinstance(topics, list) or len(topics) > 4:
         raise malformed("log.topics", topics)
     return Log(
-        address=address_of(fields.get("address"), "log.address"),
-        topics=tuple(data_of(topic, "log.topics", 32) for topic in topics),
-        data=data_of(fields.get("data"), "log.data"),
-        block_number=quantity(fields.get("blockNumber"), "log.blockNumber"),
-        block_hash=data_of(fields.get("blockHash"), "log.blockHash", 32),
-        tx_hash=data_of(fields.get("transactionHash"), "log.transactionHash", 32),
+        _address_once(_text(fields.get("address"), "log.address"), "log.address"),
+        tuple([data_of(topic, "log.topics", 32) for topic in topics]),
+        data_of(fields.get("data"), "log.data"),
+        _quantity_once(_text(fields.get("blockNumber"), "log.blockNumber"), "log.blockNumber"),
+        _hash_once(_text(fields.get("blockHash"), "log.blockHash"), "log.blockHash"),
+        _hash_once(_text(fields.get("transactionHash"), "log.transactionHash"), "log.transactionHash"),
     )
+
+
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise malformed(field, value)
+    return value
+
+
+# The logs of a block say the same of it again and again.
+_address_once = lru_cache(maxsize=64)(address_of)
+_quantity_once = lru_cache(maxsize=64)(quantity)
+
+
+@lru_cache(maxsize=64)
+def _hash_once(text: str, field: str) -> bytes:
+    return data_of(text, field, 32)
 
 
 def receipt_of(value: object) -> TxReceipt:

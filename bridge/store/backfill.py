@@ -6,7 +6,6 @@ Where all events of a request lie in one range of final blocks, its rows are wri
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from bridge.chain.bulk import Found, Order, Result
 from bridge.chain.events import Event, Kind, decode_log
 from bridge.jobs import JobState
 from bridge.store.chain import Scope, add_events, finalise, mirror
-from bridge.store.schema import cursors, events, jobs
+from bridge.store.schema import cursors, events, jobs, literally
 from executor.protocol.wire import OnChainState
 
 _BATCH = 500  # values in one IN (...)
@@ -110,8 +109,8 @@ def _stories(connection: Connection, found: Sequence[Found]) -> tuple[dict[bytes
 
 def _is_simple(story: Story) -> bool:
     """Whether there is at most one event of each kind, and at most one ending."""
-    kinds = Counter(event.kind for event in story)
-    return max(kinds.values()) == 1 and sum(kinds[kind] for kind in _ENDINGS) <= 1
+    kinds = {event.kind for event in story}
+    return len(kinds) == len(story) and len(kinds & _ENDINGS) <= 1
 
 
 def _known(connection: Connection, stories: dict[bytes, Story]) -> set[bytes]:
@@ -122,7 +121,9 @@ def _known(connection: Connection, stories: dict[bytes, Story]) -> set[bytes]:
             known |= set(connection.scalars(select(column).where(column.in_(hashes))))
     called = {s[0].request_id: h for h, s in stories.items() if any(event.kind is Kind.CALLBACK for event in s)}
     for ids in _batches(list(called)):
-        query = select(events.c.request_id).where(events.c.kind == Kind.REQUESTED.value, events.c.request_id.in_(ids))
+        query = select(events.c.request_id).where(
+            events.c.kind == literally(Kind.REQUESTED.value), events.c.request_id.in_(ids)
+        )
         known |= {called[request_id] for request_id in connection.scalars(query)}
     return known
 

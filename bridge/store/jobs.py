@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
 
 from bridge.errors import StaleTransition
 from bridge.jobs import OPEN_STATES, JobState, is_allowed
-from bridge.store.schema import STANDING, cursors, jobs, leases, outbox, slots
+from bridge.store.schema import STANDING, cursors, jobs, leases, literally, outbox, slots
 from executor.protocol.wire import Order, Outcome, Request
 
 
@@ -199,20 +199,15 @@ def waiting_jobs(connection: Connection, limit: int, offset: int, *, without_spe
     return [job_of(row) for row in connection.execute(ordered.limit(limit).offset(offset))]
 
 
-def among(states: Sequence[str]) -> BindParameter[Sequence[str]]:
-    """States for `in_`, written into the statement itself: a partial index is not found through a parameter."""
-    return bindparam(None, states, expanding=True, literal_execute=True)
-
-
 def unpublished_jobs(connection: Connection, limit: int = 100) -> list[Job]:
     """Jobs whose outcome stands on-chain and whose output has not been made public."""
-    query = select(jobs).where(jobs.c.state.in_(among(STANDING)), jobs.c.published_at.is_(None)).limit(limit)
+    query = select(jobs).where(jobs.c.state.in_(literally(STANDING)), jobs.c.published_at.is_(None)).limit(limit)
     return [job_of(row) for row in connection.execute(query)]
 
 
 def forget_published(connection: Connection) -> None:
     """A result that left the chain again may come back as another one: its output is to be published anew then."""
-    where = (jobs.c.state.not_in(among(STANDING)), jobs.c.published_at.is_not(None))
+    where = (jobs.c.state.not_in(literally(STANDING)), jobs.c.published_at.is_not(None))
     connection.execute(update(jobs).where(*where).values(published_at=None))
 
 

@@ -5,9 +5,13 @@ Rows are keyed by request hash: the request id is an attribute, which a reorg ma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
+    BindParameter,
     Boolean,
     Column,
     Float,
@@ -20,12 +24,22 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    bindparam,
 )
 
 from bridge.jobs import JobState
 
 metadata = MetaData()
-#: What partial indexes are about. A query finds such an index when it names these states as literals (`jobs.among`).
+
+
+def literally(value: str | Sequence[str]) -> BindParameter[Any]:
+    """A value, or several for `in_`, written into the statement itself: through a parameter, SQLite would not find the
+    partial index that is about it.
+    """
+    return bindparam(None, value, expanding=not isinstance(value, str), literal_execute=True)
+
+
+#: What partial indexes are about. A query finds such an index when it names these states as literals (`literally`).
 STANDING = (JobState.POSTED.value, JobState.FINAL.value)  # an outcome or a refund stands on-chain
 
 _RowId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only on INTEGER PRIMARY KEY
@@ -210,9 +224,9 @@ events = Table(
     Column("data", LargeBinary, nullable=False),  # the log's data, as the chain gave it
     Column("topics", JSON, nullable=False),
 )
-Index("events_by_block", events.c.block_number)
 Index("events_by_request", events.c.request_hash)
-Index("events_by_id", events.c.request_id, events.c.kind)
+_REQUESTED = events.c.kind == "JobRequested"
+Index("events_by_id", events.c.request_id, sqlite_where=_REQUESTED, postgresql_where=_REQUESTED)
 
 #: What has to be sent. Written in the transaction that moves the job.
 outbox = Table(

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from bridge.chain.client import ChainClient
 from bridge.config import BridgeConfig
 from bridge.listener import Listener
-from bridge.store.engine import open_engine, reading
+from bridge.store.engine import kept_open, open_engine, reading
 from bridge.store.migrations import migrate
 from bridge.store.schema import jobs
 from tests.bench.crowds import CONTRACT, crowd
@@ -74,7 +74,7 @@ def store_all(folder, url):
     )
     engine = open_engine(config.database)
     migrate(engine)
-    with ChainClient(url, 60.0) as client:
+    with kept_open(engine), ChainClient(url, 60.0) as client:
         listener = Listener(engine, client, config, lambda: 1000.0)
         while listener.step():
             pass

@@ -27,7 +27,9 @@ def upgrade() -> None:
     for name, where in _PARTIAL:
         op.create_index(name, "jobs", ["state"], sqlite_where=sa.text(where), postgresql_where=sa.text(where))
     op.create_index("uploads_by_root", "uploads", ["root"])
-    op.create_index("events_by_id", "events", ["request_id", "kind"])
+    op.drop_index("events_by_block", "events")
+    requested = sa.text("kind = 'JobRequested'")
+    op.create_index("events_by_id", "events", ["request_id"], sqlite_where=requested, postgresql_where=requested)
     op.create_index("outbox_by_state", "outbox", ["state", "id"])
     op.add_column("cursors", sa.Column("final_jobs", sa.BigInteger(), nullable=False, server_default="0"))
     op.execute("UPDATE cursors SET final_jobs = (SELECT count(*) FROM jobs WHERE jobs.state = 'final')")
