@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.chain.events import (
     TOPICS,
@@ -42,8 +43,7 @@ _ORDER_ZEROS = int.from_bytes(b"".join(((1 << 256) - (1 << bits)).to_bytes(WORD,
 _OUTCOME_HEAD = 5 * WORD
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """As much of a request as its row needs. requester: checksummed; spec: None where it is a CID."""
 
     requester: str
@@ -52,16 +52,14 @@ class Order:
     spec: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What ended a request. outcome: encoded; None for a refund."""
 
     state: OnChainState
     outcome: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One event. request_hash: None for a callback, whose log has none. fact: what the event says beside its kind."""
 
     log: Log
