@@ -87,6 +87,10 @@ class RelayerConfig(Section):
     key: str  # env:NAME or file:PATH
     max_fee_per_gas_wei: Amount = 10**12
     max_subsidy_wei: Amount = 10**16  # what a delivery may cost beyond its delivery fee
+    max_spend_per_day_wei: Amount = 10**18  # in any 24 hours; at the cap nothing new is signed
+    low_balance_deliveries: int = Field(default=20, ge=0)  # an alarm when the balance pays for fewer
+    max_batch: int = Field(default=20, ge=1, le=64)  # deliveries in one transaction; 1 turns batches off
+    max_batch_gas: int = Field(default=2_000_000_000, ge=1)
     max_in_flight: int = Field(default=4, ge=1, le=100)
     bump_after_seconds: float = Field(default=180.0, gt=0)  # resend with higher fees when not mined by then
     resend_after_seconds: float = Field(default=60.0, gt=0)  # send the same bytes again

@@ -1,4 +1,4 @@
-"""One funded account: its nonces, signatures and fees. Used by the relayer alone, one per (chain, key).
+"""One funded account: its lease, nonces, signatures, fees and caps. Used by the relayer alone, one per (chain, key).
 
 A nonce is taken, the transaction signed and its bytes stored in one database transaction; only then are they sent. All
 transactions under one nonce carry the same calldata, or are payments of nothing to ourselves that use the nonce up.
@@ -6,34 +6,51 @@ transactions under one nonce carry the same calldata, or are payments of nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from bridge.chain.budget import Cost, beyond, spent
 from bridge.chain.client import ChainClient
 from bridge.chain.fees import Fees, first_fees, raised_fees
 from bridge.chain.sendstate import SendAnswer, classify_send_error
 from bridge.chain.signer import Transaction, TxSigner
 from bridge.config import BridgeConfig
-from bridge.errors import BridgeError, RpcRefused, RpcUnavailable
+from bridge.errors import BridgeError, NullRound, RpcRefused, RpcUnavailable
 from bridge.jobs import JobState
-from bridge.store import outbox
+from bridge.store import outbox, senders
 from bridge.store.engine import Connection, Engine, reading, transaction
 from bridge.store.jobs import get_job
-from bridge.store.outbox import Attempt, Item, SendState
+from bridge.store.outbox import Attempt, Delivery, Item, SendState
+from bridge.survey import Survey
+from bridge.watch import Alarm, Watch
 
 log = structlog.get_logger("bridge.sender")
 
 SELF_SEND_GAS = 21_000  # EVM; an endpoint's estimate is used where it is higher (Filecoin)
 MAX_GAP = 64  # nonces looked at in one step
+LEASE_SECONDS = 60.0
+DAY_SECONDS = 86_400.0
 
 
 class NotNow(BridgeError):
-    """Nothing was signed; the message says why, and that may pass."""
+    """Nothing was signed; the message says why, and that may pass. `cause` is the metric's word for it."""
+
+    def __init__(self, reason: str, cause: str) -> None:
+        super().__init__(reason)
+        self.cause = cause
+
+
+class OverBudget(NotNow):
+    """These rows may not cost their part of it."""
+
+    def __init__(self, reason: str, items: Sequence[int]) -> None:
+        super().__init__(reason, "budget")
+        self.items = items
 
 
 class Sender:
-    """Signs and hands in. `clock` gives seconds since 1970."""
+    """Signs and hands in. `clock` gives seconds since 1970, `owner` is this process among those on the database."""
 
     def __init__(
         self,
@@ -42,15 +59,22 @@ class Sender:
         signer: TxSigner,
         config: BridgeConfig,
         clock: Callable[[], float],
+        watch: Watch,
+        owner: str,
     ) -> None:
         self._engine = engine
         self._client = client
         self._signer = signer
         self._chain_id = config.chain.chain_id
+        self._finality_depth = config.chain.finality_depth
         self._contract = config.chain.bridge_contract
         self._config = config.relayer
         self._clock = clock
-        self._paused_until = 0.0
+        self._watch = watch
+        self._owner = owner
+        self._paused_at: float | None = None
+        self._lease_seen_until = 0.0
+        self._settled_nonce = -1
 
     @property
     def address(self) -> str:
@@ -60,45 +84,99 @@ class Sender:
     @property
     def is_paused(self) -> bool:
         """Whether new transactions wait for funds."""
-        return self._clock() < self._paused_until
+        return self._paused_at is not None and 0 <= self._clock() - self._paused_at < self._config.resend_after_seconds
 
-    def first(self, item: Item, gas: int, chain_count: int, budget_wei: int) -> Attempt | None:
-        """A first transaction for `item` under a new nonce, stored, not sent; the row is SIGNED.
+    # -- one process a key ----------------------------------------------------------------------------------------
 
-        None while enough is in flight or the account has no funds. NotNow when the fees are beyond the cap,
-        or the whole may cost more than `budget_wei`.
+    def hold_lease(self) -> bool:
+        """Take the lease, or renew it when half of it is over; False while another process has it."""
+        now = self._clock()
+        if 0 < self._lease_seen_until - now <= LEASE_SECONDS and self._lease_seen_until - now > LEASE_SECONDS / 2:
+            return True
+        with transaction(self._engine) as connection:
+            holder = senders.take_lease(connection, self._chain_id, self.address, self._owner, now, now + LEASE_SECONDS)
+        if holder is None:
+            self._lease_seen_until = now + LEASE_SECONDS
+            self._watch.over(Alarm.SENDER_ELSEWHERE, now)
+            return True
+        self._lease_seen_until = 0.0
+        self._watch.alarm(Alarm.SENDER_ELSEWHERE, f"{holder.owner} sends with the key of {self.address}", now)
+        return False
+
+    def lose_lease(self) -> None:
+        """Ask for the lease anew at the next step."""
+        self._lease_seen_until = 0.0
+
+    def _keep_lease(self, connection: Connection, now: float) -> None:
+        senders.keep_lease(connection, self._chain_id, self.address, self._owner, now + LEASE_SECONDS)
+
+    # -- signing --------------------------------------------------------------------------------------------------
+
+    @property
+    def has_room(self) -> bool:
+        """Whether fewer transactions are under way than may be."""
+        with reading(self._engine) as connection:
+            return outbox.in_flight(connection) < self._config.max_in_flight
+
+    def first(
+        self, items: Sequence[Item], weights: Mapping[int, int], calldata: bytes, gas: int, chain: Survey
+    ) -> Attempt | None:
+        """A first transaction that carries `items` under a new nonce, stored, not sent; the rows are SIGNED.
+
+        None while enough is in flight or the account has no funds. NotNow when the fees are beyond a cap; OverBudget
+        when some rows' parts of the cost are above what they may cost.
         """
-        fees = first_fees(*self._client.fees(), self._config.max_fee_per_gas_wei)
+        fees = first_fees(chain.base_fee, chain.tip_fee, self._config.max_fee_per_gas_wei)
         if fees is None:
-            raise NotNow("the base fee is above relayer.max_fee_per_gas_wei")
-        if gas * fees.max_fee > budget_wei:
-            raise NotNow(
-                f"it may cost {gas * fees.max_fee} wei, and delivery fee and relayer.max_subsidy_wei are {budget_wei}"
+            self._watch.alarm(Alarm.FEES_AT_CAP, f"the base fee is {chain.base_fee} wei", self._clock())
+            raise NotNow("the base fee is above relayer.max_fee_per_gas_wei", "base fee")
+        at_most = gas * fees.max_fee
+        over = beyond(at_most, weights, self._allowances(weights, None))
+        if over:
+            raise OverBudget(
+                f"it may cost {at_most} wei; delivery fee, relayer.max_subsidy_wei and what was spent leave less", over
             )
-        if self._client.balance(self.address) < gas * fees.max_fee:
+        if not self._within_day(None, at_most):
+            raise NotNow("relayer.max_spend_per_day_wei is reached", "day cap")
+        if chain.balance < at_most:
             self.pause("its balance does not cover the next delivery")
             return None
-        at_least = self._lowest_nonce(chain_count)
+        at_least = self._lowest_nonce(chain.count)
         now = self._clock()
         with transaction(self._engine) as connection:
             if outbox.in_flight(connection) >= self._config.max_in_flight:
                 return None
-            outbox.move_item(connection, item, SendState.SIGNED, now)
-            nonce = outbox.take_nonce(connection, self._chain_id, self.address, at_least)
-            return self._store(connection, item.id, self._call(nonce, item.calldata, gas, fees), now)
+            self._keep_lease(connection, now)
+            for item in items:
+                outbox.move_item(connection, item, SendState.SIGNED, now)
+            nonce = senders.take_nonce(connection, self._chain_id, self.address, at_least)
+            unsigned = self._unsigned(nonce, self._contract, calldata, gas, fees)
+            attempt = self._store(connection, weights, unsigned, now)
+        self._watch.over(Alarm.NO_FUNDS, now)
+        if attempt.is_batch:
+            self._watch.count("batches")
+            self._watch.count("batched_deliveries", len(items))
+        return attempt
 
-    def raised(self, item: Item, newest: Attempt) -> Attempt | None:
-        """A replacement of `newest` with higher fees, stored, not sent; None at the cap or without funds."""
-        fees = None if self.is_paused else self._raised_fees(newest)
+    def raised(self, items: Sequence[Item], newest: Attempt, chain: Survey) -> Attempt | None:
+        """A replacement of `newest` with higher fees, stored, not sent; None at a cap or without funds."""
+        fees = None if self.is_paused else self._raised_fees(newest, chain)
         if fees is None:
             return None
         now = self._clock()
         with transaction(self._engine) as connection:
-            outbox.move_item(connection, item, item.state, now, item.detail)
-            return self._store(connection, item.id, self._call(newest.nonce, item.calldata, newest.gas, fees), now)
+            self._keep_lease(connection, now)
+            for item in items:
+                outbox.move_item(connection, item, item.state, now, item.detail)
+            unsigned = self._unsigned(newest.nonce, newest.destination, newest.calldata, newest.gas, fees)
+            attempt = self._store(connection, newest.weights, unsigned, now)
+        self._watch.count("fee_raises")
+        self._watch.over(Alarm.FEES_AT_CAP, now)
+        return attempt
 
     def hand_in(self, attempt: Attempt) -> tuple[SendAnswer, str]:
         """Send stored bytes; what the endpoint thinks of them, and its words (empty: it has them)."""
+        self._watch.count("transactions_sent" if attempt.sent_at is None else "transactions_resent")
         try:
             self._client.send_raw(attempt.raw)
         except RpcUnavailable as exc:  # they may have arrived: the same bytes go out again
@@ -107,80 +185,135 @@ class Sender:
         except RpcRefused as exc:
             return self._refused(attempt, exc.message)
         self._note(attempt, "")
-        log.info("transaction sent", tx="0x" + attempt.tx_hash.hex(), nonce=attempt.nonce)
+        log.info("transaction sent", tx="0x" + attempt.tx_hash.hex(), nonce=attempt.nonce, carries=len(attempt.weights))
         return SendAnswer.KNOWN, ""
 
     def pause(self, reason: str) -> None:
         """Sign nothing new for a while: the account needs funds."""
-        self._paused_until = self._clock() + self._config.resend_after_seconds
+        self._paused_at = self._clock()
+        self._watch.alarm(Alarm.NO_FUNDS, f"{self.address}: {reason}", self._clock())
         log.error("relayer paused: send funds to its account", account=self.address, reason=reason)
 
-    def fill_nonces(self, chain_count: int) -> bool:
-        """Use up the lowest nonce that no delivery needs any more, so that those after it are not kept waiting."""
+    # -- money ----------------------------------------------------------------------------------------------------
+
+    def spent_today(self) -> int:
+        """What the last 24 hours cost in wei: by receipts where they are known, else at most."""
+        return spent(self._costs_of_a_day())
+
+    def _costs_of_a_day(self) -> list[Cost]:
         with reading(self._engine) as connection:
-            known = outbox.next_nonce(connection, self._chain_id, self.address) or 0
-            for nonce in range(chain_count, min(known, chain_count + MAX_GAP)):
-                attempts = outbox.attempts_at(connection, self.address, nonce)
-                if not self._is_held(connection, attempts):
-                    break
-            else:
-                return False
-        return self._fill(nonce, attempts)
+            return senders.costs_since(connection, self.address, self._clock() - DAY_SECONDS)
+
+    def _within_day(self, nonce: int | None, at_most: int) -> bool:
+        """Whether a transaction under a new nonce (None), or a replacement, stays within the cap of a day."""
+        costs = self._costs_of_a_day()
+        before, after = spent(costs), spent([*costs, Cost(-1 if nonce is None else nonce, at_most)])
+        cap, now = self._config.max_spend_per_day_wei, self._clock()
+        if after <= cap:
+            self._watch.over(Alarm.DAY_CAP, now)
+            return True
+        self._watch.alarm(Alarm.DAY_CAP, f"{before} wei of {cap} spent in 24 hours", now)
+        return False
+
+    def _allowances(self, weights: Mapping[int, int], nonce: int | None) -> dict[int, int]:
+        """What each row may still cost, apart from what is under `nonce` (which is about to be replaced)."""
+        allowances = {}
+        with reading(self._engine) as connection:
+            attempts = outbox.attempts_for(connection, weights)
+            for item in outbox.items_by_id(connection, weights):
+                job = get_job(connection, item.request_hash)
+                fee = job.request.order.delivery_fee if job and item.kind is Delivery.FULFIL else 0
+                earlier = [a.cost_to(item.id) for a in attempts[item.id] if a.nonce != nonce]
+                allowances[item.id] = fee + self._config.max_subsidy_wei - spent(earlier)
+        return allowances
 
     # -- nonces ---------------------------------------------------------------------------------------------------
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether a final block was seen to have used every nonce that was taken."""
+        with reading(self._engine) as connection:
+            known = senders.next_nonce(connection, self._chain_id, self.address)
+        return known is None or known <= self._settled_nonce
+
+    def fill_nonces(self, chain: Survey) -> bool:
+        """Use up the lowest nonce that no delivery needs any more, so that those after it are not kept waiting."""
+        with reading(self._engine) as connection:
+            known = senders.next_nonce(connection, self._chain_id, self.address) or 0
+            upto = min(known, chain.count + MAX_GAP)
+            under = [(n, outbox.attempts_at(connection, self.address, n)) for n in range(chain.count, upto)]
+            free = next(((n, found) for n, found in under if not self._is_held(connection, found)), None)
+        if free is None:
+            self._look_whether_settled(known, chain)
+            return False
+        return not self._is_used(free[1]) and self._fill(*free, chain)
+
+    def _look_whether_settled(self, known: int, chain: Survey) -> None:
+        if chain.count >= known > self._settled_nonce:
+            final = max(0, chain.head.number - self._finality_depth)
+            self._settled_nonce = min(known, self._client.nonce(self.address, final))
+
+    def _is_used(self, attempts: Sequence[Attempt]) -> bool:
+        """Whether one of them is mined after all: the endpoint's count was that of a node that is behind."""
+        for attempt in attempts:
+            if attempt.mined_block_number is None:
+                continue
+            try:
+                if self._client.block_by_number(attempt.mined_block_number).hash == attempt.mined_block_hash:
+                    return True
+            except NullRound:
+                continue
+        return False
+
     def _lowest_nonce(self, chain_count: int) -> int:
         with reading(self._engine) as connection:
-            known = outbox.next_nonce(connection, self._chain_id, self.address)
+            known = senders.next_nonce(connection, self._chain_id, self.address)
         if known is not None:
             return chain_count
         # A database that was rebuilt does not know what its predecessor had sent: it starts behind that.
         return max(chain_count, self._client.nonce(self.address, "pending"))
 
-    def _is_held(self, connection: Connection, attempts: list[Attempt]) -> bool:
+    def _is_held(self, connection: Connection, attempts: Sequence[Attempt]) -> bool:
         """Whether a delivery works on this nonce, or did until lately."""
-        if not attempts or attempts[-1].item_id is None:
+        if not attempts or not attempts[-1].weights:
             return False
-        if self._clock() - attempts[-1].signed_at < self._config.bump_after_seconds:
+        if 0 <= self._clock() - attempts[-1].signed_at < self._config.bump_after_seconds:
             return True
-        owner = attempts[-1].item_id
-        item = next((item for item in outbox.work(connection) if item.id == owner), None)
-        if item is None or item.state not in (*outbox.IN_FLIGHT, SendState.MINED):
-            return False
-        newest = outbox.attempts_of(connection, owner)[-1]
-        job = get_job(connection, item.request_hash)
-        return newest.nonce == attempts[-1].nonce and job is not None and job.state is not JobState.ORPHANED
+        for item in outbox.items_by_id(connection, attempts[-1].weights):
+            if item.state not in (*outbox.IN_FLIGHT, SendState.MINED):
+                continue
+            newest = outbox.attempts_of(connection, item.id)[-1]
+            job = get_job(connection, item.request_hash)
+            if newest.nonce == attempts[-1].nonce and job is not None and job.state is not JobState.ORPHANED:
+                return True
+        return False
 
-    def _fill(self, nonce: int, attempts: list[Attempt]) -> bool:
+    def _fill(self, nonce: int, attempts: Sequence[Attempt], chain: Survey) -> bool:
         newest = attempts[-1] if attempts else None
-        if newest is not None and newest.item_id is None and not self._needs_raise(newest):
-            is_due = newest.sent_at is None or self._clock() - newest.sent_at >= self._config.resend_after_seconds
+        if newest is not None and not newest.weights and not self._needs_raise(newest):
+            is_due = (
+                newest.sent_at is None or not 0 <= self._clock() - newest.sent_at < self._config.resend_after_seconds
+            )
             if is_due:
                 self.hand_in(newest)
             return is_due
-        fees = None if self.is_paused else self._filler_fees(newest)
+        gas = max(SELF_SEND_GAS, self._client.estimate_gas(self.address, self.address, b""))
+        fees = None if self.is_paused else self._filler_fees(newest, gas, chain)
         if fees is None:
             return False
-        gas = max(SELF_SEND_GAS, self._client.estimate_gas(self.address, self.address, b""))
-        unsigned = Transaction(
-            chain_id=self._chain_id,
-            nonce=nonce,
-            to=self.address,
-            data=b"",
-            gas=gas,
-            max_fee=fees.max_fee,
-            tip=fees.tip,
-        )
+        now = self._clock()
         with transaction(self._engine) as connection:
-            attempt = self._store(connection, None, unsigned, self._clock())
+            self._keep_lease(connection, now)
+            attempt = self._store(connection, {}, self._unsigned(nonce, self.address, b"", gas, fees), now)
         log.warning("filling an unused nonce", nonce=nonce)
+        self._watch.count("nonces_filled")
         self.hand_in(attempt)
         return True
 
-    def _filler_fees(self, newest: Attempt | None) -> Fees | None:
+    def _filler_fees(self, newest: Attempt | None, gas: int, chain: Survey) -> Fees | None:
         if newest is not None:
-            return self._raised_fees(newest)
-        return first_fees(*self._client.fees(), self._config.max_fee_per_gas_wei)
+            return self._raised_fees(newest, chain, gas)
+        return first_fees(chain.base_fee, chain.tip_fee, self._config.max_fee_per_gas_wei)
 
     def _needs_raise(self, attempt: Attempt) -> bool:
         refused_low = classify_send_error(attempt.error) is SendAnswer.UNDERPRICED
@@ -188,27 +321,33 @@ class Sender:
 
     # -- transactions ---------------------------------------------------------------------------------------------
 
-    def _raised_fees(self, previous: Attempt) -> Fees | None:
+    def _raised_fees(self, previous: Attempt, chain: Survey, filler_gas: int | None = None) -> Fees | None:
+        """Fees of a replacement, of the same gas or of a filler's; None, and an alarm, when they are beyond a cap."""
         cap = self._config.max_fee_per_gas_wei
-        fees = raised_fees(previous.fees, *self._client.fees(), cap)
+        fees = raised_fees(previous.fees, chain.base_fee, chain.tip_fee, cap)
+        why = "relayer.max_fee_per_gas_wei"
+        if fees is not None and filler_gas is None:
+            over = beyond(
+                previous.gas * fees.max_fee, previous.weights, self._allowances(previous.weights, previous.nonce)
+            )
+            if over:
+                fees, why = None, "its delivery fee and relayer.max_subsidy_wei"
+        if fees is not None and not self._within_day(previous.nonce, (filler_gas or previous.gas) * fees.max_fee):
+            fees, why = None, "relayer.max_spend_per_day_wei"
         if fees is None:
-            log.warning("fees are at their cap", nonce=previous.nonce, max_fee=str(previous.fees.max_fee), cap=str(cap))
+            detail = f"nonce {previous.nonce} stays at {previous.fees.max_fee} wei per gas: {why}"
+            self._watch.alarm(Alarm.FEES_AT_CAP, detail, self._clock())
+            log.warning("fees are at their cap", nonce=previous.nonce, max_fee=str(previous.fees.max_fee), cap=why)
         return fees
 
-    def _call(self, nonce: int, calldata: bytes, gas: int, fees: Fees) -> Transaction:
+    def _unsigned(self, nonce: int, to: str, data: bytes, gas: int, fees: Fees) -> Transaction:
         return Transaction(
-            chain_id=self._chain_id,
-            nonce=nonce,
-            to=self._contract,
-            data=calldata,
-            gas=gas,
-            max_fee=fees.max_fee,
-            tip=fees.tip,
+            chain_id=self._chain_id, nonce=nonce, to=to, data=data, gas=gas, max_fee=fees.max_fee, tip=fees.tip
         )
 
-    def _store(self, connection: Connection, item_id: int | None, unsigned: Transaction, now: float) -> Attempt:
+    def _store(self, connection: Connection, weights: Mapping[int, int], unsigned: Transaction, now: float) -> Attempt:
         signed = self._signer.sign_transaction(unsigned)
-        return outbox.store_attempt(connection, item_id, self.address, unsigned, signed, now)
+        return outbox.store_attempt(connection, weights, self.address, unsigned, signed, now)
 
     def _refused(self, attempt: Attempt, message: str) -> tuple[SendAnswer, str]:
         answer = classify_send_error(message)

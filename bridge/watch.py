@@ -69,6 +69,18 @@ METRICS: dict[str, Metric] = {
         "counter", "Failures by kind: transport, throttled, answer, pruned, refused", ("endpoint", "kind")
     ),
     "endpoint_head": Metric("gauge", "Number of the newest block that an endpoint showed", ("endpoint",)),
+    "outbox_rows": Metric("gauge", "Deliveries in the outbox, but for those that are done", ("state",)),
+    "transactions_sent": Metric("counter", "Transactions handed in for the first time"),
+    "transactions_resent": Metric("counter", "Times that the same bytes were handed in again"),
+    "fee_raises": Metric("counter", "Replacements with higher fees"),
+    "nonces_filled": Metric("counter", "Payments of nothing to ourselves that use a nonce up"),
+    "batches": Metric("counter", "Transactions that carry several deliveries"),
+    "batched_deliveries": Metric("counter", "Deliveries signed in batches"),
+    "spent_wei": Metric("counter", "Cost of transactions whose receipts were seen"),
+    "spent_today_wei": Metric("gauge", "Cost of the last 24 hours, at its most where no receipt was seen"),
+    "balance_wei": Metric("gauge", "Balance of the relayer's account"),
+    "balance_deliveries": Metric("gauge", "Deliveries that the balance pays for, by the last ones' cost"),
+    "signing_refused": Metric("counter", "Times that a delivery was not signed", ("reason",)),
 }
 
 Labels = tuple[tuple[str, str], ...]

@@ -44,6 +44,7 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     /// @notice Gas kept back for what follows a callback: the failure flag, an event with 256 bytes, the guard.
     uint256 public constant CALLBACK_RESERVE = 50_000;
     uint256 public constant MAX_RETURN_BYTES = 256;
+    uint256 public constant MAX_DELIVERIES = 64;
 
     /// @dev The upper 12 bytes of a masked ID address of FEVM, a second address of one and the same actor.
     uint256 private constant _MASKED_ID_PREFIX = 0xff0000000000000000000000;
@@ -96,24 +97,24 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         external
         nonReentrant
     {
-        Request storage request = _existing(id);
-        bytes32 hash = _requestHash(id, request.requester, order);
-        bytes32 outcomeHash = keccak256(abi.encode(outcome));
-        bytes32 digest = keccak256(abi.encode(hash, outcomeHash));
-        if (_isSettled(request.state)) {
-            if (request.hash != digest) revert ComputeBridgeOutcomeConflict(id, request.hash, digest);
-            return; // The same outcome again: relayers race, and the loser's transaction is no error.
-        }
-        _checkOpen(id, request, hash);
-        if (block.timestamp > request.deadline) revert ComputeBridgeDeadlinePassed(id, request.deadline);
-        WireRules.checkOutcome(outcome, order.resultKind);
-        Signer[] memory signers = _verify(hash, outcomeHash, order, attestations);
+        bytes memory refusal = _settle(id, order, outcome, attestations);
+        if (refusal.length != 0) BoundedCall.revertWith(refusal);
+    }
 
-        request.hash = digest;
-        request.state = _settledState(outcome.status);
-        emit JobSettled(id, hash, request.state, outcomeHash, attestations[0].relayer, outcome);
-        _pay(id, request, order, attestations, signers);
-        if (order.callback != address(0)) _callBack(id, request, order, hash, outcome, false);
+    /// @inheritdoc IComputeBridge
+    function fulfilMany(Delivery[] calldata deliveries) external nonReentrant returns (bool[] memory delivered) {
+        uint256 count = deliveries.length;
+        if (count > MAX_DELIVERIES) revert ComputeBridgeTooManyDeliveries(count, MAX_DELIVERIES);
+        delivered = new bool[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            uint256 freeMemory = BoundedCall.freeMemory();
+            Delivery calldata d = deliveries[i];
+            bytes memory refusal = _settle(d.id, d.order, d.outcome, d.attestations);
+            delivered[i] = refusal.length == 0;
+            if (refusal.length != 0) emit DeliverySkipped(d.id, refusal);
+            // Nothing of an entry is needed after it, and memory is dearer the more of it there is.
+            BoundedCall.releaseMemory(freeMemory);
+        }
     }
 
     /// @inheritdoc IComputeBridge
@@ -245,6 +246,36 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         return WireRules.price(order);
     }
 
+    /// @dev What `fulfil` does to one request. A refusal is given back as the error that it is, ABI-encoded, at most 100
+    ///      bytes, with nothing changed: `fulfil` reverts with it, `fulfilMany` reports it. Too little gas for a callback
+    ///      is no refusal: that reverts here, and takes the whole batch with it.
+    function _settle(uint256 id, Order calldata order, Outcome calldata outcome, Attestation[] calldata attestations)
+        private
+        returns (bytes memory refusal)
+    {
+        Request storage request = _requests[id];
+        State state = request.state;
+        if (state == State.Unknown) return abi.encodeWithSelector(ComputeBridgeUnknownRequest.selector, id);
+        bytes32 hash = _hashOf(id, request.requester, WireRules.encodedHash(order));
+        bytes32 outcomeHash = keccak256(abi.encode(outcome));
+        bytes32 digest = keccak256(abi.encode(hash, outcomeHash));
+        if (_isSettled(state)) {
+            // The same outcome again: relayers race, and the loser's transaction is no error.
+            if (request.hash == digest) return "";
+            return abi.encodeWithSelector(ComputeBridgeOutcomeConflict.selector, id, request.hash, digest);
+        }
+        Signer[] memory signers;
+        (refusal, signers) = _judge(id, request, hash, outcomeHash, order, outcome, attestations);
+        if (refusal.length != 0) return refusal;
+
+        request.hash = digest;
+        state = _settledState(outcome.status);
+        request.state = state;
+        emit JobSettled(id, hash, state, outcomeHash, attestations[0].relayer, outcome);
+        _pay(id, request, order, attestations, signers);
+        if (order.callback != address(0)) _callBack(id, request, order, hash, outcome, false);
+    }
+
     /// @dev Escrow becomes credits: what is owed in all stays the same, and the parts add up to the price.
     function _pay(
         uint256 id,
@@ -269,7 +300,7 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         _credit(request.requester, order.token, rest);
     }
 
-    /// @dev The last act of `fulfil` and `retryCallback`: state and credits are final, and nothing the callback does,
+    /// @dev The last act of a settlement and of `retryCallback`: state and credits are final, and nothing the callback does,
     ///      reverting, burning its gas, returning megabytes, re-entering, changes them.
     function _callBack(
         uint256 id,
@@ -311,24 +342,49 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         emit Credited(account, token, amount);
     }
 
+    /// @dev Whether an outcome may settle an open request, and who signed it.
+    function _judge(
+        uint256 id,
+        Request storage request,
+        bytes32 hash,
+        bytes32 outcomeHash,
+        Order calldata order,
+        Outcome calldata outcome,
+        Attestation[] calldata attestations
+    ) private view returns (bytes memory refusal, Signer[] memory signers) {
+        refusal = _notOpen(id, request, hash);
+        if (refusal.length != 0) return (refusal, signers);
+        uint40 deadline = request.deadline;
+        if (block.timestamp > deadline) {
+            return (_refusal(ComputeBridgeDeadlinePassed.selector, id, deadline), signers);
+        }
+        string memory fault = WireRules.outcomeFault(outcome, order.resultKind);
+        if (bytes(fault).length != 0) {
+            return (abi.encodeWithSelector(ComputeBridgeInvalidOutcome.selector, fault), signers);
+        }
+        return _verify(hash, outcomeHash, order, attestations);
+    }
+
     function _verify(bytes32 hash, bytes32 outcomeHash, Order calldata order, Attestation[] calldata attestations)
         private
         view
-        returns (Signer[] memory signers)
+        returns (bytes memory refusal, Signer[] memory signers)
     {
         uint256 count = attestations.length;
-        if (count < order.quorum) revert ComputeBridgeTooFewAttestations(count, order.quorum);
-        if (count > order.nodes) revert ComputeBridgeTooManyAttestations(count, order.nodes);
+        if (count < order.quorum) return (_refusal(ComputeBridgeTooFewAttestations.selector, count, order.quorum), signers);
+        if (count > order.nodes) return (_refusal(ComputeBridgeTooManyAttestations.selector, count, order.nodes), signers);
         signers = new Signer[](count);
         for (uint256 i = 0; i < count; ++i) {
             address key = _recover(hash, outcomeHash, attestations[i]);
             (uint256 nodeId, address operator) = INodeRegistry(_REGISTRY).activeNodeOfKey(key);
-            if (nodeId == 0) revert ComputeBridgeUnknownSigner(i, key);
+            if (nodeId == 0) return (_refusal(ComputeBridgeUnknownSigner.selector, i, uint160(key)), signers);
             for (uint256 j = 0; j < i; ++j) {
-                if (signers[j].operator == operator) revert ComputeBridgeDuplicateOperator(i, operator);
+                if (signers[j].operator == operator) {
+                    return (_refusal(ComputeBridgeDuplicateOperator.selector, i, uint160(operator)), signers);
+                }
             }
             if (!INodeRegistry(_REGISTRY).carries(nodeId, order.curator, order.labels)) {
-                revert ComputeBridgeMissingLabels(i, nodeId);
+                return (_refusal(ComputeBridgeMissingLabels.selector, i, nodeId), signers);
             }
             signers[i] = Signer(nodeId, operator, key);
         }
@@ -354,14 +410,27 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     }
 
     function _checkOpen(uint256 id, Request storage request, bytes32 hash) private view {
-        if (request.state != State.Requested) revert ComputeBridgeUnexpectedState(id, request.state);
-        if (request.hash != hash) revert ComputeBridgeOrderMismatch(id, request.hash, hash);
+        bytes memory refusal = _notOpen(id, request, hash);
+        if (refusal.length != 0) BoundedCall.revertWith(refusal);
+    }
+
+    function _notOpen(uint256 id, Request storage request, bytes32 hash) private view returns (bytes memory refusal) {
+        if (request.state != State.Requested) {
+            return _refusal(ComputeBridgeUnexpectedState.selector, id, uint256(request.state));
+        }
+        if (request.hash != hash) {
+            return abi.encodeWithSelector(ComputeBridgeOrderMismatch.selector, id, request.hash, hash);
+        }
     }
 
     /// @dev No block and no time in it: a request that a reorg moves unchanged keeps its hash, and an id that a reorg
     ///      gives to another request cannot take the old result.
     function _requestHash(uint256 id, address requester, Order calldata order) private view returns (bytes32) {
-        return keccak256(abi.encode(block.chainid, address(this), id, requester, keccak256(abi.encode(order))));
+        return _hashOf(id, requester, keccak256(abi.encode(order)));
+    }
+
+    function _hashOf(uint256 id, address requester, bytes32 orderHash) private view returns (bytes32) {
+        return keccak256(abi.encode(block.chainid, address(this), id, requester, orderHash));
     }
 
     function _refundableAt(Request storage request) private view returns (uint64) {
@@ -372,6 +441,11 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     function _forwardableGas() private view returns (uint256) {
         uint256 forwardable = gasleft() - gasleft() / 64;
         return forwardable > CALLBACK_RESERVE ? forwardable - CALLBACK_RESERVE : 0;
+    }
+
+    /// @dev An error of two words, as a revert carries it.
+    function _refusal(bytes4 selector, uint256 first, uint256 second) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(selector, first, second);
     }
 
     function _isSettled(State state) private pure returns (bool) {

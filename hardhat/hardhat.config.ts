@@ -10,7 +10,7 @@ export default defineConfig({
     // npm's compiler: pinned by package-lock.json, never downloaded.
     path: fileURLToPath(import.meta.resolve("solc/soljson.js")),
     settings: {
-      optimizer: { enabled: true, runs: 1000 },
+      optimizer: { enabled: true, runs: 100000 },
       viaIR: true,
       // FEVM has MCOPY and TSTORE; its missing blob opcodes are kept out by tests/unit/test_abi_drift.py.
       evmVersion: "cancun",

@@ -6,6 +6,7 @@
 PURE = (
     "bridge/jobs.py",
     "bridge/routing.py",
+    "bridge/chain/budget.py",
     "bridge/chain/bulk.py",
     "bridge/chain/cursor.py",
     "bridge/chain/endpoint_health.py",

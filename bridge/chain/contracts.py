@@ -62,6 +62,10 @@ class ContractAbi:
         entry = self._functions[function]
         return entry.selector + _encode(entry.inputs, arguments, function)
 
+    def selector(self, function: str) -> bytes:
+        """The first four bytes of a function's calldata."""
+        return self._functions[function].selector
+
     def decode(self, function: str, data: bytes) -> tuple[Any, ...]:
         """The return values of a call. InvalidInput(function) for bytes that are none: the contract is another one."""
         return _decode(self._functions[function].outputs, data, function)
@@ -116,6 +120,27 @@ def fulfil_calldata(request_id: int, order: Order, outcome: Outcome, attestation
     """`fulfil(id, order, outcome, attestations)`; the first attestation names who earns the delivery fee."""
     given = [attestation.as_tuple() for attestation in attestations]
     return compute_bridge().encode("fulfil", request_id, order.as_tuple(), outcome.as_tuple(), given)
+
+
+def fulfil_many_calldata(deliveries: Sequence[bytes]) -> bytes:
+    """`fulfilMany(deliveries)` made of the calldata of as many `fulfil`: an entry is its arguments, byte for byte."""
+    bridge = compute_bridge()
+    single = bridge.selector("fulfil")
+    if any(calldata[:4] != single for calldata in deliveries):
+        raise InvalidInput("deliveries", "an entry is no call of fulfil")
+    entries = [calldata[4:] for calldata in deliveries]
+    at = 32 * len(entries)
+    offsets = []
+    for entry in entries:
+        offsets.append(at)
+        at += len(entry)
+    head = [32, len(entries), *offsets]
+    return bridge.selector("fulfilMany") + b"".join(word.to_bytes(32, "big") for word in head) + b"".join(entries)
+
+
+def delivered_flags(returned: bytes) -> tuple[bool, ...]:
+    """What `fulfilMany` returns: for each entry whether its request holds its outcome."""
+    return tuple(compute_bridge().decode("fulfilMany", returned)[0])
 
 
 def fulfilled_outcome(calldata: bytes) -> Outcome:

@@ -36,6 +36,7 @@ SEND_ERRORS: tuple[tuple[str, SendAnswer], ...] = (
     (r"nonce too low", SendAnswer.NONCE_LOW),  # all four
     (r"minimum expected nonce", SendAnswer.NONCE_LOW),  # Lotus
     (r"replace by fee|increase gaspremium", SendAnswer.UNDERPRICED),  # Lotus
+    (r"'gasfeecap' less than 'gaspremium'|less than max ?priority ?fee", SendAnswer.INVALID),  # never ours; all
     (r"underpriced", SendAnswer.UNDERPRICED),  # geth, Hardhat, anvil
     (r"less than block base fee|fee cap too low|max fee per gas less|too low to cover", SendAnswer.UNDERPRICED),
     (r"gas price below|tip cap|maxfeepergas .*(too low|lower|less)", SendAnswer.UNDERPRICED),
@@ -43,6 +44,10 @@ SEND_ERRORS: tuple[tuple[str, SendAnswer], ...] = (
     (r"too many pending messages|txpool is full|account limit exceeded", SendAnswer.BUSY),
     (r"nonce too high|unfulfilled nonce gap|transactions can't be queued", SendAnswer.BUSY),
     (r"intrinsic gas|message too big|oversized|exceeds block gas limit|gaslimit' field", SendAnswer.INVALID),
+    (
+        r"cannot be less than the cost of storing a message|negative value|transaction is not supported",
+        SendAnswer.INVALID,
+    ),
     (r"invalid (sender|signature|chain ?id)|signature verification failed|not a valid top-level", SendAnswer.INVALID),
 )
 _COMPILED = tuple((re.compile(text, re.IGNORECASE), answer) for text, answer in SEND_ERRORS)
@@ -80,6 +85,7 @@ class Step(Enum):
     SIGN = "sign the first transaction, or one with a new nonce"
     GIVE_UP_NONCE = "the nonce went to something else: sign again with a new one"
     KEEP_RECEIPT = "note that it is mined"
+    SEND_SINGLY = "its batch was mined and left it out: sign it again, alone"
     FORGET_RECEIPT = "the receipt's block left the chain: send the same bytes again"
     RESEND = "send the same bytes again"
     RAISE = "send a replacement with higher fees"
@@ -95,8 +101,9 @@ class Sending:
     standing: Standing
     mined: Mined = Mined.NO
     kept_receipt: bool = False
+    left_out: bool = False  # it was mined in a batch, at depth 1 or more, and the contract still says open
     nonce_gone: bool = False  # the nonce is used at a final block, and no attempt of ours has a receipt
-    failures: int = 0  # nonces under which an attempt was mined and failed
+    failures: int = 0  # nonces under which an attempt of its own was mined and failed
     since_sent: float | None = None  # None: never sent, or to be sent again at once
     since_signed: float = 0.0
 
@@ -120,6 +127,8 @@ _ENDED = {Standing.OURS: Step.FINISH, Standing.OTHER: Step.SUPERSEDE}
 def _mined(sending: Sending) -> Step:
     if sending.mined is Mined.FAILED:
         return Step.KILL if sending.failures >= MAX_FAILURES else Step.GIVE_UP_NONCE
+    if sending.left_out:
+        return Step.SEND_SINGLY
     return Step.WAIT if sending.kept_receipt else Step.KEEP_RECEIPT
 
 

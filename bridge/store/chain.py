@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from bridge.chain.contracts import fulfilled_outcome
 from bridge.chain.cursor import Window
@@ -82,11 +82,6 @@ def load_window(connection: Connection) -> Window:
     """The window's blocks, oldest first."""
     rows = connection.execute(select(blocks).order_by(blocks.c.number))
     return tuple(Block(row.number, row.hash, row.parent_hash, row.timestamp) for row in rows)
-
-
-def scanned_time(connection: Connection) -> int:
-    """The time of the newest block that was taken in, in seconds since 1970; 0 before the first."""
-    return int(connection.execute(select(func.max(blocks.c.timestamp))).scalar_one() or 0)
 
 
 def create_cursor(connection: Connection, scope: Scope, cursor: Cursor, anchor: Block, now: float) -> None:

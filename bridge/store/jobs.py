@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
 
 from bridge.errors import StaleTransition
 from bridge.jobs import OPEN_STATES, JobState, is_allowed
-from bridge.store.schema import STANDING, cursors, jobs, leases, literally, outbox, slots
+from bridge.store.schema import STANDING, blocks, cursors, jobs, leases, literally, outbox, slots
 from executor.protocol.wire import Order, Outcome, Request
 
 
@@ -233,6 +233,11 @@ def scanned_number(connection: Connection, chain_id: int, contract: str) -> int 
     """The number of the last block that the listener has taken in."""
     where = (cursors.c.chain_id == chain_id, cursors.c.contract == contract)
     return connection.execute(select(cursors.c.scanned_number).where(*where)).scalar_one_or_none()
+
+
+def scanned_time(connection: Connection) -> int:
+    """The time of the newest block that the listener has taken in, in seconds since 1970; 0 before there is one."""
+    return connection.execute(select(func.max(blocks.c.timestamp))).scalar_one_or_none() or 0
 
 
 def set_values(connection: Connection, request_hash: bytes, state: JobState, **values: Any) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
+from bridge.chain.budget import Cost
 from bridge.chain.fees import Fees
+from bridge.chain.shapes import TxReceipt
 from bridge.chain.signer import SignedTransaction, Transaction
 from bridge.errors import StaleTransition
 from bridge.jobs import JobState
-from bridge.store.schema import jobs, outbox, senders, transactions
+from bridge.store.schema import jobs, outbox, transaction_items, transactions
 
 
 class Delivery(StrEnum):
@@ -56,20 +59,39 @@ class Item:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A signed transaction of an outbox row, or (`item_id` None) one that only fills a nonce."""
+    """A signed transaction. `weights` names the outbox rows that it carries; none: it only fills a nonce."""
 
     tx_hash: bytes
-    item_id: int | None
+    weights: Mapping[int, int]  # outbox row -> its part of the cost, against the others'
     nonce: int
     raw: bytes
     gas: int
     fees: Fees
+    destination: str
+    calldata: bytes
     signed_at: float
     sent_at: float | None
     error: str
     mined_block_hash: bytes | None
     mined_block_number: int | None
     mined_ok: bool | None
+    gas_used: int | None
+    gas_price: int | None  # wei, of the receipt
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it carries several deliveries."""
+        return len(self.weights) > 1
+
+    @property
+    def cost(self) -> int | None:
+        """What it cost in wei, once its receipt was seen."""
+        return None if self.gas_used is None or self.gas_price is None else self.gas_used * self.gas_price
+
+    def cost_to(self, item_id: int) -> Cost:
+        """What it costs one of the rows that it carries."""
+        at_most = self.gas * self.fees.max_fee
+        return Cost(self.nonce, at_most, self.cost, self.weights[item_id], sum(self.weights.values()))
 
 
 def enqueue(connection: Connection, request_hash: bytes, kind: str, calldata: bytes, now: float) -> None:
@@ -106,11 +128,17 @@ def revive(connection: Connection, request_hash: bytes, kind: str, now: float) -
     item = find(connection, request_hash, kind)
     if item is None or item.state in (SendState.NEW, *IN_FLIGHT):
         return
-    mine = transactions.c.outbox_id == item.id
+    forget_receipts(connection, item, now)
+
+
+def forget_receipts(connection: Connection, item: Item, now: float) -> None:
+    """The blocks of a row's receipts left the chain: its bytes, if it has any, are sent again at once."""
+    mine = transactions.c.tx_hash.in_(
+        select(transaction_items.c.tx_hash).where(transaction_items.c.outbox_id == item.id)
+    )
+    forgotten = {"mined_block_hash": None, "mined_block_number": None, "mined_ok": None}
     connection.execute(
-        update(transactions)
-        .where(mine)
-        .values(sent_at=None, mined_block_hash=None, mined_block_number=None, mined_ok=None)
+        update(transactions).where(mine).values(sent_at=None, gas_used=None, gas_price_wei=None, **forgotten)
     )
     signed = connection.execute(select(func.count()).select_from(transactions).where(mine)).scalar_one()
     state = SendState.SIGNED if signed else SendState.NEW
@@ -121,8 +149,7 @@ def revive(connection: Connection, request_hash: bytes, kind: str, now: float) -
 def work(connection: Connection, limit: int = 1000) -> list[Item]:
     """Rows that are not at their end, oldest first; also ended ones whose job still waits: their end may be undone."""
     live = select(outbox).where(outbox.c.state.in_([state.value for state in LIVE])).order_by(outbox.c.id).limit(limit)
-    # Two queries, each with an index of its own: as one with "or" it would go through everything ever sent.
-    undone = (
+    ended = (
         select(outbox)
         .join(jobs, jobs.c.request_hash == outbox.c.request_hash)
         .where(
@@ -130,17 +157,36 @@ def work(connection: Connection, limit: int = 1000) -> list[Item]:
             outbox.c.kind == Delivery.FULFIL.value,
             outbox.c.state.in_([SendState.DONE.value, SendState.SUPERSEDED.value]),
         )
-        .order_by(outbox.c.id)
         .limit(limit)
     )
-    found = [_item(row) for query in (live, undone) for row in connection.execute(query)]
-    return sorted(found, key=lambda item: item.id)[:limit]
+    rows = [*connection.execute(live), *connection.execute(ended)]
+    return sorted((_item(row) for row in rows), key=lambda item: item.id)[:limit]
+
+
+def items_by_id(connection: Connection, ids: Iterable[int]) -> list[Item]:
+    """These rows, whatever their state."""
+    return [_item(row) for row in connection.execute(select(outbox).where(outbox.c.id.in_(list(ids))))]
 
 
 def in_flight(connection: Connection) -> int:
-    """How many rows have signed bytes that are not mined."""
-    flying = outbox.c.state.in_([state.value for state in IN_FLIGHT])
-    return int(connection.execute(select(func.count()).select_from(outbox).where(flying)).scalar_one())
+    """How many transactions are under way: nonces under which rows have signed bytes that are not mined."""
+    newest = (
+        select(func.max(transactions.c.nonce).label("nonce"))
+        .join(transaction_items, transaction_items.c.tx_hash == transactions.c.tx_hash)
+        .join(outbox, outbox.c.id == transaction_items.c.outbox_id)
+        .where(outbox.c.state.in_([state.value for state in IN_FLIGHT]))
+        .group_by(outbox.c.id)
+        .subquery()
+    )
+    return int(connection.execute(select(func.count(newest.c.nonce.distinct()))).scalar_one())
+
+
+def count_by_state(connection: Connection) -> dict[SendState, int]:
+    """How many rows are in each state that is not a good end: those become too many to count at every step."""
+    counted = (*LIVE, SendState.DEAD)
+    query = select(outbox.c.state, func.count()).where(outbox.c.state.in_([state.value for state in counted]))
+    found = {state: int(count) for state, count in connection.execute(query.group_by(outbox.c.state))}
+    return {state: found.get(state.value, 0) for state in counted}
 
 
 def move_item(connection: Connection, item: Item, after: SendState, now: float, detail: str = "") -> None:
@@ -156,7 +202,18 @@ def move_item(connection: Connection, item: Item, after: SendState, now: float, 
 
 def attempts_of(connection: Connection, item_id: int) -> list[Attempt]:
     """All transactions of a row, newest last."""
-    return _attempts(connection, transactions.c.outbox_id == item_id)
+    return attempts_for(connection, [item_id])[item_id]
+
+
+def attempts_for(connection: Connection, item_ids: Iterable[int]) -> dict[int, list[Attempt]]:
+    """All transactions of each of these rows, newest last."""
+    found: dict[int, list[Attempt]] = {item_id: [] for item_id in item_ids}
+    carried = select(transaction_items.c.tx_hash).where(transaction_items.c.outbox_id.in_(list(found)))
+    for attempt in _attempts(connection, transactions.c.tx_hash.in_(carried)):
+        for item_id in attempt.weights:
+            if item_id in found:
+                found[item_id].append(attempt)
+    return found
 
 
 def attempts_at(connection: Connection, sender: str, nonce: int) -> list[Attempt]:
@@ -164,48 +221,32 @@ def attempts_at(connection: Connection, sender: str, nonce: int) -> list[Attempt
     return _attempts(connection, transactions.c.sender == sender, transactions.c.nonce == nonce)
 
 
-def next_nonce(connection: Connection, chain_id: int, address: str) -> int | None:
-    """The nonce that we would use next; None for a sender that the database does not know."""
-    where = (senders.c.chain_id == chain_id, senders.c.address == address)
-    value = connection.execute(select(senders.c.next_nonce).where(*where)).scalar_one_or_none()
-    return None if value is None else int(value)
-
-
-def take_nonce(connection: Connection, chain_id: int, address: str, at_least: int) -> int:
-    """Allocate a nonce: ours, unless the chain is further. Only in the transaction that stores the signed bytes."""
-    known = next_nonce(connection, chain_id, address)
-    nonce = at_least if known is None else max(known, at_least)
-    if known is None:
-        connection.execute(insert(senders).values(chain_id=chain_id, address=address, next_nonce=nonce + 1))
-        return nonce
-    where = (senders.c.chain_id == chain_id, senders.c.address == address, senders.c.next_nonce == known)
-    if connection.execute(update(senders).where(*where).values(next_nonce=nonce + 1)).rowcount != 1:
-        raise StaleTransition(f"another process took nonce {known} of {address}")
-    return nonce
-
-
 def store_attempt(
     connection: Connection,
-    item_id: int | None,
+    weights: Mapping[int, int],
     sender: str,
     transaction: Transaction,
     signed: SignedTransaction,
     now: float,
 ) -> Attempt:
-    """Keep signed bytes, before they are sent."""
+    """Keep signed bytes, before they are sent. `weights`: the rows that they carry."""
     connection.execute(
         insert(transactions).values(
             tx_hash=signed.hash,
-            outbox_id=item_id,
             sender=sender,
             nonce=transaction.nonce,
             raw=signed.raw,
             gas=transaction.gas,
             max_fee_wei=str(transaction.max_fee),
             tip_wei=str(transaction.tip),
+            destination=transaction.to,
+            calldata=transaction.data,
             signed_at=now,
         )
     )
+    rows = [{"tx_hash": signed.hash, "outbox_id": item_id, "weight": part} for item_id, part in weights.items()]
+    if rows:
+        connection.execute(insert(transaction_items), rows)
     return _attempts(connection, transactions.c.tx_hash == signed.hash)[0]
 
 
@@ -215,18 +256,27 @@ def note_sending(connection: Connection, tx_hash: bytes, now: float, error: str)
     connection.execute(update(transactions).where(where).values(sent_at=now, error=error[:1000]))
 
 
-def note_mined(
-    connection: Connection, tx_hash: bytes, block_hash: bytes | None, block_number: int | None, ok: bool | None
-) -> None:
-    """Keep a receipt when it is first seen (an endpoint forgets it later); None takes it back."""
-    where = transactions.c.tx_hash == tx_hash
-    fields = {"mined_block_hash": block_hash, "mined_block_number": block_number, "mined_ok": ok}
-    connection.execute(update(transactions).where(where).values(**fields))
+def note_mined(connection: Connection, receipt: TxReceipt, gas_price: int | None) -> None:
+    """Keep a receipt when it is first seen: an endpoint forgets it later. `gas_price`: the effective one, in wei."""
+    fields = {
+        "mined_block_hash": receipt.block_hash,
+        "mined_block_number": receipt.block_number,
+        "mined_ok": receipt.ok,
+        "gas_used": receipt.gas_used,
+        "gas_price_wei": None if gas_price is None else str(gas_price),
+    }
+    connection.execute(update(transactions).where(transactions.c.tx_hash == receipt.tx_hash).values(**fields))
 
 
 def _attempts(connection: Connection, *where: Any) -> list[Attempt]:
-    found = [_attempt(row) for row in connection.execute(select(transactions).where(*where))]
-    return sorted(found, key=lambda attempt: (attempt.nonce, attempt.signed_at, attempt.fees.max_fee))
+    rows = connection.execute(select(transactions).where(*where)).all()
+    weights: dict[bytes, dict[int, int]] = {row.tx_hash: {} for row in rows}
+    carried = select(transaction_items).where(transaction_items.c.tx_hash.in_(list(weights)))
+    for row in connection.execute(carried.order_by(transaction_items.c.outbox_id)):
+        weights[row.tx_hash][row.outbox_id] = row.weight
+    found = [_attempt(row, weights[row.tx_hash]) for row in rows]
+    # Not by time: a clock may jump. A replacement always offers more.
+    return sorted(found, key=lambda attempt: (attempt.nonce, attempt.fees.max_fee, attempt.fees.tip))
 
 
 def _item(row: Row[Any]) -> Item:
@@ -242,18 +292,22 @@ def _item(row: Row[Any]) -> Item:
     )
 
 
-def _attempt(row: Row[Any]) -> Attempt:
+def _attempt(row: Row[Any], weights: Mapping[int, int]) -> Attempt:
     return Attempt(
         tx_hash=row.tx_hash,
-        item_id=row.outbox_id,
+        weights=weights,
         nonce=row.nonce,
         raw=row.raw,
         gas=row.gas,
         fees=Fees(int(row.max_fee_wei), int(row.tip_wei)),
+        destination=row.destination,
+        calldata=row.calldata,
         signed_at=row.signed_at,
         sent_at=row.sent_at,
         error=row.error,
         mined_block_hash=row.mined_block_hash,
         mined_block_number=row.mined_block_number,
         mined_ok=row.mined_ok,
+        gas_used=row.gas_used,
+        gas_price=None if row.gas_price_wei is None else int(row.gas_price_wei),
     )

@@ -242,14 +242,13 @@ outbox = Table(
     Column("changed_at", Float, nullable=False),
     UniqueConstraint("request_hash", "kind"),
 )
-Index("outbox_by_state", outbox.c.state, outbox.c.id)
+Index("outbox_by_state", outbox.c.state)
 
 #: Signed transactions, stored before they are first sent. Several share a nonce when fees were raised.
 transactions = Table(
     "transactions",
     metadata,
     Column("tx_hash", LargeBinary(32), primary_key=True),
-    Column("outbox_id", BigInteger),  # null: a self-send that fills a nonce
     Column("sender", String(42), nullable=False),
     Column("nonce", BigInteger, nullable=False),
     Column("raw", LargeBinary, nullable=False),
@@ -262,15 +261,31 @@ transactions = Table(
     Column("mined_block_hash", LargeBinary(32)),
     Column("mined_block_number", BigInteger),
     Column("mined_ok", Boolean),
+    Column("destination", String(42), nullable=False),
+    Column("calldata", LargeBinary, nullable=False),  # the same for all transactions of a nonce, or the filler's none
+    Column("gas_used", BigInteger),  # with the next one: of the receipt, when it was first seen
+    Column("gas_price_wei", String(78)),  # effective
 )
 Index("transactions_by_nonce", transactions.c.sender, transactions.c.nonce)
-Index("transactions_by_outbox", transactions.c.outbox_id)
+Index("transactions_by_time", transactions.c.sender, transactions.c.signed_at)
 
-#: The next nonce of each sender: ours, not the endpoint's guess.
+#: Which deliveries a transaction carries: none of them for one that only fills a nonce.
+transaction_items = Table(
+    "transaction_items",
+    metadata,
+    Column("tx_hash", LargeBinary(32), primary_key=True),
+    Column("outbox_id", BigInteger, primary_key=True),
+    Column("weight", BigInteger, nullable=False),  # its part of the transaction's cost, against the others' weights
+)
+Index("transaction_items_by_outbox", transaction_items.c.outbox_id)
+
+#: The next nonce of each sender: ours, not the endpoint's guess (0: none was taken yet). One process sends at a time.
 senders = Table(
     "senders",
     metadata,
     Column("chain_id", BigInteger, primary_key=True),
     Column("address", String(42), primary_key=True),
     Column("next_nonce", BigInteger, nullable=False),
+    Column("lease_owner", String(300)),
+    Column("lease_until", Float),
 )

@@ -70,6 +70,14 @@ interface IComputeBridge {
         bytes signature;
     }
 
+    /// @notice One entry of a batch: the arguments of `fulfil`.
+    struct Delivery {
+        uint256 id;
+        Order order;
+        Outcome outcome;
+        Attestation[] attestations;
+    }
+
     /// @notice The state of a request. Unknown: no such id.
     enum State {
         Unknown,
@@ -113,6 +121,9 @@ interface IComputeBridge {
     event JobCancelled(uint256 indexed id, bytes32 indexed requestHash, uint256 refund);
     /// @notice Emitted after a callback: `success` is false when it reverted or ran out of its gas; `returnData` is bounded.
     event CallbackResult(uint256 indexed id, address indexed callback, bool success, bytes returnData);
+    /// @notice Emitted for an entry of a batch that was not delivered; `reason` is the error that `fulfil` would have
+    ///         reverted with, ABI-encoded, at most 100 bytes.
+    event DeliverySkipped(uint256 indexed id, bytes reason);
     /// @notice Emitted for each amount that became withdrawable.
     event Credited(address indexed account, address indexed token, uint256 amount);
     /// @notice Emitted when an account draws its credit.
@@ -132,6 +143,7 @@ interface IComputeBridge {
     error ComputeBridgeUnknownSigner(uint256 index, address signer);
     error ComputeBridgeDuplicateOperator(uint256 index, address operator);
     error ComputeBridgeMissingLabels(uint256 index, uint256 nodeId);
+    error ComputeBridgeTooManyDeliveries(uint256 given, uint256 allowed);
     error ComputeBridgeNotRequester(uint256 id, address caller);
     error ComputeBridgeAlreadyMarked(uint256 id);
     error ComputeBridgeNotMarked(uint256 id);
@@ -149,6 +161,11 @@ interface IComputeBridge {
     ///         The same outcome again is a no-op; another one reverts. Anyone may call it until the deadline.
     function fulfil(uint256 id, Order calldata order, Outcome calldata outcome, Attestation[] calldata attestations)
         external;
+    /// @notice Settles up to MAX_DELIVERIES (64) requests, one after the other, each as `fulfil` would. An entry that `fulfil`
+    ///         would refuse is reported by `DeliverySkipped` and changes nothing; the others go on. The same outcome
+    ///         again counts as delivered. Too little gas for an entry's callback reverts the whole call.
+    /// @return delivered for each entry, whether its request holds its outcome now
+    function fulfilMany(Delivery[] calldata deliveries) external returns (bool[] memory delivered);
     /// @notice Refunds a request after its deadline. Anyone may call it.
     function expire(uint256 id, Order calldata order) external;
     /// @notice Marks a request for cancellation; requester only.

@@ -22,4 +22,26 @@ library BoundedCall {
             mstore(0x40, add(returned, and(add(size, 0x3f), not(0x1f))))
         }
     }
+    /// @notice Reverts with these bytes.
+    function revertWith(bytes memory data) internal pure {
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            revert(add(data, 0x20), mload(data))
+        }
+    }
+    /// @notice Where the next allocation in memory goes.
+    function freeMemory() internal pure returns (uint256 pointer) {
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            pointer := mload(0x40)
+        }
+    }
+
+    /// @notice Gives back what was allocated since `freeMemory`; nothing of it may be used again.
+    function releaseMemory(uint256 pointer) internal pure {
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            mstore(0x40, pointer)
+        }
+    }
 }

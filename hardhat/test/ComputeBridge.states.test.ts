@@ -1,6 +1,17 @@
 import { expect } from "chai";
 
-import { CANCEL_DELAY, deployed, loadFixture, place, type Placed, settle, type System, time } from "./helpers/fixture.ts";
+import {
+  CANCEL_DELAY,
+  delivery,
+  deployed,
+  ethers,
+  loadFixture,
+  place,
+  type Placed,
+  settle,
+  type System,
+  time,
+} from "./helpers/fixture.ts";
 import { makeOrder, makeOutcome, type Outcome, outcomeHash, resultDigest, State, Status } from "./helpers/wire.ts";
 
 const OUTCOMES: Record<string, Outcome> = {
@@ -104,6 +115,35 @@ describe("ComputeBridge: every call in every state", () => {
         await (args.length > 0 ? reverted.withArgs(...args) : reverted);
         expect(await system.bridge.requestOf(placed.id)).to.deep.equal(before);
         expect(before.state).to.equal(state);
+      });
+    }
+  }
+});
+
+describe("ComputeBridge: a batch of one in every state says what fulfil says", () => {
+  for (const [name, row] of Object.entries(MATRIX)) {
+    for (const [index, kind] of ["the same outcome", "another outcome"].entries()) {
+      const expected = row[index];
+      it(`${name}: ${kind} ${expected === "ok" ? "is delivered" : `is skipped with ${expected.error}`}`, async () => {
+        const system = await loadFixture(deployed);
+        const placed = await reach(system, name);
+        if (name === "Late") await time.increase(1); // a call runs at the newest block's time
+        const outcome = index === 0 ? (OUTCOMES[name] ?? SAME) : OTHER;
+        const batch = [await delivery(system, placed, outcome, [1])];
+        const before = await system.bridge.requestOf(placed.id);
+        expect(await system.bridge.fulfilMany.staticCall(batch)).to.deep.equal([expected === "ok"]);
+        const sent = system.bridge.fulfilMany(batch);
+        if (expected === "ok") {
+          await expect(sent).to.not.emit(system.bridge, "DeliverySkipped");
+          return;
+        }
+        const single = system.bridge.interface.encodeFunctionData("fulfil", Object.values(batch[0]) as never);
+        const reverted = await ethers.provider
+          .send("eth_call", [{ to: system.bridgeAt, data: single }])
+          .catch((error: { data: string }) => error.data);
+        expect(system.bridge.interface.parseError(reverted)?.name).to.equal(expected.error);
+        await expect(sent).to.emit(system.bridge, "DeliverySkipped").withArgs(placed.id, reverted);
+        expect(await system.bridge.requestOf(placed.id)).to.deep.equal(before);
       });
     }
   }

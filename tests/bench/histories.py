@@ -1,22 +1,16 @@
 """What a long past costs: one more job, and a start, with 1 000 ended jobs in the database and with 1 000 000."""
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from sqlalchemy import insert
-
 from bridge.chain.client import ChainClient
 from bridge.dispatcher import Dispatcher
-from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
-from bridge.store.engine import kept_open, open_engine, transaction
+from bridge.store.engine import kept_open, open_engine
 from bridge.store.migrations import migrate
-from bridge.store.schema import jobs
 from executor.content.blockstore import BlockStore
 from tests.bench.parts import config_for, no_enqueue
 from tests.chain_nodes import _prepared, anvil_node, funded

@@ -163,7 +163,7 @@ def test_a_transaction_that_stays_unmined_is_replaced_and_either_may_count(parts
 
 
 def test_many_deliveries_keep_to_the_limit_in_flight_and_all_arrive_once(any_chain, tmp_path):
-    parts = Parts(any_chain, tmp_path, max_in_flight=3)
+    parts = Parts(any_chain, tmp_path, max_in_flight=3, max_batch=1)
     requests = [parts.posting() for _ in range(7)]
     for _ in range(4):
         run(parts.relayer)

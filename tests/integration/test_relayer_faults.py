@@ -311,7 +311,7 @@ def test_a_filler_that_is_lost_is_sent_again_and_then_raised(parts):
     with reading(parts.engine) as connection:
         under = attempts_at(connection, parts.relayer.address, nonce)
 
-    assert [attempt.item_id is None for attempt in under] == [False, True, True]
+    assert [not attempt.weights for attempt in under] == [False, True, True]
     assert under[1].fees.max_fee < under[2].fees.max_fee
     assert item(parts.engine, request.hash).state is SendState.DEAD
 

@@ -1,14 +1,20 @@
 """The revisions make exactly the schema that the code works with."""
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from eth_utils.address import to_checksum_address
 from sqlalchemy import inspect, text
 
+from bridge.chain.signer import Transaction, TxSigner
 from bridge.errors import FatalError
 from bridge.store.engine import open_engine, transaction
 from bridge.store.migrations import migrate
+from bridge.store.outbox import attempts_at
 from bridge.store.schema import metadata
+from bridge.store.senders import next_nonce, take_lease
 
 
 @pytest.fixture
@@ -50,6 +56,43 @@ def test_the_revisions_make_the_schema_of_the_code(engine, tmp_path):
     assert described(engine) == described(made)
     assert partial_indexes(engine) == partial_indexes(made) != {}
     made.dispose()
+
+
+def test_transactions_of_the_first_version_keep_what_they_carry(engine):
+    signer = TxSigner.from_hex("0x" + "11" * 32)
+    to = to_checksum_address("0x" + "ab" * 20)
+    made = [
+        signer.sign_transaction(Transaction(chain_id=314, nonce=nonce, to=to, data=data, gas=9, max_fee=8, tip=7))
+        for nonce, data in enumerate((b"one", b"two", b""))
+    ]
+    config = Config()
+    config.set_main_option("script_location", "bridge.store:migrations")
+    with transaction(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for nonce, (signed, item) in enumerate(zip(made, (5, 6, None), strict=True)):
+            fields = {"hash": signed.hash, "item": item, "sender": signer.address, "nonce": nonce, "raw": signed.raw}
+            connection.execute(
+                text(
+                    "INSERT INTO transactions (tx_hash, outbox_id, sender, nonce, raw, gas, max_fee_wei, tip_wei,"
+                    " signed_at, error) VALUES (:hash, :item, :sender, :nonce, :raw, 9, '8', '7', 1.0, '')"
+                ),
+                fields,
+            )
+        connection.execute(
+            text("INSERT INTO senders (chain_id, address, next_nonce) VALUES (314, :a, 3)"), {"a": signer.address}
+        )
+    migrate(engine)
+
+    with transaction(engine) as connection:
+        under = [attempts_at(connection, signer.address, nonce)[0] for nonce in range(3)]
+        assert next_nonce(connection, 314, signer.address) == 3
+        assert take_lease(connection, 314, signer.address, "me", 1.0, 2.0) is None
+    assert [attempt.tx_hash for attempt in under] == [signed.hash for signed in made]
+    assert [attempt.weights for attempt in under] == [{5: 1}, {6: 1}, {}]
+    assert [attempt.calldata for attempt in under] == [b"one", b"two", b""]
+    assert {attempt.destination for attempt in under} == {to}
+    assert {attempt.cost for attempt in under} == {None}
 
 
 def test_migrating_again_changes_nothing(engine):

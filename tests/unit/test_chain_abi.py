@@ -12,8 +12,10 @@ from bridge.chain.contracts import (
     contract_abi,
     declare_labels_calldata,
     decode_revert,
+    delivered_flags,
     describe_revert,
     fulfil_calldata,
+    fulfil_many_calldata,
     fulfilled_outcome,
     node_registry,
     register_calldata,
@@ -47,6 +49,27 @@ def test_the_contracts_shapes_are_those_of_the_wire(function, types):
 
 def test_the_outcome_is_read_back_from_fulfils_calldata():
     assert fulfilled_outcome(fulfil_calldata(7, ORDER, OUTCOME, [ATTESTATION])) == OUTCOME
+
+
+def test_a_batch_is_made_of_the_calldata_of_single_calls():
+    other = Order(spec=b"{" + b" " * 100 + b"}", ttl=60, labels=(b"\x01" * 32,))
+    singles = [(7, ORDER, OUTCOME, [ATTESTATION]), (8, other, OUTCOME, [ATTESTATION, ATTESTATION])]
+    entries = [(n, o.as_tuple(), out.as_tuple(), [a.as_tuple() for a in given]) for n, o, out, given in singles]
+
+    made = fulfil_many_calldata([fulfil_calldata(*single) for single in singles])
+    assert made == compute_bridge().encode("fulfilMany", entries)
+    assert fulfil_many_calldata([]) == compute_bridge().encode("fulfilMany", [])
+
+
+def test_a_batch_takes_nothing_but_results():
+    with pytest.raises(InvalidInput, match="no call of fulfil"):
+        fulfil_many_calldata([request_job_calldata(ORDER)])
+
+
+def test_the_flags_of_a_batch_are_read():
+    assert delivered_flags(abi.encode(["bool[]"], [[True, False]])) == (True, False)
+    with pytest.raises(InvalidInput):
+        delivered_flags(b"")
 
 
 def test_calldata_of_another_function_is_no_fulfil():

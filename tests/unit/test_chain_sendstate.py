@@ -43,6 +43,10 @@ REAL = {
     ("lotus", "message too big"): SendAnswer.INVALID,
     ("lotus", "'GasLimit' field cannot be greater than a block's gas limit"): SendAnswer.INVALID,
     ("lotus", "signature verification failed"): SendAnswer.INVALID,
+    ("lotus", "'GasFeeCap' less than 'GasPremium'"): SendAnswer.INVALID,
+    ("lotus", "'GasLimit' field cannot be less than the cost of storing a message on chain 5 < 6"): SendAnswer.INVALID,
+    ("lotus", "EIP-2930 transaction is not supported"): SendAnswer.INVALID,
+    ("lotus", "not enough funds (required: 2, balance: 1)"): SendAnswer.NO_FUNDS,
     ("geth", "invalid sender"): SendAnswer.INVALID,
     ("nobody", "the moon is in the wrong house"): SendAnswer.UNKNOWN,
 }
@@ -78,6 +82,12 @@ STEPS = {
     "its nonce went elsewhere, not wanted": (sending(nonce_gone=True, wanted=False), Step.GIVE_UP_NONCE),
     "mined, effect not seen yet": (sending(mined=Mined.OK), Step.KEEP_RECEIPT),
     "mined and noted, effect not seen yet": (sending(mined=Mined.OK, kept_receipt=True), Step.WAIT),
+    "mined in a batch that left it out": (sending(mined=Mined.OK, left_out=True), Step.SEND_SINGLY),
+    "noted in a batch that left it out": (sending(mined=Mined.OK, left_out=True, kept_receipt=True), Step.SEND_SINGLY),
+    "left out, but a stranger was first": (
+        sending(mined=Mined.OK, left_out=True, standing=Standing.OURS),
+        Step.FINISH,
+    ),
     "mined, effect seen": (sending(mined=Mined.OK, standing=Standing.OURS), Step.FINISH),
     "mined and failed": (sending(mined=Mined.FAILED, failures=1), Step.GIVE_UP_NONCE),
     "mined and failed too often": (sending(mined=Mined.FAILED, failures=MAX_FAILURES), Step.KILL),

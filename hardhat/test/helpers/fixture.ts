@@ -109,6 +109,19 @@ export async function settle(system: System, placed: Placed, outcome: Outcome, n
   return system.bridge.connect(system.relayer).fulfil(placed.id, placed.order, outcome, signed);
 }
 
+/** An entry of a batch. */
+export async function delivery(
+  system: System,
+  { id, order, ...placed }: Placed,
+  outcome: Outcome,
+  nodeIds: number[],
+  relayer?: string,
+) {
+  return { id, order, outcome, attestations: await attestations(system, { id, order, ...placed }, outcome, nodeIds, relayer) };
+}
+
+export type Delivery = Awaited<ReturnType<typeof delivery>>;
+
 /** What the contract holds beyond what it owes: zero unless somebody forced native tokens in. */
 export async function surplus(system: System): Promise<bigint> {
   return (await ethers.provider.getBalance(system.bridgeAt)) - (await system.bridge.owed(NATIVE));

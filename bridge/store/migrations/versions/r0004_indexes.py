@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
@@ -30,6 +30,5 @@ def upgrade() -> None:
     op.drop_index("events_by_block", "events")
     requested = sa.text("kind = 'JobRequested'")
     op.create_index("events_by_id", "events", ["request_id"], sqlite_where=requested, postgresql_where=requested)
-    op.create_index("outbox_by_state", "outbox", ["state", "id"])
     op.add_column("cursors", sa.Column("final_jobs", sa.BigInteger(), nullable=False, server_default="0"))
     op.execute("UPDATE cursors SET final_jobs = (SELECT count(*) FROM jobs WHERE jobs.state = 'final')")

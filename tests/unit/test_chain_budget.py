@@ -1,0 +1,67 @@
+"""What deliveries cost and may cost."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.chain.budget import MIN_SAMPLES, Cost, Sample, believable, beyond, share, spent, usual_cost, weight
+
+PARTS = st.lists(st.integers(1, 10**9), min_size=1, max_size=64)
+
+
+@given(st.integers(0, 10**30), PARTS)
+def test_the_shares_of_a_cost_cover_it_and_not_much_more(cost, parts):
+    shares = [share(cost, part, sum(parts)) for part in parts]
+
+    assert cost <= sum(shares) < cost + len(parts)
+
+
+def test_a_dearer_delivery_weighs_more():
+    assert weight(b"", 0) < weight(b"\0" * 100, 0) < weight(b"\0" * 100, 100_000)
+
+
+SPENT = {
+    "nothing": ([], 0),
+    "not mined: at most": ([Cost(1, 10)], 10),
+    "replaced, not mined: the dearest": ([Cost(1, 10), Cost(1, 13)], 13),
+    "mined: what it cost": ([Cost(1, 10, actual=4)], 4),
+    "one of two mined": ([Cost(1, 10, actual=4), Cost(1, 13)], 4),
+    "two nonces": ([Cost(1, 10, actual=4), Cost(2, 13)], 17),
+    "a share of a batch": ([Cost(1, 10, weight=1, total=3)], 4),
+    "a share of a mined batch": ([Cost(1, 10, actual=7, weight=2, total=4)], 4),
+}
+
+
+@pytest.mark.parametrize("name", SPENT)
+def test_what_was_spent(name):
+    costs, expected = SPENT[name]
+    assert spent(costs) == expected
+
+
+def test_the_deliveries_beyond_their_allowance_are_named():
+    assert beyond(100, {1: 1, 2: 3}, {1: 25, 2: 74}) == [2]
+    assert beyond(100, {1: 1, 2: 3}, {1: 25, 2: 75}) == []
+
+
+USUAL = [Sample(100, 1000, 7)] * MIN_SAMPLES
+BELIEVED = {
+    "usual": (100, [1000], 0, USUAL, True),
+    "five times": (500, [1000], 0, USUAL, True),
+    "more than five times": (501, [1000], 0, USUAL, False),
+    "more, but it is twice as large": (1000, [2000], 0, USUAL, True),
+    "a smaller one is measured like a usual one": (500, [10], 0, USUAL, True),
+    "two in a batch": (1000, [1000, 1000], 0, USUAL, True),
+    "its callback asked for it": (700, [1000], 100, USUAL, True),
+    "too few to compare with": (10**9, [1000], 0, USUAL[1:], True),
+}
+
+
+@pytest.mark.parametrize("name", BELIEVED)
+def test_an_estimate_is_believed_when_it_is_near_the_last_ones(name):
+    *given_, expected = BELIEVED[name]
+    assert believable(*given_) is expected
+
+
+def test_the_usual_cost_is_the_median():
+    assert usual_cost([]) is None
+    assert usual_cost([Sample(1, 1, cost) for cost in (3, 100, 5)]) == 5
