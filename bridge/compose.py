@@ -26,7 +26,7 @@ from bridge.service import Threads
 from bridge.store import outbox
 from bridge.store.chain import Scope as ChainScope
 from bridge.store.chain import load_cursor
-from bridge.store.engine import Connection, Engine, open_engine, reading
+from bridge.store.engine import Connection, Engine, kept_open, open_engine, reading
 from bridge.store.jobs import Job
 from bridge.store.migrations import migrate
 from bridge.watch import Watch

@@ -38,9 +38,14 @@ INSERT INTO outbox (request_hash, kind, state, calldata, detail, created_at, cha
 {_COUNT} SELECT {_HASH}, 'fulfil', 'done', x'00', '', 945.0, 950.0 FROM n
 """
 _TRANSACTIONS = f"""
-INSERT INTO transactions (tx_hash, outbox_id, sender, nonce, raw, gas, max_fee_wei, tip_wei, signed_at, sent_at, error,
-    mined_block_hash, mined_block_number, mined_ok)
-{_COUNT} SELECT {_TX}, i, :address, i, x'00', 100000, '1', '1', 945.0, 945.0, '', {_BLOCK}, i + 1, 1 FROM n
+INSERT INTO transactions (tx_hash, sender, nonce, raw, gas, max_fee_wei, tip_wei, signed_at, sent_at, error,
+    mined_block_hash, mined_block_number, mined_ok, destination, calldata, gas_used, gas_price_wei)
+{_COUNT} SELECT {_TX}, :address, i, x'00', 100000, '1', '1', 945.0, 945.0, '', {_BLOCK}, i + 1, 1, :contract, x'00',
+    90000, '1' FROM n
+"""
+_ITEMS = f"""
+INSERT INTO transaction_items (tx_hash, outbox_id, weight)
+{_COUNT} SELECT {_TX}, i, 100000 FROM n
 """
 
 
@@ -62,6 +67,7 @@ def add_history(engine, count, chain_id, contract):
         (_LEASES, {}),
         (_OUTBOX, {}),
         (_TRANSACTIONS, {}),
+        (_ITEMS, {}),
     )
     connection = engine.raw_connection()
     try:

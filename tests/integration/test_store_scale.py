@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event
 
 from bridge.jobs import JobState
-from bridge.store import chain, leases, outbox
+from bridge.store import chain, leases, outbox, senders
 from bridge.store import jobs as rows
 from bridge.store.content import is_meant_for
 from bridge.store.engine import reading, transaction
@@ -15,7 +15,7 @@ from tests.bridge_kit import CHAIN_ID, CONTRACT, RELAYER, Bridge, order_of
 from tests.history import add_history
 
 HISTORY = 300
-GROWS = "jobs|events|outbox|slots|leases|transactions|uploads"
+GROWS = "jobs|events|outbox|slots|leases|transactions|transaction_items|uploads"
 #: indexes that are read from an end, or that hold only what is still to be done
 SMALL = ("USING INDEX jobs_by_block", "USING INDEX jobs_taken_back")
 HASH = bytes(32)
@@ -45,6 +45,10 @@ HOT = {
     "deliveries to look at": outbox.work,
     "deliveries in flight": outbox.in_flight,
     "a delivery": lambda c: outbox.find(c, HASH, "fulfil"),
+    "deliveries by state": outbox.count_by_state,
+    "costs of a day": lambda c: senders.costs_since(c, RELAYER, 1e9),
+    "costs to go by": lambda c: senders.samples(c, RELAYER, "fulfil"),
+    "transactions without a receipt": lambda c: senders.without_receipt(c, RELAYER, 1e9),
     "transactions of a delivery": lambda c: outbox.attempts_of(c, 1),
     "transactions of a nonce": lambda c: outbox.attempts_at(c, RELAYER, 1),
     "the window": chain.load_window,
