@@ -302,7 +302,8 @@ def _anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainClient]:
         yield client
 
 
-def _prepared(client: ChainClient, kind: str) -> DevChain:
+def prepared(client: ChainClient, kind: str) -> DevChain:
+    """A node with fresh contracts and two nodes of ours, which mines only when told."""
     chain = DevChain(client, Deployment("", "", "", 0), kind)
     chain.automine()
     chain.deploy_again()
@@ -313,13 +314,13 @@ def _prepared(client: ChainClient, kind: str) -> DevChain:
 @pytest.fixture
 def hardhat_chain(_hardhat: ChainClient) -> DevChain:
     """A Hardhat node with fresh contracts and two nodes; mines only when told."""
-    return _prepared(_hardhat, "hardhat")
+    return prepared(_hardhat, "hardhat")
 
 
 @pytest.fixture
 def anvil_chain(_anvil: ChainClient) -> DevChain:
     """An anvil with fresh contracts and two nodes; mines only when told."""
-    return _prepared(_anvil, "anvil")
+    return prepared(_anvil, "anvil")
 
 
 @pytest.fixture(params=["hardhat", "anvil"])
@@ -332,7 +333,7 @@ def any_chain(request: pytest.FixtureRequest) -> DevChain:
 @pytest.fixture
 def devnet(_hardhat: ChainClient) -> Iterator[DevChain]:
     """A Hardhat node with fresh contracts and two nodes, with a block every second."""
-    chain = _prepared(_hardhat, "hardhat")
+    chain = prepared(_hardhat, "hardhat")
     chain.client.ask("evm_setIntervalMining", 1000)
     yield chain
     chain.manual()

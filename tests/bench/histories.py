@@ -1,79 +1,108 @@
-"""What a long past costs: one more job, and a start, with 1 000 ended jobs in the database and with 1 000 000."""
+"""What a long past costs: one more job, and a start, after 1 000 ended jobs and after 1 000 000."""
 
 import os
-import tempfile
-import time
-from pathlib import Path
+import subprocess
+import sys
 
-from bridge.chain.client import ChainClient
 from bridge.dispatcher import Dispatcher
-from bridge.listener import Listener
-from bridge.relayer import Relayer
-from bridge.store.engine import kept_open, open_engine
-from bridge.store.migrations import migrate
 from executor.content.blockstore import BlockStore
-from tests.bench.parts import config_for, no_enqueue
-from tests.chain_nodes import _prepared, anvil_node, funded
+from tests.bench.chains import chain_of, folder_of, relaying
+from tests.chain_nodes import FUNDED_SECRETS, free_port, funded
 from tests.history import ORDER, add_history
+from tests.integration.bridge_parts import run
 from tests.registry_twin import RegistryTwin
 
 SHORT, LONG = 1_000, int(os.environ.get("INSULA_BENCH_JOBS", "1000000"))
-PER_ROUND = 20  # jobs
-
-
-class Loops:
-    """The three loops on one database with a past, on one chain."""
-
-    def __init__(self, stack, folder, chain, ended):
-        folder.mkdir()
-        self.config = config_for(chain.client.transport.endpoint_uri, chain.deployment.bridge, folder)
-        self.engine = open_engine(self.config.database)
-        migrate(self.engine)
-        stack.enter_context(kept_open(self.engine))
-        client = stack.enter_context(ChainClient(chain.client.transport.endpoint_uri, 20.0))
-        self.listener = Listener(self.engine, client, self.config, time.time)
-        self.run(self.listener)
-        add_history(self.engine, ended, self.config.chain.chain_id, chain.deployment.bridge)
-        store = BlockStore(folder / "blocks")
-        address = funded(2).address
-        self.dispatcher = Dispatcher(
-            self.engine, RegistryTwin(), store, self.config, time.time, relayer=address, enqueue=no_enqueue
-        )
-        self.relayer = Relayer(self.engine, client, funded(2), self.config, time.time)
-
-    def run(self, loop):
-        while loop.step():
-            pass
-
-    def step(self):
-        """Take in what is new, and look at everything once."""
-        self.run(self.listener)
-        self.dispatcher.step()
-        self.relayer.step()
+JOBS = 10  # in one round, one by one
 
 
 def one_more_job(stack):
-    """A request mined on an anvil goes through listener, dispatcher and relayer; 20 of them one by one."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="insula-bench-")))
-    chain = _prepared(stack.enter_context(anvil_node(folder)), "anvil")
-    long, short = (Loops(stack, folder / str(ended), chain, ended) for ended in (LONG, SHORT))
+    """A request mined on an anvil goes through listener, dispatcher and relayer; several of them one by one."""
+    folder = folder_of(stack)
+    chain = chain_of(stack, folder)
 
-    def with_past(loops):
+    def side(ended):
+        place = folder / str(ended)
+        parts = stack.enter_context(relaying(chain, place, 2))
+        run(parts.listener)
+        add_history(parts.engine, ended, parts.config.chain.chain_id, chain.deployment.bridge)
+        store = BlockStore(place / "content")
+        address = funded(2).address
+        dispatcher = Dispatcher(
+            parts.engine, RegistryTwin(), store, parts.config, parts.clock, relayer=address, enqueue=_no_enqueue
+        )
+
         def act():
-            for _ in range(PER_ROUND):
+            run(parts.listener)
+            for _ in range(JOBS):
                 chain.request(funded(1), ORDER)
-                loops.step()
+                run(parts.listener)
+                parts.clock.now += 10  # so that all that is done now and then is done
+                dispatcher.step()
+                parts.relayer.step()
 
         return act
 
-    def first(loops, others):
-        act = with_past(loops)
+    return side(LONG), side(SHORT)
 
-        def caught_up():
-            others.step()
-            loops.step()
-            return act()
 
-        return caught_up
+def _no_enqueue(*_arguments):
+    """Nothing is agreed on here."""
 
-    return first(long, short), first(short, long)
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from bridge.compose import Bridge
+from bridge.config import BridgeConfig
+bridge = Bridge(BridgeConfig.load(Path(sys.argv[1])))
+for loop in bridge._threads.loops:
+    loop.body.step()
+print("stepped", flush=True)
+import os
+os._exit(0)
+"""
+
+
+def start(stack):
+    """A bridge's process from its start until each of its loops has done a step; then it is killed."""
+    folder = folder_of(stack)
+    chain = chain_of(stack, folder)
+
+    def side(ended):
+        place = folder / str(ended)
+        with relaying(chain, place, 2) as parts:
+            run(parts.listener)
+            add_history(parts.engine, ended, parts.config.chain.chain_id, chain.deployment.bridge)
+        config = folder / f"{ended}.toml"
+        config.write_text(_toml(chain, place))
+        environment = os.environ | {"INSULA_BENCH_KEY": FUNDED_SECRETS[2]}
+
+        def act():
+            done = subprocess.run(
+                [sys.executable, "-c", STARTER, str(config)],
+                env=environment, capture_output=True, text=True, timeout=120, check=False,
+            )  # fmt: skip
+            assert "stepped" in done.stdout, done.stderr
+
+        return act
+
+    return side(LONG), side(SHORT)
+
+
+def _toml(chain, place):
+    return f"""
+data_dir = "{place}"
+public_url = "http://127.0.0.1:8040"
+listen_port = {free_port()}
+[chain]
+rpc_urls = ["{chain.client.transport.endpoint_uri}"]
+chain_id = 31415926
+bridge_contract = "{chain.deployment.bridge}"
+deploy_block = {chain.deployment.deploy_block}
+confirmation_depth = 1
+posting_depth = 1
+finality_depth = 3
+[relayer]
+key = "env:INSULA_BENCH_KEY"
+"""
