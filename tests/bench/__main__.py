@@ -1,7 +1,7 @@
 """`./dev bench [NAME]`: each line is ours against a named baseline, medians of interleaved runs in this very process.
 
-Only the ratio means anything: the two sides take turns, so that a machine that slows down slows both. docs/benchmarks.md
-says what each line is about.
+Only the ratio means anything: the two sides take turns, so that a machine that slows down slows both.
+docs/benchmarks.md says what each line is about.
 """
 
 import logging
@@ -26,7 +26,7 @@ BENCHMARKS = {
         f"a new job after {histories.LONG} others", f"after {histories.SHORT}", histories.one_more_job, 1.2
     ),
     "start": Benchmark(f"start after {histories.LONG} jobs", f"after {histories.SHORT}", histories.start, 1.2),
-    "batch": Benchmark("50 results relayed, 50 at a time", "one by one", batches.relay, 0.1, 3),
+    "batch": Benchmark(f"{batches.RESULTS} results, {batches.BATCH} at a time", "one by one", batches.relay, 0.1, 3),
     "latency": Benchmark("request mined to result mined", "poll every 50 ms, send", latency.there_and_back, 3.0),
     "rest": Benchmark("HTTP requests per poll at rest", "one request", rest.polls, 3.0, 1),
 }

@@ -7,6 +7,8 @@ from pathlib import Path
 from bridge.chain.client import ChainClient
 from bridge.store.engine import kept_open
 from tests.chain_nodes import DevChain, anvil_node, prepared
+from tests.history import add_history
+from tests.integration.bridge_parts import run
 from tests.integration.relayer_parts import Relaying
 
 
@@ -21,9 +23,12 @@ def chain_of(stack, folder) -> DevChain:
 
 
 @contextmanager
-def relaying(chain, folder, account, **options):
-    """A listener and a relayer, straight at the chain."""
+def relaying(chain, folder, account, *, past=0, **options):
+    """A listener and a relayer, straight at the chain; with so many jobs that ended before."""
     with ChainClient(chain.client.transport.endpoint_uri, 20.0) as client:
         made = Relaying(chain, folder, None, client, account, **options)
+        if past:
+            run(made.listener)
+            add_history(made.engine, past, made.config.chain.chain_id, chain.deployment.bridge)
         with kept_open(made.engine):
             yield made

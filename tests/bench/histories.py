@@ -8,7 +8,7 @@ from bridge.dispatcher import Dispatcher
 from executor.content.blockstore import BlockStore
 from tests.bench.chains import chain_of, folder_of, relaying
 from tests.chain_nodes import FUNDED_SECRETS, free_port, funded
-from tests.history import ORDER, add_history
+from tests.history import ORDER
 from tests.integration.bridge_parts import run
 from tests.registry_twin import RegistryTwin
 
@@ -23,9 +23,7 @@ def one_more_job(stack):
 
     def side(ended):
         place = folder / str(ended)
-        parts = stack.enter_context(relaying(chain, place, 2))
-        run(parts.listener)
-        add_history(parts.engine, ended, parts.config.chain.chain_id, chain.deployment.bridge)
+        parts = stack.enter_context(relaying(chain, place, 2, past=ended))
         store = BlockStore(place / "content")
         address = funded(2).address
         dispatcher = Dispatcher(
@@ -71,9 +69,8 @@ def start(stack):
 
     def side(ended):
         place = folder / str(ended)
-        with relaying(chain, place, 2) as parts:
-            run(parts.listener)
-            add_history(parts.engine, ended, parts.config.chain.chain_id, chain.deployment.bridge)
+        with relaying(chain, place, 2, past=ended):
+            pass
         config = folder / f"{ended}.toml"
         config.write_text(_toml(chain, place))
         environment = os.environ | {"INSULA_BENCH_KEY": FUNDED_SECRETS[2]}

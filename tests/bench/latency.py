@@ -6,6 +6,7 @@ from bridge.chain.contracts import request_job_calldata
 from bridge.jobs import JobState
 from bridge.store.engine import reading
 from bridge.store.jobs import jobs_in
+from executor.protocol.wire import OnChainState
 from tests.bench.chains import chain_of, folder_of, relaying
 from tests.bench.runs import Prepared
 from tests.chain_nodes import funded
@@ -31,33 +32,38 @@ def there_and_back(stack):
         chain.mined(chain.send(funded(1), chain.deployment.bridge, request_job_calldata(ORDER), ORDER.price))
         return chain.request_of(before + 1, ORDER)
 
-    def is_done(request):
-        return chain.bridge.result_of(request.id).state > 1
-
     def ours(request):
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not is_done(request):
-            assert time.monotonic() < end
-            busy = parts.listener.step()
-            busy = answer(request) or busy
-            if not (parts.relayer.step() or busy):
-                time.sleep(POLL_SECONDS)
-
-    def answer(request):
-        with reading(parts.engine) as connection:
-            found = jobs_in(connection, [JobState.OBSERVED, JobState.READY])
-        for job in found:
-            if job.request_hash == request.hash:
-                post(parts.engine, chain, request, OUTCOME, parts.relayer.address)
-        return bool(found)
+        time.sleep(POLL_SECONDS / 2)  # a request comes between two polls
+        _until(chain, request, lambda: _step(parts, chain, request))
 
     def bare(request):
-        seen = request.id - 1
-        while chain.bridge.request_count() == seen:
-            time.sleep(POLL_SECONDS)
-        data = chain.fulfil_data(request, OUTCOME, funded(3).address)
-        chain.send(funded(3), chain.deployment.bridge, data)
-        while not is_done(request):
-            time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS / 2)
+        _until(chain, request, lambda: _ask_and_send(chain, request))
 
     return Prepared(prepare, ours), Prepared(prepare, bare)
+
+
+def _until(chain, request, step):
+    """Step until the contract has the result; wait where a step did nothing."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while chain.bridge.result_of(request.id).state == OnChainState.REQUESTED:
+        assert time.monotonic() < end
+        if not step():
+            time.sleep(POLL_SECONDS)
+
+
+def _step(parts, chain, request):
+    busy = parts.listener.step()
+    with reading(parts.engine) as connection:
+        found = jobs_in(connection, [JobState.OBSERVED, JobState.READY])
+    for job in found:
+        if job.request_hash == request.hash:
+            post(parts.engine, chain, request, OUTCOME, parts.relayer.address)
+    return parts.relayer.step() or busy
+
+
+def _ask_and_send(chain, request):
+    if chain.bridge.request_count() < request.id:
+        return False
+    chain.send(funded(3), chain.deployment.bridge, chain.fulfil_data(request, OUTCOME, funded(3).address))
+    return True
