@@ -26,16 +26,16 @@ _ORDER, _OUTCOME = ORDER.encode(), OUTCOME.encode()
 _REQUESTED, _SETTLED = (compute_bridge().event_topic(name) for name in ("JobRequested", "JobSettled"))
 
 
-def crowd(client, blocks, jobs):
+def crowd(client, blocks, jobs, *, first=1):
     """`blocks` blocks with `jobs` requests each, and their results in the block after; one more block in the end.
 
-    On an anvil that mines only when told; the first request has id 1.
+    On an anvil that mines only when told. first: the first request's id.
     """
     client.ask("anvil_setCode", CONTRACT, "0x" + CODE.hex())
     call = {"from": funded(1).address, "to": CONTRACT, "gas": hex(10_000_000)}
     before = ()
     for block in range(blocks + 1):
-        new = () if block == blocks else range(block * jobs + 1, (block + 1) * jobs + 1)
+        new = () if block == blocks else range(first + block * jobs, first + (block + 1) * jobs)
         data = b"".join([_requested(n) for n in new] + [_settled(n) for n in before])
         client.ask("eth_sendTransaction", {**call, "data": "0x" + data.hex()})
         client.ask("evm_mine")

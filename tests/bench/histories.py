@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 from bridge.dispatcher import Dispatcher
+from bridge.store.engine import open_engine
+from bridge.store.migrations import migrate
 from executor.content.blockstore import BlockStore
 from tests.bench.chains import chain_of, folder_of, relaying
 from tests.chain_nodes import FUNDED_SECRETS, free_port, funded
@@ -69,6 +71,8 @@ def start(stack):
 
     def side(ended):
         place = folder / str(ended)
+        place.mkdir()
+        migrate(open_engine(f"sqlite:///{place / 'bridge.db'}"))
         with relaying(chain, place, 2, past=ended):
             pass
         config = folder / f"{ended}.toml"
