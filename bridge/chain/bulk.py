@@ -90,15 +90,15 @@ def harvest(logs: Iterable[Log], chain_id: int) -> Harvest:
             found = _usual_request(log, chain_id)
         elif len(log.topics) == 4 and kind is Kind.SETTLED:
             found = _usual_result(log)
-        if found is None:
-            try:
-                event = decode_log(log, chain_id)
-            except UndecodableLog as exc:
-                refused.append((log, exc))
-                continue
-            found = None if event is None else found_of(event, kind)
         if found is not None:
             events.append(found)
+            continue
+        try:
+            event = decode_log(log, chain_id)
+        except UndecodableLog as exc:
+            refused.append((log, exc))
+        else:
+            events += [] if event is None else [found_of(event, kind)]
     return Harvest(events, refused)
 
 

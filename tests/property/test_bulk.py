@@ -2,14 +2,15 @@
 
 import hashlib
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.chain.bulk import Order as BulkOrder
 from bridge.chain.bulk import found_of, harvest
 from bridge.chain.events import TOPICS, Kind, UndecodableLog, decode_log
 from bridge.chain.shapes import Log
-from executor.protocol.wire import OnChainState, Order, request_hash
+from executor.protocol.wire import OnChainState, Order, Outcome, request_hash
 from tests.property.test_abiwords import ADDRESSES, ORDERS, OUTCOMES
 
 CHAIN = 314
@@ -78,11 +79,13 @@ def agree(log):
     return bool(got.events)
 
 
+@settings(deadline=None)
 @given(ORDERS, ADDRESSES, st.integers(1, 2**63 - 1), st.integers(0, 2**63 - 1))
 def test_a_request_is_read_as_it_is_decoded(order, requester, request_id, deadline):
     assert agree(requested(order, requester, request_id, deadline))
 
 
+@settings(deadline=None)
 @given(ORDERS, ADDRESSES, st.sampled_from([0, 1, 2**63 - 1, 2**63]), st.sampled_from([0, 2**63, 2**64]), CHANGES, CUTS)
 def test_a_request_with_other_bytes_is_read_or_refused_as_it_is_decoded(
     order, requester, ident, deadline, changes, cut
@@ -90,6 +93,7 @@ def test_a_request_with_other_bytes_is_read_or_refused_as_it_is_decoded(
     agree(changed(requested(order, requester, ident, deadline), changes, cut))
 
 
+@settings(deadline=None)
 @given(OUTCOMES, st.sampled_from([1, 2**63 - 1]), ADDRESSES, STATUS)
 def test_a_result_is_read_as_it_is_decoded(outcome, request_id, relayer, status):
     fields = vars(outcome) | {"status": status}
@@ -97,6 +101,7 @@ def test_a_result_is_read_as_it_is_decoded(outcome, request_id, relayer, status)
     assert agree(log) is (1 <= status <= 4)
 
 
+@settings(deadline=None)
 @given(OUTCOMES, st.sampled_from([0, 1, 2**63]), ADDRESSES, STATUS, CHANGES, CUTS)
 def test_a_result_with_other_bytes_is_read_or_refused_as_it_is_decoded(outcome, ident, relayer, status, changes, cut):
     fields = vars(outcome) | {"status": status}
@@ -123,3 +128,35 @@ def test_other_events_and_logs_without_topics_are_passed_over():
     bare = Log(CONTRACT, (), b"", *WHERE)
 
     assert harvest([other, bare], CHAIN).events == harvest([], CHAIN).events == []
+
+
+SIMPLE = Order(spec=b"spec", ttl=60)
+DONE = Outcome(status=1, output_cid=b"cid", payload=b"payload")
+ACCOUNT = "0x" + "22" * 20
+ASKED = requested(SIMPLE, ACCOUNT, 7, 99)
+ENDED = settled(DONE, 7, OnChainState.FULFILLED, ACCOUNT)
+BAD = {
+    "a request without an id": requested(SIMPLE, ACCOUNT, 0, 99),
+    "a requester with too many bits": changed(ASKED, [(3, 0, 0, 1)], 0),
+    "an order that stands elsewhere": changed(ASKED, [(None, 1, 31, 32)], 0),
+    "an order cut in its head": changed(ASKED, [], -200),
+    "a dirty field of the order": changed(ASKED, [(None, 2, 0, 1)], 0),
+    "a spec longer than the data": changed(ASKED, [(None, 18, 0, 1)], 0),
+    "labels that stand elsewhere": changed(ASKED, [(None, 13, 30, 9)], 0),
+    "another order's hash": changed(ASKED, [(2, 0, 0, 0), (2, 0, 1, 0)], 0),
+    "a result without an id": settled(DONE, 0, OnChainState.FULFILLED, ACCOUNT),
+    "a relayer with too many bits": changed(ENDED, [(None, 1, 0, 1)], 0),
+    "an outcome that stands elsewhere": changed(ENDED, [(None, 2, 31, 32)], 0),
+    "an outcome cut in its head": changed(ENDED, [], -200),
+    "a dirty reason": changed(ENDED, [(None, 4, 0, 1)], 0),
+    "an exit code with too many bits": changed(ENDED, [(None, 5, 0, 1)], 0),
+    "a payload that stands elsewhere": changed(ENDED, [(None, 7, 30, 9)], 0),
+    "bytes behind the end": changed(ENDED, [], 32),
+    "another outcome's hash": changed(ENDED, [(None, 0, 0, 0), (None, 0, 1, 0)], 0),
+    "a state that does not follow": settled(DONE, 7, OnChainState.FAILED, ACCOUNT),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_not_canonical_is_read_or_refused_as_it_is_decoded(name):
+    agree(BAD[name])
