@@ -90,7 +90,7 @@ def test_nothing_above_the_head_is_ever_asked_for(epochs, anvil_chain, tmp_path)
         run(Listener(engine, epochs, config, lambda: 9.0))
 
     head = NullRounds.epoch(anvil_chain.client.head().number)
-    asked = [r["params"][0] for r in epochs.proxy.seen if r["method"] == "eth_getBlockByNumber"]
-    ranges = [r["params"][0] for r in epochs.proxy.seen if r["method"] == "eth_getLogs"]
+    asked = [r["params"][0] for r in epochs.proxy.calls() if r["method"] == "eth_getBlockByNumber"]
+    ranges = [r["params"][0] for r in epochs.proxy.calls() if r["method"] == "eth_getLogs"]
     assert all(int(tag, 16) <= head for tag in asked if tag.startswith("0x"))
     assert all(int(query["toBlock"], 16) <= head for query in ranges if "toBlock" in query)
