@@ -13,8 +13,7 @@ from bridge.chain.bulk import Found, Harvest, harvest
 from bridge.chain.client import Block, ChainClient, Log
 from bridge.chain.events import Kind
 from bridge.chain.reading import Check, LogReader
-from bridge.chain.shapes import block_of
-from bridge.errors import NullRound, RpcError, RpcUnavailable
+from bridge.errors import NullRound, RpcUnavailable
 
 log = structlog.get_logger("bridge.backfill")
 
@@ -94,9 +93,7 @@ class FinalReader:
     def _check_headers(self, entries: Sequence[Log], last: Block) -> None:
         """Every log's block must be the canonical one of its number, and the range's last block still the same."""
         named = {(entry.block_number, entry.block_hash) for entry in entries} | {(last.number, last.hash)}
-        numbers = sorted({number for number, _ in named})
-        answers = self._client.batch([("eth_getBlockByNumber", (hex(number), False)) for number in numbers])
-        hashes = {number: _hash_in(answer, number) for number, answer in zip(numbers, answers, strict=True)}
+        hashes = self._client.hashes_at(sorted({number for number, _ in named}))
         for number, block_hash in sorted(named):
             if hashes[number] != block_hash:
                 raise RpcUnavailable(f"the endpoint contradicts itself about block {number}")
@@ -133,13 +130,3 @@ def block_near(client: ChainClient, number: int, lowest: int, highest: int) -> B
 def _requests(found: Harvest) -> int:
     """Requests that were found; a log that was refused may be one."""
     return sum(event.kind is Kind.REQUESTED for event in found.events) + len(found.refused)
-
-
-def _hash_in(answer: object, number: int) -> bytes | None:
-    """The hash in one answer of a batch about the block of a number; None where there is no such block."""
-    if isinstance(answer, RpcError):
-        raise answer
-    if answer is None:
-        return None
-    block = block_of(answer)
-    return block.hash if block.number == number else None

@@ -6,17 +6,18 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
+from bridge.alarms import AlarmKeeper
 from bridge.api.app import create_app
 from bridge.api.server import run_server
+from bridge.chain.client import ChainClient
 from bridge.chain.contracts import fulfil_calldata
 from bridge.chain.endpoints import EndpointPool
 from bridge.chain.signer import TxSigner
 from bridge.chain.views import BridgeViews, RegistryViews
 from bridge.config import BridgeConfig
 from bridge.dispatcher import Dispatcher
-from bridge.errors import FatalError, RpcUnavailable
+from bridge.errors import FatalError, RpcRefused, RpcUnavailable
 from bridge.housekeeping import Housekeeping
 from bridge.listener import Listener
 from bridge.lock import folder_lock
@@ -29,8 +30,9 @@ from bridge.store.chain import load_cursor
 from bridge.store.engine import Connection, Engine, kept_open, open_engine, reading
 from bridge.store.jobs import Job
 from bridge.store.migrations import migrate
-from bridge.watch import Watch
+from bridge.watch import Alarm, Watch
 from executor.content.blockstore import BlockStore
+from executor.errors import InvalidInput
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Attestation, Outcome
@@ -38,6 +40,7 @@ from executor.protocol.wire import Attestation, Outcome
 SERVER_STOP_SECONDS = 10.0
 DISPATCH_IDLE_SECONDS = 1.0
 HOUSEKEEPING_IDLE_SECONDS = 60.0
+ALARMS_IDLE_SECONDS = 5.0
 ENDPOINTS_IDLE_SECONDS = 10.0
 
 
@@ -53,12 +56,15 @@ class Bridge:
         self._lock.enter_context(kept_open(engine))
         self._config = config
         self.watch = Watch()
+        self._keeper = AlarmKeeper(engine, self.watch)
+        self._keeper.step()
+        self.watch.over(Alarm.HALTED, time.time())  # it runs again; what stopped it may come back
         scope = ChainScope(chain.chain_id, chain.bridge_contract)
         self._pool = EndpointPool(chain.rpc_urls, chain, time.time, self.watch, genesis=known_genesis(engine, scope))
         reader = self._pool.client(each_call=True)  # the registry's answers stand alone, unlike a loop's
         signer = TxSigner.load(config.relayer.key)
         book = retry_call(
-            BridgeViews(reader, chain.bridge_contract).registry,
+            lambda: registry_of(reader, chain.bridge_contract),
             on=(RpcUnavailable,),
             attempts=1 + len(chain.rpc_urls),
             deadline_seconds=60.0,
@@ -81,10 +87,16 @@ class Bridge:
         housekeeping = Housekeeping(dispatcher.store, dispatcher.roots, time.time)
         self._threads.add("housekeeping", housekeeping, HOUSEKEEPING_IDLE_SECONDS)
         self._threads.add(
-            "relayer", Relayer(engine, self._pool.client(), signer, config, time.time), chain.poll_seconds
+            "relayer",
+            Relayer(engine, self._pool.client(), signer, config, time.time, watch=self.watch),
+            chain.poll_seconds,
         )
+        keeping = self._threads.add("alarms", self._keeper, ALARMS_IDLE_SECONDS)
+        self.watch.on_news = keeping.wake.set
         audience = Audience(Scope(chain.chain_id, chain.bridge_contract), config.public_url)
-        app = create_app(dispatcher, engine, audience, time.time, self._status, self._threads.wake)
+        app = create_app(
+            dispatcher, engine, audience, time.time, self._threads.states, self._threads.wake, watch=self.watch
+        )
         self._server = run_server(app, config.listen_host, config.listen_port)
 
     def run(self) -> None:
@@ -93,7 +105,11 @@ class Bridge:
         serving.start()
         try:
             self._threads.run()
+        except FatalError as exc:
+            self.watch.alarm(Alarm.HALTED, str(exc), time.time())
+            raise
         finally:
+            self._keeper.last_step()
             self._server.should_exit = True
             serving.join(SERVER_STOP_SECONDS)
             self._pool.close()
@@ -112,15 +128,24 @@ class Bridge:
         else:
             self._threads.stop.set()
 
-    def _status(self) -> dict[str, Any]:
-        return {"loops": self._threads.states()}
-
 
 def known_genesis(engine: Engine, scope: ChainScope) -> bytes | None:
     """The first block of the chain that the database follows; None when it is not known."""
     with reading(engine) as connection:
         cursor = load_cursor(connection, scope)
     return cursor.genesis_hash if cursor is not None and any(cursor.genesis_hash) else None
+
+
+def registry_of(client: ChainClient, contract: str) -> str:
+    """The registry of the ComputeBridge at this address. InvalidInput where there is no such contract; RpcError."""
+    field = "chain.bridge_contract"
+    then = "give the ComputeBridge's address, and endpoints of its chain in chain.rpc_urls; see `insula doctor`"
+    if not client.code(contract):
+        raise InvalidInput(field, f"there is no contract at {contract} on the chain of chain.rpc_urls; {then}")
+    try:
+        return BridgeViews(client, contract).registry()
+    except (InvalidInput, RpcRefused) as exc:
+        raise InvalidInput(field, f"the contract at {contract} is no ComputeBridge ({exc}); {then}") from exc
 
 
 def enqueue_fulfil(

@@ -6,6 +6,7 @@ Depths have no default on purpose: what is deep enough depends on the chain (doc
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -84,7 +85,7 @@ class ChainConfig(Section):
 class RelayerConfig(Section):
     """Who pays for deliveries, and how much at most."""
 
-    key: str  # env:NAME or file:PATH
+    key: str  # env:NAME, file:PATH or keystore:PATH
     max_fee_per_gas_wei: Amount = 10**12
     max_subsidy_wei: Amount = 10**16  # what a delivery may cost beyond its delivery fee
     max_spend_per_day_wei: Amount = 10**18  # in any 24 hours; at the cap nothing new is signed
@@ -105,7 +106,10 @@ class DispatchConfig(Section):
     delivery_margin_seconds: float = Field(default=120.0, ge=0)  # kept free before the deadline for the delivery
     max_attempts: int = Field(default=5, ge=1)  # per slot
     max_running_per_requester: int = Field(default=16, ge=1)
-    held_seconds: float = Field(default=3600.0, gt=0)  # a held lease may be silent so much longer than a running one
+    fetch_allowance_seconds: float = Field(default=900.0, ge=0)  # a lease lives so long, its job's wall limit, and ...
+    upload_margin_seconds: float = Field(default=900.0, ge=0)  # ... so long, whatever its heartbeats say
+    held_seconds: float = Field(default=3600.0, gt=0)  # a held lease may live, and be silent, so much longer
+    max_leases_per_node: int = Field(default=64, ge=1)  # at once, whatever the node says it has room for
     max_callback_gas: int = Field(default=100_000_000, ge=0)  # orders that ask for more are not started
     agreement_grace_seconds: float = Field(default=10.0, ge=0)  # once a quorum agrees, wait this long for the others
     min_unit_price: Amount = 0
@@ -119,6 +123,21 @@ class ContentConfig(Section):
     retention_seconds: float = Field(default=30 * 86400.0, gt=0)  # public results and uploads are kept this long
     upload_quota_bytes: int = Field(default=0, ge=0)  # per account below; 0: nobody may upload
     upload_accounts: tuple[Address, ...] = ()
+
+
+PLACEHOLDER = "FILL-IN"  # how the examples in docs/networks mark what only the operator knows
+
+
+def _placeholders(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every key that still holds a placeholder, with what it asks for."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _placeholders(item, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _placeholders(item, f"{path}[{place}]")
+    elif isinstance(value, str) and PLACEHOLDER in value:
+        yield path, value.replace(PLACEHOLDER, "").strip(" :")
 
 
 class BridgeConfig(Section):
@@ -154,6 +173,8 @@ class BridgeConfig(Section):
             raise InvalidInput(str(path), f"cannot be read ({exc.strerror})") from exc
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise InvalidInput(str(path), f"is not TOML: {exc}") from exc
+        for key, text in _placeholders(data):
+            raise InvalidInput(f"{path}: {key}", f"is not filled in yet; it wants {text or 'your value'}")
         try:
             return cls.model_validate(data)
         except ValidationError as exc:

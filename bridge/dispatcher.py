@@ -6,6 +6,7 @@ asked or content is read: what was decided outside is checked again by the guard
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -15,7 +16,16 @@ from bridge.answers import CheckedAnswer, check_answer
 from bridge.config import BridgeConfig
 from bridge.errors import StaleLease, StaleTransition
 from bridge.jobs import JobState, is_allowed
-from bridge.matching import Matcher, Plan, open_slot, slot_to_bring_again, standing_reason, taken_of
+from bridge.matching import (
+    Matcher,
+    Plan,
+    keep,
+    lease_ends_at,
+    open_slot,
+    slot_to_bring_again,
+    standing_reason,
+    taken_of,
+)
 from bridge.outputs import Holdings
 from bridge.registry import ActiveNode, ChainView, NotRegistered
 from bridge.routing import Fit, check_node, could_fit, free_of, label_words
@@ -38,8 +48,10 @@ from executor.protocol.leases import (
     HeartbeatAnswer,
     Lease,
     LeaseReturn,
+    Phase,
     RequestMessage,
 )
+from executor.protocol.reasons import Reason
 
 log = structlog.get_logger("bridge.dispatcher")
 
@@ -47,6 +59,8 @@ LEASABLE = (JobState.READY, JobState.RUNNING, JobState.HELD)
 CANDIDATES = 2000  # jobs looked at for one call of a node
 PER_REQUESTER = 64  # of them, at most so many of one requester
 KEY_FRESH_SECONDS = 5.0
+KEYS_KEPT = 4096  # answers of the registry that are used again: nodes, and keys that are none, each
+_KEPT_TOO_LONG = "kept longer than its fetch allowance, wall limit and upload margin"
 
 
 class UnknownLease(InvalidInput):
@@ -94,7 +108,8 @@ class Dispatcher:
         self.matcher = Matcher(chain)
         self.changed: Callable[[], None] = _nobody_waits
         self._chain = chain
-        self._known: dict[str, tuple[float, ActiveNode]] = {}
+        self._known: OrderedDict[str, float] = OrderedDict()  # key of a node -> when the registry said so
+        self._strange: OrderedDict[str, float] = OrderedDict()  # likewise, of a key that is no node's
         self._offsets: dict[str, int] = {}  # where each node's next look at the queue begins
         self._seen: tuple[int, float] | None = None
         self._settlement = Settlement(engine, blockstore, self.roots, self.holdings, config, clock, enqueue=enqueue)
@@ -109,12 +124,18 @@ class Dispatcher:
     def is_node(self, key: str) -> None:
         """NotRegistered unless this was the key of an active node within the last seconds; for calls that decide
         nothing: a lease and an answer ask the registry anew. RpcError.
+
+        That a key is no node's is believed for as long too: a stranger's calls must not use up the chain's endpoint.
         """
         now = self.clock()
-        kept = self._known.get(key)
-        if kept is None or not 0 <= now - kept[0] < KEY_FRESH_SECONDS:
-            self._known.pop(key, None)
-            self._known[key] = (now, self.node_of(key))
+        if _is_fresh(self._known, key, now):
+            return
+        if _is_fresh(self._strange, key, now):
+            raise NotRegistered(key)
+        found = self._chain.active_node_of_key(key)
+        keep(self._strange if found is None else self._known, key, now, KEYS_KEPT)
+        if found is None:
+            raise NotRegistered(key)
 
     def lease_for(self, key: str, advert: Advert) -> Lease | None:
         """The first job in line that this node may run, leased to it; None if there is none now.
@@ -131,8 +152,9 @@ class Dispatcher:
             offset = self._offsets.get(key, 0)
             candidates = leasable(connection, PER_REQUESTER, CANDIDATES, offset)
             reserved = rows.reserved(connection).get(node.node_id, rows.NOTHING)
+            left = self.config.dispatch.max_leases_per_node - rows.active_counts(connection).get(node.node_id, 0)
             running = running_by_requester(connection)
-        free = free_of(advert, reserved)
+        free = free_of(advert, reserved, left)
         net = advert.model_copy(update={"free": free})
         share = self.config.dispatch.max_running_per_requester
         for found in candidates:
@@ -153,11 +175,16 @@ class Dispatcher:
     def heartbeat(self, key: str, lease_id: str, beat: Heartbeat) -> HeartbeatAnswer:
         """Renew a lease, or say why to stop. UnknownLease, StaleLease (another token)."""
         now = self.clock()
-        until = now + self.config.dispatch.lease_seconds
         with transaction(self.engine) as connection:
             lease = self._lease(connection, key, lease_id, beat.token)
             if lease.state != rows.ACTIVE:
                 return HeartbeatAnswer(go_on=False, reason=lease.detail or f"the lease has ended: {lease.state}")
+            job = get_job(connection, lease.request_hash)
+            end = now if job is None else self._ends_at(lease, beat.phase, job)
+            if now >= end:
+                self._end_kept(connection, lease, now)
+                return HeartbeatAnswer(go_on=False, reason=_KEPT_TOO_LONG)
+            until = min(now + self.config.dispatch.lease_seconds, end)
             rows.renew(connection, lease, beat.phase, until)
             settle_resting(connection, lease.request_hash, now)
         return HeartbeatAnswer(go_on=True, expires_in_seconds=until - now)
@@ -213,7 +240,8 @@ class Dispatcher:
         """Expire leases, settle what has been answered, hand over what can be posted; whether anything changed."""
         now = self.clock()
         expired = self._expire_leases(now)
-        changed = self._settlement.step(now) or expired
+        kept = self._end_kept_leases(now)
+        changed = self._settlement.step(now) or expired or kept
         with reading(self.engine) as connection:
             seen = leasable_mark(connection)
         if changed or seen != self._seen:
@@ -295,7 +323,8 @@ class Dispatcher:
     def _has_room(self, connection: Connection, node: KnownNode, plan: Plan) -> bool:
         """Once more inside the transaction: a node may ask from two threads at once."""
         reserved = rows.reserved(connection).get(node.node_id, rows.NOTHING)
-        net = node.advert.model_copy(update={"free": free_of(node.advert, reserved)})
+        left = self.config.dispatch.max_leases_per_node - rows.active_counts(connection).get(node.node_id, 0)
+        net = node.advert.model_copy(update={"free": free_of(node.advert, reserved, left)})
         return could_fit(plan.need, net, label_words(node.advert))
 
     def _lease(self, connection: Connection, key: str, lease_id: str, token: int | None) -> LeaseRow:
@@ -330,6 +359,30 @@ class Dispatcher:
             settle_resting(connection, lease.request_hash, now)
         log.info("answer taken", **job.trace, **_of(lease), status=checked.outcome.status)
 
+    def _ends_at(self, lease: LeaseRow, phase: Phase, job: Job) -> float:
+        return lease_ends_at(lease, phase, self.matcher.plan(job).need, self.config.dispatch)
+
+    def _end_kept(self, connection: Connection, lease: LeaseRow, now: float) -> None:
+        """End a lease that has lived its longest; its attempt counts, and the slot goes to others first."""
+        rows.end(connection, lease, rows.EXPIRED, now, reason=Reason.LEASE_LOST, detail=_KEPT_TOO_LONG)
+        settle_resting(connection, lease.request_hash, now)
+
+    def _end_kept_leases(self, now: float) -> bool:
+        dispatch = self.config.dispatch
+        shortest = dispatch.fetch_allowance_seconds + dispatch.upload_margin_seconds
+        with reading(self.engine) as connection:
+            old = rows.granted_before(connection, now - shortest)
+            jobs = [get_job(connection, lease.request_hash) for lease in old]
+        kept = [(i, job) for i, job in zip(old, jobs, strict=True) if job and now >= self._ends_at(i, i.phase, job)]
+        for lease, job in kept:
+            try:
+                with transaction(self.engine) as connection:
+                    self._end_kept(connection, lease, now)
+            except StaleLease:  # it was answered or given back meanwhile
+                continue
+            log.warning("lease ended", **job.trace, **_of(lease), why=_KEPT_TOO_LONG)
+        return bool(kept)
+
     def _expire_leases(self, now: float) -> bool:
         with transaction(self.engine) as connection:
             gone = rows.overdue(connection, now, self.config.dispatch.held_seconds)
@@ -357,6 +410,11 @@ def settle_resting(connection: Connection, request_hash: bytes, now: float, **va
         move_job(connection, request_hash, JobState.RUNNING, target, now, **values)
         return
     move_job(connection, request_hash, job.state, target, now, **values)
+
+
+def _is_fresh(answers: OrderedDict[str, float], key: str, now: float) -> bool:
+    said_at = answers.get(key)
+    return said_at is not None and 0 <= now - said_at < KEY_FRESH_SECONDS
 
 
 def _nobody_waits() -> None:

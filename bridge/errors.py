@@ -4,11 +4,14 @@ InsulaError (executor.errors)
 └── BridgeError
     ├── RpcError                  an endpoint did not answer, or not as its protocol says
     │   ├── RpcUnavailable        try again later, same call
-    │   │   └── RateLimited       it said that it is asked too often: leave it alone for a while
+    │   │   ├── RateLimited       it said that it is asked too often: leave it alone for a while
+    │   │   └── EndpointsDisagree two endpoints tell different things: neither is believed now
     │   ├── RpcRefused(code)      the endpoint understood and said no
     │   │   ├── TooMuch           ask for less at a time
     │   │   └── HistoryPruned     it no longer has what is that old
     │   └── NullRound(number)     no tipset at that epoch: not an error of anybody's
+    ├── StoreUnavailable          the database cannot be used now; it may be later, and nothing was written
+    │   └── StoreFull             because no space is left for it
     ├── StaleTransition           somebody else moved the row first; drop what was decided on the old state
     ├── StaleLease                the fencing token is not the current one; stop working
     └── FatalError                stop the process, a human is needed (wrong chain, deep reorg, bad configuration)
@@ -52,6 +55,10 @@ class RateLimited(RpcUnavailable):
         self.retry_after = retry_after
 
 
+class EndpointsDisagree(RpcUnavailable):
+    """Two endpoints tell different things about one block, and nobody else says who is right."""
+
+
 class TooMuch(RpcRefused):
     """The answer would be too large, or the range too wide. `suggested`: blocks per range that it named, or None."""
 
@@ -73,6 +80,14 @@ class NullRound(RpcError):
 
     def __str__(self) -> str:
         return f"epoch {self.number} is a null round"
+
+
+class StoreUnavailable(BridgeError):
+    """The database cannot be used now; nothing was written. The message says why."""
+
+
+class StoreFull(StoreUnavailable):
+    """No space is left for the database; nothing was written."""
 
 
 class StaleTransition(BridgeError):

@@ -43,12 +43,13 @@ def explain(dispatcher: Dispatcher, job: Job, now: float) -> Explanation:
         leases = rows.leases_of(connection, job.request_hash)
         known = nodes_since(connection, now - CONNECTED_SECONDS)
         reserved = rows.reserved(connection)
+        counts = rows.active_counts(connection)
         running = running_by_requester(connection).get(job.request.requester, 0)
         scanned = scanned_number(connection, job.request.chain_id, job.request.contract)
     nodes: tuple[NodeReason, ...] = ()
     reason, detail = _kept_reason(job)
     if job.state in LEASABLE and _has_open_slot(slots):
-        nodes = _node_reasons(dispatcher, job, slots, leases, known, reserved, now)
+        nodes = _node_reasons(dispatcher, job, slots, leases, known, (reserved, counts), now)
         if reason is Reason.NONE:
             reason, detail = _why_waiting(dispatcher, job, slots, nodes, running, now)
     return Explanation(
@@ -77,7 +78,7 @@ def _node_reasons(
     slots: list[Slot],
     leases: list[LeaseRow],
     known: list[KnownNode],
-    reserved: dict[int, Capacity],
+    used: tuple[dict[int, Capacity], dict[int, int]],
     now: float,
 ) -> tuple[NodeReason, ...]:
     plan = dispatcher.matcher.plan(job)
@@ -85,8 +86,10 @@ def _node_reasons(
         return ()
     taken = taken_of(slots, leases, now)
     found = []
+    reserved, counts = used
+    most = dispatcher.config.dispatch.max_leases_per_node
     for node in known[:MAX_NODES]:
-        free = free_of(node.advert, reserved.get(node.node_id, rows.NOTHING))
+        free = free_of(node.advert, reserved.get(node.node_id, rows.NOTHING), most - counts.get(node.node_id, 0))
         try:
             snapshot = dispatcher.matcher.snapshot(node, plan.need, free, now)
         except (RpcError, InvalidInput):

@@ -25,13 +25,12 @@ from bridge.chain.cursor import (
     Window,
     advanced,
     final_block,
-    passed_by,
     plan,
 )
 from bridge.chain.events import Event, UndecodableLog, decode_log
 from bridge.chain.reading import LogReader, within
 from bridge.config import BridgeConfig
-from bridge.errors import FatalError, HistoryPruned, RpcUnavailable
+from bridge.errors import EndpointsDisagree, FatalError, HistoryPruned, RpcRefused, RpcUnavailable
 from bridge.headwatch import HeadWatch
 from bridge.store.backfill import add_final
 from bridge.store.chain import (
@@ -103,21 +102,30 @@ class Listener:
         """
         try:
             stored = self._step()
-        except (RpcUnavailable, HistoryPruned) as exc:
-            self._last_look = None
-            self._client.blame(exc)
-            if isinstance(exc, HistoryPruned):
-                detail = f"blocks that are still to be read are no longer shown: {exc}; add an archive endpoint"
-                self._watch.alarm(Alarm.HISTORY_PRUNED, detail, self._clock())
+        except (RpcUnavailable, RpcRefused) as exc:
+            self._failed(exc)
             raise
         except DeepReorg as exc:
-            self._watch.alarm(Alarm.REORG_BELOW_FINALITY, str(exc), self._clock())
-            raise
+            if not self._reader.stands_elsewhere(exc.block):
+                self._watch.alarm(Alarm.REORG_BELOW_FINALITY, str(exc), self._clock())
+                raise
+            error = RpcUnavailable(f"final block {exc.block.number} left one endpoint's chain and stands at another")
+            self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, str(error), self._clock())
+            self._failed(error)
+            raise error from exc
         if stored:
             self._watch.over(Alarm.HISTORY_PRUNED, self._clock())
         else:
             self._last_look = None
         return stored
+
+    def _failed(self, error: RpcUnavailable | RpcRefused) -> None:
+        self._last_look = None
+        if not isinstance(error, EndpointsDisagree):
+            self._client.blame(error)
+        if isinstance(error, HistoryPruned):
+            detail = f"blocks that are still to be read are no longer shown: {error}; add an archive endpoint"
+            self._watch.alarm(Alarm.HISTORY_PRUNED, detail, self._clock())
 
     def _step(self) -> bool:
         with reading(self._engine) as connection:
@@ -240,7 +248,7 @@ class Listener:
                 return window[: place + 1]
         if hash_at(self._client, window[0].number) is None:
             raise RpcUnavailable(f"the endpoint does not show block {window[0].number}")
-        raise passed_by(window[0])
+        raise DeepReorg(window[0])
 
     # -- the second reading ---------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from bridge.store.jobs import Job
 from bridge.store.leases import ANSWERED, EXPIRED, OPEN, RETURNED, LeaseRow, Slot
 from bridge.store.nodes import KnownNode
 from executor.protocol.cid import Cid
-from executor.protocol.leases import Capacity
+from executor.protocol.leases import Capacity, Phase
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import InvalidSpec, JobSpec, job_of, spec_cid
 from executor.protocol.wire import Order
@@ -101,7 +101,8 @@ def standing_reason(plan: Plan, deadline: int, config: DispatchConfig, now: floa
 def taken_of(slots: Sequence[Slot], leases: Sequence[LeaseRow], now: float) -> Taken:
     """Who has a slot, and who rests because he gave back. Pure.
 
-    A node rests longer each time (5 s, 10 s, ... 5 minutes; at once 5 minutes where its reason stands), so that all
+    A node rests longer each time (5 s, 10 s, ... 5 minutes; at once 5 minutes where its reason stands or it kept
+    the lease to its longest life), so that all
     others have their turn first.
     """
     held = [slot for slot in slots if slot.state != OPEN]
@@ -111,7 +112,8 @@ def taken_of(slots: Sequence[Slot], leases: Sequence[LeaseRow], now: float) -> T
         if lease.state not in (RETURNED, EXPIRED):
             continue
         times[lease.node_id] = count = times.get(lease.node_id, 0) + 1
-        pause = MAX_REST_SECONDS if lease.reason in STANDING_REASONS else min(MAX_REST_SECONDS, 5.0 * 2 ** (count - 1))
+        is_long = lease.reason in STANDING_REASONS or lease.reason == Reason.LEASE_LOST
+        pause = MAX_REST_SECONDS if is_long else min(MAX_REST_SECONDS, 5.0 * 2 ** (count - 1))
         until = (lease.ended_at or now) + pause
         resting.pop(lease.node_id, None)
         if until > now:
@@ -123,6 +125,16 @@ def taken_of(slots: Sequence[Slot], leases: Sequence[LeaseRow], now: float) -> T
     )
 
 
+def lease_ends_at(lease: LeaseRow, phase: Phase, need: Need, config: DispatchConfig) -> float:
+    """When a lease ends whatever its heartbeats say, in seconds since 1970. Pure.
+
+    A node that keeps a job without answering must not keep it from the others. What is held for a release stays held
+    until it is answered, its upload included.
+    """
+    running = config.fetch_allowance_seconds + need.wall_seconds + config.upload_margin_seconds
+    return lease.granted_at + running + (config.held_seconds if phase is Phase.HELD else 0.0)
+
+
 def reason_name(code: int) -> str:
     """The name of a reason code. Pure."""
     return next((reason.name for reason in Reason if reason == code), str(code))
@@ -132,7 +144,7 @@ def why_ended(lease: LeaseRow) -> str:
     """Why a lease ended, in words. Pure."""
     name = reason_name(lease.reason)
     if lease.state == EXPIRED:
-        return "no heartbeat in time"
+        return lease.detail or "no heartbeat in time"
     return f"{name}: {lease.detail}" if lease.detail else name
 
 
@@ -177,7 +189,7 @@ class Matcher:
         if kept is None:
             kept = plan_of(job)
             if not kept.is_absent:
-                _keep(self._plans, job.request_hash, kept)
+                keep(self._plans, job.request_hash, kept)
         return kept
 
     def snapshot(self, node: KnownNode, need: Need, free: Capacity, now: float) -> NodeSnapshot:
@@ -207,13 +219,15 @@ class Matcher:
             return kept[1]
         answers = self._chain.labels_count(node_id, curator, labels)
         counted = frozenset(label for label, counts in zip(labels, answers, strict=True) if counts)
-        _keep(self._counts, key, (now, counted))
+        keep(self._counts, key, (now, counted))
         return counted
 
 
-def _keep(cache: OrderedDict[K, V], key: K, value: V) -> None:
+def keep(cache: OrderedDict[K, V], key: K, value: V, most: int = _KEPT) -> None:
+    """Put an entry last into a cache that many threads use; the first ones go while there are more than `most`."""
+    cache.pop(key, None)
     cache[key] = value
-    while len(cache) > _KEPT:
+    while len(cache) > most:
         try:
             cache.popitem(last=False)
         except KeyError:  # another thread was faster

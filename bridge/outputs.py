@@ -67,14 +67,15 @@ class Holdings:
         self._engine = engine
         self._store = store
 
-    def missing(self, owner: str, root: Cid) -> list[Cid]:
+    def missing(self, owner: str, root: Cid, *, verify: bool = False) -> list[Cid]:
         """Which blocks below `root` this owner has not brought yet, at most MAX_MISSING; none: complete.
 
+        verify: read every block, so that those that are damaged on our disk are asked for again.
         MalformedBlock where a block is no dag-pb.
         """
         with reading(self._engine) as connection:
             held = held_cids(connection, owner)
-        return missing(HeldView(self._store, held), root, MAX_MISSING)
+        return missing(HeldView(self._store, held), root, MAX_MISSING, verify=verify)
 
     def allowance(self, owner: str, limit: int) -> Allowance:
         """What an owner of output may still bring, of `limit` bytes."""

@@ -137,11 +137,7 @@ class Relayer:
         with reading(self._engine) as connection:
             items = outbox.work(connection)
             attempts = outbox.attempts_for(connection, [item.id for item in items])
-            cases = [Case(item, _existing(connection, item.request_hash), attempts[item.id]) for item in items]
-            counts = outbox.count_by_state(connection)
-        for state, count in counts.items():
-            self._watch.set("outbox_rows", count, state=state.value)
-        return cases
+            return [Case(item, _existing(connection, item.request_hash), attempts[item.id]) for item in items]
 
     def _unseen(self) -> list[bytes]:
         with reading(self._engine) as connection:

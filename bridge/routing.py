@@ -191,11 +191,14 @@ def summary(reasons: Sequence[NodeReason]) -> tuple[Reason, str]:
     return Reason.NODES_BUSY, f"{len(passing)} of {len(reasons)} connected nodes match, but not now: {busy.text}"
 
 
-def free_of(advert: Advert, reserved: Capacity) -> Capacity:
-    """What is free on a node: what it says, but never more than its total less what its leases reserve."""
+def free_of(advert: Advert, reserved: Capacity, left: int) -> Capacity:
+    """What is free on a node: what it says, but never more than its total less what its leases reserve.
+
+    left: how many leases more it may have here, whatever it says.
+    """
     total, free = advert.total, advert.free
     return Capacity(
-        slots=max(0, min(free.slots, total.slots - reserved.slots)),
+        slots=max(0, min(free.slots, total.slots - reserved.slots, left)),
         cpu_millis=max(0, min(free.cpu_millis, total.cpu_millis - reserved.cpu_millis)),
         memory_bytes=max(0, min(free.memory_bytes, total.memory_bytes - reserved.memory_bytes)),
         disk_bytes=max(0, min(free.disk_bytes, total.disk_bytes - reserved.disk_bytes)),

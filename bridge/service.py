@@ -11,12 +11,13 @@ from typing import Any, Protocol
 import structlog
 
 from bridge.errors import BridgeError, FatalError, RpcUnavailable
+from bridge.repeats import Repeats
 from executor.errors import InsulaError
 
 log = structlog.get_logger("bridge.service")
 
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-MAX_UNEXPECTED = 20  # failures in a row that nobody foresaw; then the process ends and says so
+MAX_UNEXPECTED = 20  # failures in a row that nobody foresaw (a full disk is foreseen); then the process ends
 
 
 class Steps(Protocol):
@@ -33,6 +34,7 @@ class LoopState:
 
     name: str
     last_step_at: float = 0.0
+    failing_since: float | None = None
     last_error: str = ""
     failures_in_a_row: int = 0
 
@@ -52,6 +54,8 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.state = LoopState(self.name)
+        self._unforeseen = 0  # in a row
+        self._repeats = Repeats()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     def start(self) -> None:
@@ -77,28 +81,36 @@ class Loop:
         except FatalError as exc:
             self.on_fatal(self.name, exc)
             return 0.0
-        except (RpcUnavailable, BridgeError, InsulaError) as exc:
+        except (
+            RpcUnavailable,
+            BridgeError,
+            InsulaError,
+            OSError,
+        ) as exc:  # OSError: no disk, descriptor or memory left
             return self._failed(exc, expected=True)
         except Exception as exc:  # noqa: BLE001 - the top of a loop: a fault in one job must not stop the others
             return self._failed(exc, expected=False)
         self.state.last_step_at = time.time()
-        self.state.failures_in_a_row = 0
+        self.state.failures_in_a_row = self._unforeseen = 0
+        self.state.failing_since = None
         if busy:
             self.on_busy()
         return 0.0 if busy else self.idle_seconds
 
     def _failed(self, exc: Exception, *, expected: bool) -> float:
         self.state.failures_in_a_row += 1
+        self.state.failing_since = self.state.failing_since or time.time()
         self.state.last_error = f"{type(exc).__name__}: {exc}"[:500]
         count = self.state.failures_in_a_row
+        self._unforeseen = 0 if expected else self._unforeseen + 1
         log.warning(
             "step failed",
             loop=self.name,
             error=self.state.last_error,
             failures_in_a_row=count,
-            exc_info=None if expected else exc,
+            exc_info=None if expected or self._repeats.count(exc) > 1 else exc,
         )
-        if not expected and count >= MAX_UNEXPECTED:
+        if self._unforeseen >= MAX_UNEXPECTED:
             self.on_fatal(self.name, exc)
             return 0.0
         return BACKOFF_SECONDS[min(count, len(BACKOFF_SECONDS)) - 1]

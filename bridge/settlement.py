@@ -265,15 +265,19 @@ class Settlement:
     def _publish_one(self, job: Job, now: float) -> None:
         until = now + self._config.content.retention_seconds
         output = job.outcome.output_cid if job.outcome else b""
-        if output:
+        with reading(self._engine) as connection:
+            slots = rows.slots_of(connection, job.request_hash)
+        if output and _was_brought(output, slots):
             try:
                 self._roots.publish(Cid.from_binary(output), root_label(job.request_hash), until)
-            except (ContentError, InvalidInput) as exc:  # a stranger relayed an output that was never here
-                log.warning("output is not here", **job.trace, error=str(exc))
+            except (ContentError, InvalidInput) as exc:
+                log.warning("output is not here any more", **job.trace, error=str(exc))
+        elif output:
+            log.warning("no node brought this output", **job.trace, output=f"0x{output.hex()}")
 
         def note(connection: Connection) -> None:
             set_values(connection, job.request_hash, job.state, published_at=now)
-            for slot in rows.slots_of(connection, job.request_hash):
+            for slot in slots:
                 if slot.key:
                     release_blocks(connection, slot_owner(job.request_hash, slot.key))
 
@@ -356,6 +360,16 @@ class Settlement:
 def root_label(request_hash: bytes) -> str:
     """The label under which a job's output is kept."""
     return f"job:0x{request_hash.hex()}"
+
+
+def _was_brought(output: bytes, slots: Sequence[Slot]) -> bool:
+    """Whether a node answered with this output: an answer is taken only when its node has brought all of it.
+
+    An outcome on-chain opens nothing by itself: whoever is his own curator can have any CID settled, that of somebody's
+    private input too.
+    """
+    outcomes = [Outcome.decode(slot.outcome) for slot in slots if slot.state == rows.ANSWERED and slot.outcome]
+    return any(outcome.output_cid == output for outcome in outcomes)
 
 
 def _attestation(slot: Slot) -> Attestation:

@@ -74,7 +74,7 @@ class Surveyor:
         self._address = address
 
     def look(self, tip: int, cases: Sequence[Case], others: Iterable[bytes]) -> Survey:
-        """Ask for everything in one batch. `others`: transactions whose receipts are wanted too."""
+        """Ask one endpoint for everything, in one batch. `others`: transactions whose receipts are wanted too."""
         hashes = {a.tx_hash for case in cases for a in case.attempts if a.mined_block_hash is None} | set(others)
         wanted = sorted(hashes)
         calls: list[Call] = [
@@ -85,6 +85,7 @@ class Surveyor:
             *(call for case in cases for call in self._standing_calls(case)),
             *(("eth_getTransactionReceipt", ("0x" + tx_hash.hex(),)) for tx_hash in wanted),
         ]
+        self._client.poll(at_least=tip)  # with several endpoints: all of this step is asked of the one that answers
         answers = self._client.batch(calls)
         head, count, tip_fee, balance = (_needed(answer) for answer in answers[:4])
         fields = fields_of(head, "block")

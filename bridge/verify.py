@@ -18,7 +18,7 @@ from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.cid import Cid
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
 from executor.protocol.signing import Scope, attestation_message, recover
-from executor.protocol.spec import InvalidSpec, JobSpec, job_of, spec_cid
+from executor.protocol.spec import InvalidSpec, job_of, spec_cid
 from executor.protocol.wire import Outcome, Request, ResultKind, Status
 
 FetchDag = Callable[[Cid, BlockStore], None]  # brings every block of a DAG into a store, verified; InsulaError
@@ -189,19 +189,15 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
     if said != f"0x{outcome.hash.hex()}":
         return Check(name, ok=False, detail="is for another outcome")
     if outcome.status != Status.REFUSED:
-        wanted = {str(cid) for cid in _job(bundle, request).content}
+        wanted = {str(cid) for _, cid in _inputs(bundle, request)}
         if not wanted <= set(names.values()):
             return Check(name, ok=False, detail=f"does not name these inputs: {sorted(wanted - set(names.values()))}")
     return Check(name, ok=True, detail=f"names the request, the outcome and {len(names)} inputs")
 
 
-def _job(bundle: Bundle, request: Request) -> JobSpec:
-    return job_of(request.order, bundle.spec)
-
-
 def _inputs(bundle: Bundle, request: Request) -> list[tuple[str, Cid]]:
     try:
-        job = _job(bundle, request)
+        job = job_of(request.order, bundle.spec)
     except InvalidSpec:
         return []
     return [(str(cid), cid) for cid in job.content]

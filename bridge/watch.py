@@ -1,13 +1,22 @@
 """What is seen of the bridge from outside: counters, gauges and alarms, by names that stand in two tables.
 
-An alarm latches: it stays after its cause is gone, until a person acknowledges it. Loops write here; the API shows it.
+An alarm latches: it stays after its cause is gone, until a person acknowledges it. Loops write here, in whatever
+transaction they are: nothing is written to a database at that moment. `bridge.alarms.AlarmKeeper` keeps what was raised
+in the store; the API shows it.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+import structlog
+
+log = structlog.get_logger("bridge.watch")
+
+MAX_DETAIL = 1000  # characters kept of what is said with an alarm
 
 
 class Alarm(StrEnum):
@@ -29,6 +38,7 @@ class Alarm(StrEnum):
     OUTCOME_CONFLICT = "outcome_conflict"  # the contract holds another outcome than the one that a quorum gave us
     DELIVERY_DEAD = "delivery_dead"  # a delivery can never be accepted
     SENDER_ELSEWHERE = "sender_elsewhere"  # another process sends with the relayer's key
+    HALTED = "halted"  # the bridge has stopped by itself and said why
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,6 @@ METRICS: dict[str, Metric] = {
         "counter", "Failures by kind: transport, throttled, answer, pruned, refused", ("endpoint", "kind")
     ),
     "endpoint_head": Metric("gauge", "Number of the newest block that an endpoint showed", ("endpoint",)),
-    "outbox_rows": Metric("gauge", "Deliveries in the outbox, but for those that are done", ("state",)),
     "transactions_sent": Metric("counter", "Transactions handed in for the first time"),
     "transactions_resent": Metric("counter", "Times that the same bytes were handed in again"),
     "fee_raises": Metric("counter", "Replacements with higher fees"),
@@ -87,12 +96,19 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Watch:
-    """Shared by threads."""
+    """Shared by threads.
+
+    What was raised is in two parts: what the store is known to hold, and what was raised since. Without a keeper the
+    first part stays empty.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: dict[tuple[str, Labels], float] = {}
-        self._raised: dict[Alarm, Raised] = {}
+        self._stored: dict[Alarm, Raised] = {}
+        self._pending: dict[Alarm, Raised] = {}
+        self._repeats: dict[Alarm, int] = {}  # since the alarm was last logged at error level
+        self.on_news: Callable[[], None] = lambda: None  # called, outside the lock, when there is something to keep
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -112,28 +128,67 @@ class Watch:
             return dict(self._values)
 
     def alarm(self, alarm: Alarm, detail: str, now: float) -> None:
-        """Raise an alarm, or raise it again."""
+        """Raise an alarm, or raise it again. Logged as an error when its cause is new, later at 10, 100, 1000 times."""
+        detail = detail[:MAX_DETAIL]
         with self._lock:
-            known = self._raised.get(alarm)
-            first, times = (known.first_at, known.times) if known else (now, 0)
-            self._raised[alarm] = Raised(alarm, detail, first, now, times + 1)
+            known = self._pending.get(alarm)
+            first, times = (known.first_at, known.times) if known and known.times else (now, 0)
+            self._pending[alarm] = Raised(alarm, detail, first, now, times + 1)
+            repeats = self._repeats.get(alarm, 0) + 1
+            self._repeats[alarm] = repeats
+        if repeats == 1:
+            log.error("alarm", alarm=alarm.value, detail=detail)
+            self.on_news()
+        elif str(repeats).strip("0") == "1":
+            log.warning("alarm again", alarm=alarm.value, detail=detail, times=repeats)
 
     def over(self, alarm: Alarm, now: float) -> None:
         """The alarm's cause is gone; it stays raised until it is acknowledged."""
         with self._lock:
-            known = self._raised.get(alarm)
-            if known is not None and known.over_at is None:
-                self._raised[alarm] = replace(known, over_at=now)
+            known = self._current().get(alarm)
+            if known is None or known.over_at is not None:
+                return
+            pending = self._pending.get(alarm, replace(known, times=0))
+            self._pending[alarm] = replace(pending, over_at=now)
+            self._repeats.pop(alarm, None)
+        log.info("alarm's cause is gone", alarm=alarm.value)
+        self.on_news()
 
     def alarms(self) -> list[Raised]:
         """What is raised, oldest first."""
         with self._lock:
-            return sorted(self._raised.values(), key=lambda raised: raised.first_at)
+            return sorted(self._current().values(), key=lambda raised: raised.first_at)
 
-    def acknowledge(self, alarm: Alarm) -> bool:
-        """Take an alarm back; whether it was raised."""
+    def pending(self) -> dict[Alarm, Raised]:
+        """What the store does not hold yet. `times` counts from there; 0: only its cause is over."""
         with self._lock:
-            return self._raised.pop(alarm, None) is not None
+            return dict(self._pending)
+
+    def kept(self, written: dict[Alarm, Raised], stored: dict[Alarm, Raised]) -> None:
+        """The keeper wrote `written`, as `pending` gave it, and the store holds `stored` now."""
+        with self._lock:
+            for alarm in self._stored.keys() - stored.keys():
+                self._repeats.pop(alarm, None)  # somebody took it back
+            self._stored = dict(stored)
+            for alarm, done in written.items():
+                left = self._pending[alarm]
+                if left == done:
+                    del self._pending[alarm]
+                else:  # raised again while it was being written
+                    self._pending[alarm] = replace(left, times=left.times - done.times)
+
+    def _current(self) -> dict[Alarm, Raised]:
+        added = {alarm: merged(self._stored.get(alarm), since) for alarm, since in self._pending.items()}
+        return self._stored | added
+
+
+def merged(before: Raised | None, since: Raised) -> Raised:
+    """What was raised until now, of what was known before and what came since."""
+    if before is None:
+        return since
+    detail = since.detail if since.times else before.detail
+    last = max(before.last_at, since.last_at)
+    return Raised(since.alarm, detail, before.first_at, last, before.times + since.times, since.over_at)
 
 
 def _key(name: str, kind: str, labels: dict[str, str]) -> tuple[str, Labels]:

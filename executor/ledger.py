@@ -46,6 +46,13 @@ CREATE INDEX intents_by_time ON intents (started_at);
 """
 
 
+_DAMAGED: Final = (
+    ": the ledger is damaged, so nobody knows what this key has signed, and the key must sign no more. Keep the file; "
+    "make a new key with `insula node init` in a new folder, and let it join this node with "
+    "`insula node register --node-id N`"
+)
+
+
 class LedgerError(InsulaError):
     """The ledger cannot be read or written."""
 
@@ -332,7 +339,8 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as exc:
-        raise LedgerError(f"{path}: {exc}") from exc
+        damaged = getattr(exc, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        raise LedgerError(f"{path}: {exc}{_DAMAGED if damaged else ''}") from exc
 
 
 def _signed(db: sqlite3.Connection, request_hash: bytes) -> SignedRecord | None:

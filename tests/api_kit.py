@@ -14,6 +14,7 @@ import httpx
 
 from bridge.api.app import create_app
 from bridge.api.server import port_of, run_server
+from bridge.api.status import Loops
 from executor.protocol.leases import Message
 from executor.protocol.nodeauth import Audience, sign_call
 from executor.protocol.signing import Key
@@ -58,14 +59,15 @@ class Api:
 
 
 @contextlib.contextmanager
-def serving(bridge: Bridge) -> Iterator[Api]:
+def serving(bridge: Bridge, loops: Loops = list) -> Iterator[Api]:
     """The bridge's API on a free port of the loopback."""
     app = create_app(
         bridge.dispatcher,
         bridge.engine,
         AUDIENCE,
         bridge.clock,
-        status=lambda: {"loops": []},
+        loops=loops,
+        watch=bridge.watch,
     )
     server = run_server(app, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run)

@@ -20,6 +20,7 @@ from bridge.store.content import slot_owner
 from bridge.store.engine import Connection, open_engine, reading, transaction
 from bridge.store.jobs import Job, get_job
 from bridge.store.schema import cursors, jobs, metadata
+from bridge.watch import Watch
 from executor.content.blockstore import BlockStore
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.leases import Advert, Attested, Capacity, Heartbeat, Lease, LeaseReturn, Phase
@@ -156,6 +157,7 @@ class Bridge:
         self.engine = open_engine(self.config.database)
         metadata.create_all(self.engine)
         self.registry = RegistryTwin()
+        self.watch = Watch()
         self.store = BlockStore(folder / "blocks")
         self.outbox = Outbox()
         self.dispatcher = self.restarted()

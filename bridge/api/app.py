@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 
 from bridge.api import content_routes, gateway, metrics, node_routes, problems, public_routes
 from bridge.api.auth import Gate
+from bridge.api.status import Loops, Status
 from bridge.api.waiting import Waiting
 from bridge.dispatcher import Dispatcher
 from bridge.store.engine import Engine
+from bridge.watch import Watch
 from executor.protocol.nodeauth import Audience
 
 
@@ -21,13 +22,16 @@ def create_app(
     engine: Engine,
     audience: Audience,
     clock: Callable[[], float],
-    status: Callable[[], dict[str, Any]] = dict,
+    loops: Loops = list,
     wake: Callable[[], None] = lambda: None,
+    *,
+    watch: Watch | None = None,
 ) -> FastAPI:
     """The bridge's HTTP side.
 
-    status: what /v1/status tells beside what the database knows; wake: called when a call gave the loops something to
-    do. The dispatcher's `changed` wakes the nodes that wait for work. Administrative routes: there are none.
+    loops: the states of the process's loops; wake: called when a call gave the loops something to do; watch: what they
+    counted and which alarms they raised. The dispatcher's `changed` wakes the nodes that wait for work.
+    Administrative routes: there are none.
     """
     # FastAPI's pages for people load scripts from elsewhere: /openapi.json is enough.
     app = FastAPI(title="Insula bridge", version=version("insula"), docs_url=None, redoc_url=None)
@@ -35,8 +39,9 @@ def create_app(
     dispatcher.changed = waiting.changed
     gate = Gate(dispatcher, engine, dispatcher.config.content, audience, clock)
     problems.install(app)
-    metrics.install(app, dispatcher, clock)
-    app.include_router(public_routes.router(dispatcher, clock, status))
+    watch = watch or Watch()
+    metrics.install(app, dispatcher, clock, loops, watch)
+    app.include_router(public_routes.router(dispatcher, clock, Status(dispatcher, clock, loops, watch)))
     app.include_router(node_routes.router(dispatcher, gate, waiting, wake))
     app.include_router(content_routes.router(dispatcher, gate, wake))
     app.include_router(gateway.router(dispatcher.store, dispatcher.roots, clock, dispatcher.publish))

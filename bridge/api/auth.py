@@ -14,7 +14,17 @@ from bridge.dispatcher import Dispatcher
 from bridge.store.content import use_nonce
 from bridge.store.engine import Engine
 from executor.errors import InvalidInput
-from executor.protocol.nodeauth import KEY, NONCE, SIGNATURE, TIME, Audience, SignedCall, check_call
+from executor.protocol.nodeauth import (
+    BODY,
+    KEY,
+    NONCE,
+    SIGNATURE,
+    TIME,
+    Audience,
+    SignedCall,
+    check_call,
+    declared_body,
+)
 from executor.protocol.wire import checksum_address
 
 
@@ -41,6 +51,21 @@ class Gate:
     async def uploader(self, request: Request, body_hash: bytes) -> str:
         """The account that signed this upload, one of those that the configuration allows."""
         return await run_in_threadpool(self._admit, request, body_hash, self.require_uploader)
+
+    async def node_before_body(self, request: Request) -> tuple[str, bytes]:
+        """As `node`, before the body comes: the key, and the SHA-256 that the body must have (`require_body`)."""
+        return await self._before_body(request, self.dispatcher.is_node)
+
+    async def uploader_before_body(self, request: Request) -> tuple[str, bytes]:
+        """As `uploader`, before the body comes: the account, and the SHA-256 that the body must have."""
+        return await self._before_body(request, self.require_uploader)
+
+    async def _before_body(self, request: Request, allow: Callable[[str], None]) -> tuple[str, bytes]:
+        try:
+            declared = declared_body(request.headers)
+        except InvalidInput as exc:
+            raise _not_signed(exc) from exc
+        return await run_in_threadpool(self._admit, request, declared, allow), declared
 
     def _admit(self, request: Request, body_hash: bytes, allow: Callable[[str], None]) -> str:
         now = self.clock()
@@ -80,6 +105,12 @@ def claimed_key(request: Request) -> str:
         return checksum_address(request.headers.get(KEY), KEY)
     except InvalidInput as exc:
         raise _not_signed(exc) from exc
+
+
+def require_body(digest: bytes, declared: bytes) -> None:
+    """Refuse a body that is not the one that was signed."""
+    if digest != declared:
+        raise _not_signed(InvalidInput(BODY, "is not the SHA-256 of the body that came"))
 
 
 def path_as_sent(request: Request) -> str:

@@ -40,16 +40,15 @@ async def read_json(request: Request) -> bytes:
 
 
 @asynccontextmanager
-async def read_car(request: Request) -> AsyncIterator[tuple[IO[bytes], bytes]]:
-    """The body of an upload in a temporary file, and its SHA-256.
+async def read_car(request: Request, most: int = MAX_CAR_BYTES) -> AsyncIterator[tuple[IO[bytes], bytes]]:
+    """The body of an upload, at most `most` bytes, in a temporary file, and its SHA-256.
 
-    It waits there until its signature, which is over the whole body, has been checked: nothing that somebody unknown
-    sends reaches the store.
+    It waits there until all of it has come and is what its signature says: nothing else reaches the store.
     """
     digest = hashlib.sha256()
     with SpooledTemporaryFile(max_size=MEMORY_BYTES) as file:
         async with _whole(CAR_SECONDS):
-            async for piece in _pieces(request, MAX_CAR_BYTES):
+            async for piece in _pieces(request, min(most, MAX_CAR_BYTES)):
                 digest.update(piece)
                 await run_in_threadpool(file.write, piece)
         file.seek(0)

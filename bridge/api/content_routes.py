@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from typing import IO, Annotated
@@ -10,11 +9,12 @@ from typing import IO, Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from bridge.api.auth import Gate, claimed_key
+from bridge.api.auth import Gate, require_body
 from bridge.api.body import pieces_of, read_car, read_json
-from bridge.api.node_routes import CAR_BODY, UPLOADS_AT_ONCE, Root
+from bridge.api.node_routes import CAR_BODY, Root
+from bridge.api.places import UploadPlaces
 from bridge.dispatcher import Dispatcher
-from bridge.store.content import Upload, account_owner, held_bytes, note_account_upload
+from bridge.store.content import BLOCK_OVERHEAD_BYTES, Upload, account_owner, held_bytes, note_account_upload
 from bridge.store.engine import transaction
 from bridge.uploads import store_car
 from executor.protocol.cid import Cid
@@ -28,7 +28,9 @@ Requester = Annotated[str, Query(max_length=42)]
 def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIRouter:
     """The routes. wake: called when content has arrived for which a job may wait."""
     routes = APIRouter(prefix="/v1/content", tags=["uploads"])
-    uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+    places = UploadPlaces()
+    # Each block is counted with more than what a CAR adds to it: a longer body cannot fit.
+    longest = dispatcher.config.content.upload_quota_bytes + BLOCK_OVERHEAD_BYTES
 
     @routes.get("/missing")
     async def lacks(root: Root, request: Request) -> Missing:
@@ -36,7 +38,7 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         gate.require_headers(request)
         body = await read_json(request)
         account = await gate.uploader(request, hashlib.sha256(body).digest())
-        return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"))
+        return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"), verify=True)
 
     @routes.put("", openapi_extra=CAR_BODY)
     async def upload(root: Root, request: Request, public: Public = 0, requester: Requester = "") -> Missing:
@@ -46,20 +48,21 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         """
         meant_for = checksum_address(requester, "requester") if requester else ""
         gate.require_headers(request)
-        gate.require_uploader(claimed_key(request))  # not yet proved: the signature is over the whole body
-        async with uploads, read_car(request) as (file, digest):
-            account = await gate.uploader(request, digest)
-            found = await run_in_threadpool(
-                _upload, dispatcher, account, Cid.parse(root, "root"), bool(public), meant_for or account, file
-            )
+        account, declared = await gate.uploader_before_body(request)
+        with places.taken(account):
+            async with read_car(request, longest) as (file, digest):
+                require_body(digest, declared)
+                found = await run_in_threadpool(
+                    _upload, dispatcher, account, Cid.parse(root, "root"), bool(public), meant_for or account, file
+                )
         wake()
         return found
 
     return routes
 
 
-def _missing(dispatcher: Dispatcher, account: str, root: Cid) -> Missing:
-    absent = dispatcher.holdings.missing(account_owner(account, root), root)
+def _missing(dispatcher: Dispatcher, account: str, root: Cid, *, verify: bool = False) -> Missing:
+    absent = dispatcher.holdings.missing(account_owner(account, root), root, verify=verify)
     return Missing(missing=tuple(map(str, absent)))
 
 

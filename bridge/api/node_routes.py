@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Callable
@@ -12,8 +11,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from bridge.api.auth import Gate, claimed_key
+from bridge.api.auth import Gate, claimed_key, require_body
 from bridge.api.body import parse, pieces_of, read_car, read_json
+from bridge.api.places import UploadPlaces
 from bridge.api.problems import not_here
 from bridge.api.waiting import Waiting, wait
 from bridge.dispatcher import Dispatcher
@@ -39,7 +39,6 @@ from executor.protocol.leases import (
 )
 
 LOOK_AGAIN_SECONDS = 5.0  # a waiting node is looked at again even if nothing seems to have changed
-UPLOADS_AT_ONCE = 8
 
 Root = Annotated[str, Query(max_length=100)]
 Token = Annotated[int, Query(ge=1, lt=2**63)]
@@ -48,7 +47,7 @@ Token = Annotated[int, Query(ge=1, lt=2**63)]
 def router(dispatcher: Dispatcher, gate: Gate, waiting: Waiting, wake: Callable[[], None]) -> APIRouter:
     """The routes. wake: called after a call that gave the loops something to do."""
     routes = APIRouter(prefix="/v1/leases", tags=["node API"])
-    uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+    places = UploadPlaces()
 
     async def signed(request: Request) -> tuple[str, bytes]:
         gate.require_headers(request)
@@ -104,12 +103,12 @@ def router(dispatcher: Dispatcher, gate: Gate, waiting: Waiting, wake: Callable[
     async def upload(lease_id: str, root: Root, token: Token, request: Request) -> Missing:
         """Upload blocks of a released output; says what is missing then."""
         gate.require_headers(request)
-        # The signature is over the whole body, so it is checked after it. Until then: only who knows a lease's id and
-        # names its key may send one.
         await run_in_threadpool(dispatcher.active_lease, claimed_key(request), lease_id, token)
-        async with uploads, read_car(request) as (file, digest):
-            key = await gate.node(request, digest)
-            return await run_in_threadpool(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
+        key, declared = await gate.node_before_body(request)
+        with places.taken(key):
+            async with read_car(request) as (file, digest):
+                require_body(digest, declared)
+                return await run_in_threadpool(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
 
     return routes
 

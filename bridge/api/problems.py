@@ -11,8 +11,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from bridge.dispatcher import OutputIncomplete, UnknownLease
-from bridge.errors import RpcError, StaleLease, StaleTransition
+from bridge.errors import RpcError, StaleLease, StaleTransition, StoreFull, StoreUnavailable
 from bridge.registry import NotRegistered
+from bridge.repeats import Repeats
+from executor.content.disk import is_disk_full
 from executor.errors import (
     BlockMismatch,
     BlockMissing,
@@ -72,6 +74,8 @@ _TABLE: tuple[tuple[type[InsulaError], int, str, str], ...] = (
     (BlockMismatch, 422, "bad-content", "bytes that do not hash to their CID"),
     (BlockMissing, 404, "not-here", "not here"),
     (DiskFull, 507, "disk-full", "no space left"),
+    (StoreFull, 507, "disk-full", "no space left for the bridge's database; its operator must make room"),
+    (StoreUnavailable, 503, "store-unavailable", "the bridge's database cannot be used now; try again"),
     (RpcError, 503, "chain-unavailable", "the chain does not answer; try again"),
     (InsulaError, 500, "internal", "internal error"),
 )
@@ -83,22 +87,38 @@ def problem_of(error: InsulaError) -> Problem:
         return error
     status, name, title = next(row[1:] for row in _TABLE if isinstance(error, row[0]))
     more = {"field": error.field} if isinstance(error, InvalidInput) else {}
-    # What the chain's endpoint says may name hosts and keys of ours: it stays in our log.
-    detail = title if status in (500, 503) else str(error)
-    problem = Problem(status, name, title, detail, **more)
-    if status == 503:
+    # What the chain's endpoint or the disk says may name hosts, keys and folders of ours: it stays in our log.
+    return _retriable(Problem(status, name, title, title if status >= 500 else str(error), **more))
+
+
+def problem_of_system(error: OSError) -> Problem:
+    """The problem that an error of the operating system becomes: it is not the caller's, and may pass."""
+    if is_disk_full(error):
+        return Problem(507, "disk-full", "no space left", "no space is left on the bridge's disk")
+    detail = "the bridge's system refused something; its log says what. Try again"
+    return _retriable(Problem(503, "system", "the bridge's system refuses", detail))
+
+
+def _retriable(problem: Problem) -> Problem:
+    if problem.status == 503:
         problem.headers["Retry-After"] = "5"
     return problem
 
 
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
+    repeats = Repeats()
 
     async def ours(request: Request, error: Exception) -> Response:
         problem = problem_of(error) if isinstance(error, InsulaError) else _internal()
         if problem.status >= 500:
             log.warning("call failed", path=request.url.path, error=f"{type(error).__name__}: {error}")
         return problem.response()
+
+    async def system(request: Request, error: Exception) -> Response:
+        full = error if repeats.count(error) == 1 else None
+        log.warning("call failed", path=request.url.path, error=f"{type(error).__name__}: {error}", exc_info=full)
+        return (problem_of_system(error) if isinstance(error, OSError) else _internal()).response()
 
     async def http(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -113,10 +133,13 @@ def install(app: FastAPI) -> None:
         return problem_of(InvalidInput(field, str(first["msg"]))).response()
 
     async def unforeseen(request: Request, error: Exception) -> Response:
-        log.error("call failed", path=request.url.path, exc_info=error)
+        times = repeats.count(error)
+        what = f"{type(error).__name__}: {error}"
+        log.error("call failed", path=request.url.path, error=what, times=times, exc_info=error if times == 1 else None)
         return _internal().response()
 
     app.add_exception_handler(InsulaError, ours)
+    app.add_exception_handler(OSError, system)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, unforeseen)

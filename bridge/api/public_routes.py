@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
 from bridge.api.problems import Problem
+from bridge.api.status import Status
 from bridge.api.views import explanation_view, job_view, node_view
 from bridge.bundles import NotSettled, bundle_of
 from bridge.dispatcher import Dispatcher
 from bridge.explaining import CONNECTED_SECONDS, explain
 from bridge.jobs import JobState
 from bridge.store.engine import reading
-from bridge.store.jobs import Job, count_by_state, find_jobs, get_job, latest_jobs, scanned_number
+from bridge.store.jobs import Job, count_by_state, find_jobs, get_job, latest_jobs
 from bridge.store.leases import slots_of
 from bridge.store.nodes import nodes_since
 from executor.errors import InvalidInput
@@ -28,8 +28,8 @@ _ID = re.compile(r"[1-9][0-9]{0,17}")
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
-def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Callable[[], dict[str, Any]]) -> APIRouter:
-    """The routes. status: what the process knows beside the database."""
+def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Status) -> APIRouter:
+    """The routes."""
     routes = APIRouter(tags=["public"])
     explaining = threading.BoundedSemaphore(EXPLAIN_AT_ONCE)
 
@@ -42,23 +42,8 @@ def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Callable[
 
     @routes.get("/v1/status")
     def whole_status() -> dict[str, Any]:
-        """Which bridge this is, and how it does."""
-        chain = dispatcher.config.chain
-        with reading(dispatcher.engine) as connection:
-            jobs = count_by_state(connection)
-            nodes = len(nodes_since(connection, clock() - CONNECTED_SECONDS))
-            scanned = scanned_number(connection, chain.chain_id, chain.bridge_contract)
-        return {
-            "version": version("insula"),
-            "chainId": chain.chain_id,
-            "contract": chain.bridge_contract,
-            "url": dispatcher.config.public_url,
-            "relayer": dispatcher.relayer,
-            "jobs": jobs,
-            "nodes": nodes,
-            "scannedBlock": scanned,
-            **status(),
-        }
+        """Which bridge this is, how it does, and why nothing is happening."""
+        return status.view()
 
     @routes.get("/v1/jobs")
     def jobs(state: JobState | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:

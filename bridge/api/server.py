@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+from functools import partial
 from typing import Any
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from bridge.api.crowd import Crowd, connections_within, open_door, raise_file_limit
+from bridge.repeats import TellOnce
+
+log = structlog.get_logger("bridge.api")
 
 HEADER_SECONDS = 15.0  # from a connection's start to the end of its headers; KEEP_ALIVE_SECONDS more between calls
 KEEP_ALIVE_SECONDS = 10
 STALL_SECONDS = 60.0  # without the other side taking any byte of an answer
 MAX_HEADER_BYTES = 32 * 1024
-MAX_CONNECTIONS = 2000
+BACKLOG = 256  # connections that wait to be accepted
 STOP_SECONDS = 5
+_told_once = TellOnce()
 
 
 class _Protocol(H11Protocol):
@@ -23,12 +33,18 @@ class _Protocol(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
 
+    def __init__(self, *, crowd: Crowd, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._crowd = crowd
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+        self._crowd.idle(self, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
+        self._crowd.lost(self)
         if self._stalled is not None:
             self._stalled.cancel()
         super().connection_lost(exc)
@@ -38,12 +54,14 @@ class _Protocol(H11Protocol):
         super().handle_events()
         if self.cycle is not before:
             self._cancel()
+            self._mark()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
             self._cancel()
             self._deadline = self.loop.call_later(KEEP_ALIVE_SECONDS + HEADER_SECONDS, self._too_slow)
+            self._mark()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -55,6 +73,12 @@ class _Protocol(H11Protocol):
             self._stalled.cancel()
             self._stalled = None
 
+    def _mark(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self._crowd.idle(self, self.transport.abort)
+        else:
+            self._crowd.busy(self)
+
     def _cancel(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
@@ -64,16 +88,36 @@ class _Protocol(H11Protocol):
         self.transport.close()
 
 
-def run_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """uvicorn's server behind a door that bounds the crowd."""
+
+    def __init__(self, config: uvicorn.Config, crowd: Crowd) -> None:
+        super().__init__(config)
+        self.crowd = crowd
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `should_exit`. SystemExit where the address cannot be had."""
+        super().run(sockets or [open_door(self.config.bind_socket(), self.crowd)])
+
+
+def run_server(app: FastAPI, host: str, port: int) -> Server:
     """A server that is not started yet: `server.run()` in a thread of its own; `server.should_exit = True` stops it.
+
+    Raises this process's limit of open files, and holds as many connections as that leaves room for.
 
     Once `server.started` is true, `port_of(server)` is its port (port 0 takes a free one).
     """
+    files = raise_file_limit()
+    crowd = Crowd(connections_within(files))
+    log.info("connections bounded", most=crowd.most, open_files=files)
+    for name in ("asyncio", "uvicorn.error"):
+        logging.getLogger(name).addFilter(_told_once)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=_Protocol,
+        http=partial(_Protocol, crowd=crowd),  # type: ignore[arg-type]  # it is called, as a class is
+        loop="asyncio",
         ws="none",
         lifespan="off",
         log_config=None,
@@ -83,9 +127,9 @@ def run_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        limit_concurrency=MAX_CONNECTIONS,
+        backlog=BACKLOG,
     )
-    return uvicorn.Server(config)
+    return Server(config, crowd)
 
 
 def port_of(server: uvicorn.Server) -> int:

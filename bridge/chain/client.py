@@ -135,6 +135,11 @@ class ChainClient:
             raise NullRound(number)
         return block
 
+    def hashes_at(self, numbers: Sequence[int]) -> dict[int, bytes | None]:
+        """The hashes of the canonical blocks at numbers not beyond the head, in few requests; None for null rounds."""
+        calls: list[Call] = [("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
+        return {n: _hash_at(n, answer) for n, answer in zip(numbers, self.batch(calls), strict=True)}
+
     def block_by_hash(self, block_hash: bytes) -> Block | None:
         """The block of this hash, canonical or not; None when the endpoint does not know it."""
         answer = self._ask("eth_getBlockByHash", _hex(block_hash), False)
@@ -287,12 +292,14 @@ class ChainClient:
         if not isinstance(response, list):
             raise malformed("answer", response)
         by_id = {fields.get("id"): fields for fields in response if isinstance(fields, dict)}
-        return [_result_or_error(by_id.get(number), number) for number in ids]
+        return [
+            _result_or_error(by_id.get(ident), ident, _number_in(call)) for ident, call in zip(ids, calls, strict=True)
+        ]
 
     def _tried(self, call: Call) -> Any:
         try:
-            return self._ask(call[0], *call[1])
-        except RpcRefused as exc:
+            return self._ask(call[0], *call[1], number=_number_in(call))
+        except (RpcRefused, NullRound) as exc:
             return exc
 
     def _ask(self, method: str, *params: Any, number: int | None = None) -> Any:
@@ -320,6 +327,12 @@ def _envelope(ident: int, method: str, params: Sequence[Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": ident, "method": method, "params": params}
 
 
+def _number_in(call: Call) -> int | None:
+    """The number of the block that a call asks for, which may be a null round."""
+    method, params = call
+    return int(params[0], 16) if method == "eth_getBlockByNumber" and params[0].startswith("0x") else None
+
+
 def _result_or_error(envelope: dict[str, Any] | None, ident: int, number: int | None = None) -> Any:
     fields = {} if envelope is None else envelope
     error = fields.get("error")
@@ -328,6 +341,15 @@ def _result_or_error(envelope: dict[str, Any] | None, ident: int, number: int | 
     if error is not None or fields.get("id") != ident or "result" not in fields:
         return malformed("answer", sorted(fields))
     return fields["result"]
+
+
+def _hash_at(number: int, answer: Any) -> bytes | None:
+    if answer is None or isinstance(answer, NullRound):
+        return None
+    if isinstance(answer, RpcError):
+        raise answer
+    block = block_of(answer)
+    return block.hash if block.number == number else None
 
 
 def _block_or_none(answer: Any) -> Block | None:

@@ -22,6 +22,17 @@ Window = tuple[Block, ...]
 class DeepReorg(FatalError):
     """The endpoint's chain leaves out a block that was final here."""
 
+    def __init__(self, block: Block) -> None:
+        super().__init__(block)
+        self.block = block
+
+    def __str__(self) -> str:
+        name = f"block {self.block.number} (0x{self.block.hash.hex()})"
+        return (
+            f"{name} was final and is no longer on the endpoint's chain; "
+            "check that the endpoint is sound and finality_depth is deep enough, then run: insula bridge rebuild"
+        )
+
 
 class Stay(Enum):
     """Why there is nothing to do."""
@@ -75,7 +86,7 @@ def plan(
     while branch[-1].parent_hash not in places:
         lowest = branch[-1]
         if lowest.number <= window[0].number:
-            raise passed_by(window[0])
+            raise DeepReorg(window[0])
         parent = fetched.get(lowest.parent_hash)
         if parent is None:
             return Fetch(lowest.parent_hash)
@@ -109,11 +120,3 @@ def is_linked(window: Window) -> bool:
 def _check_descent(parent: Block, child: Block) -> None:
     if parent.number >= child.number:
         raise RpcUnavailable(f"the endpoint's block {child.number} names block {parent.number} as its parent")
-
-
-def passed_by(final: Block) -> DeepReorg:
-    """The error for a final block that left the chain."""
-    return DeepReorg(
-        f"block {final.number} (0x{final.hash.hex()}) was final and is no longer on the endpoint's chain; check that "
-        "the endpoint is sound and finality_depth is deep enough, then run: insula bridge rebuild"
-    )

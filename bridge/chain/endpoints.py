@@ -204,8 +204,8 @@ class EndpointPool:
             ranked = sorted(self._endpoints, key=lambda e: health_rules.cost(e.health, e.health.head, now))
         for endpoint in ranked:
             health = endpoint.health
-            if endpoint is than or health.refused or health.is_left_alone(now):
-                continue
+            if endpoint is than or health.refused or health.failures or health.is_left_alone(now):
+                continue  # one that failed comes back by `step`: nobody waits here for its deadline
             if health.needs_check(now) and not self.is_sound(endpoint):
                 continue
             if endpoint.health.head >= number or not endpoint.health.is_fresh(now):

@@ -14,7 +14,7 @@ from bridge.chain.client import Block, Call, ChainClient, Log
 from bridge.chain.contracts import compute_bridge
 from bridge.chain.ranges import RangeSize
 from bridge.chain.shapes import data_of
-from bridge.errors import NullRound, RpcError, RpcUnavailable, TooMuch
+from bridge.errors import EndpointsDisagree, NullRound, RpcError, RpcUnavailable, TooMuch
 from bridge.watch import Alarm, Watch
 from executor.errors import InvalidInput
 
@@ -71,8 +71,9 @@ class LogReader:
     def left_out(self, first: int, last: Block, known: Sequence[Log], check: Check) -> list[Log]:
         """What another endpoint shows of blocks first..last and the one in use left out; nothing when nobody can say.
 
-        RpcUnavailable when the two are not on one chain: neither is believed now.
+        Endpoints are asked until one agrees about the chain. EndpointsDisagree: one does not, and nobody else can say.
         """
+        dissent: list[str] = []
         for other in self._client.others(last.number):
             try:
                 entries, (header,) = other.logs_with(
@@ -85,24 +86,38 @@ class LogReader:
             if theirs is None:
                 continue
             if theirs != last.hash:
-                raise self._disagree(other, f"about block {last.number}")
-            more = [entry for entry in entries if entry not in set(known)]
+                dissent.append(self._dissent(f"block {last.number}"))
+                continue
+            mine = set(known)
+            more = [entry for entry in entries if entry not in mine]
             try:
                 check(more)
-            except RpcUnavailable as exc:
-                raise self._disagree(other, f"about logs of blocks {first}..{last.number}") from exc
+            except RpcUnavailable:
+                dissent.append(self._dissent(f"logs of blocks {first}..{last.number}"))
+                continue
             if more:
                 detail = f"an endpoint left out {len(more)} logs of blocks {first}..{last.number}"
                 self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, detail, self._clock())
                 self._client.blame(RpcUnavailable(detail))
             return more
+        if dissent:  # with two against one the one in use is left, else all wait
+            raise RpcUnavailable(dissent[0]) if len(dissent) > 1 else EndpointsDisagree(dissent[0])
         return []
 
-    def _disagree(self, other: ChainClient, what: str) -> RpcUnavailable:
-        error = RpcUnavailable(f"two endpoints disagree {what}: neither is believed now")
-        self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, str(error), self._clock())
-        other.blame(error)
-        return error
+    def stands_elsewhere(self, block: Block) -> bool:
+        """Whether another endpoint has this block on its chain."""
+        for other in self._client.others(block.number):
+            try:
+                if other.block_by_number(block.number).hash == block.hash:
+                    return True
+            except RpcError as exc:
+                log.info("no second opinion", block=block.number, reason=str(exc))
+        return False
+
+    def _dissent(self, what: str) -> str:
+        text = f"two endpoints disagree about {what}: neither is believed now"
+        self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, text, self._clock())
+        return text
 
     def _with_calls(self, first: int, last: int, calls: Sequence[Call]) -> tuple[list[Log], list[object]]:
         blocks = last - first + 1

@@ -31,7 +31,7 @@ class SignedTransaction:
 
 
 class TxSigner(Key):
-    """A `Key` that also signs transactions: `TxSigner.load("env:NAME")`, `TxSigner.load("file:PATH")`."""
+    """A `Key` that also signs transactions: `TxSigner.load("env:NAME")`, `TxSigner.load("keystore:PATH")`."""
 
     def sign_transaction(self, transaction: Transaction) -> SignedTransaction:
         """Sign. Deterministic (RFC 6979): the same transaction gives the same bytes and hash."""

@@ -24,7 +24,7 @@ ContractOption = Annotated[
     str, typer.Option("--contract", envvar="INSULA_CONTRACT", help="The ComputeBridge's address.")
 ]
 KeyOption = Annotated[
-    str, typer.Option("--key", envvar="INSULA_KEY", help="Whose key signs: env:NAME or file:PATH (mode 0600).")
+    str, typer.Option("--key", envvar="INSULA_KEY", help="Whose key signs: env:NAME, file:PATH or keystore:PATH.")
 ]
 
 

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -14,6 +14,15 @@ from typing import Annotated, Any
 
 import typer
 
+from bridge.cli.chaos_options import (
+    ChaosOption,
+    DialectOption,
+    FaultOption,
+    PresetOption,
+    Probability,
+    ReorgDepthOption,
+    chaos_settings,
+)
 from bridge.cli.demo_text import narrate
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors
 from bridge.devnet.processes import ProcessGroup, recorded, stop_recorded
@@ -27,16 +36,56 @@ DEMO_DIR = Path(".insula/demo")
 
 
 @app.callback(invoke_without_command=True)
-def devnet(context: typer.Context, folder: DirOption = DEVNET_DIR, as_json: JsonFlag = False) -> None:
-    """Start a devnet and run it until Ctrl-C. With --json, one object with all addresses once it is ready."""
+def devnet(
+    context: typer.Context,
+    folder: DirOption = DEVNET_DIR,
+    chaos: ChaosOption = None,
+    chaos_preset: PresetOption = "calm",
+    dialect: DialectOption = None,
+    null_rounds: Probability = None,
+    reorg: Probability = None,
+    reorg_depth: ReorgDepthOption = None,
+    drop_logs: Probability = None,
+    late_receipts: Probability = None,
+    stuck_tx: Probability = None,
+    drop_tx: Probability = None,
+    lost_responses: Probability = None,
+    stale_heads: Probability = None,
+    http_errors: Probability = None,
+    fault: FaultOption = [],  # noqa: B006
+    as_json: JsonFlag = False,
+) -> None:
+    """Start a devnet and run it until Ctrl-C. With --json, one object with all addresses once it is ready.
+
+    --chaos makes its chain behave like a real Filecoin endpoint, and worse (docs/chaos.md).
+    """
     if context.invoked_subcommand is not None:
         return
+    options = {
+        "dialect": dialect,
+        "null_rounds": null_rounds,
+        "reorg": reorg,
+        "reorg_depth": reorg_depth,
+        "drop_logs": drop_logs,
+        "late_receipts": late_receipts,
+        "stuck_tx": stuck_tx,
+        "drop_tx": drop_tx,
+        "lost_responses": lost_responses,
+        "stale_heads": stale_heads,
+    }
+    settings = chaos_settings(chaos, chaos_preset, options, http_errors, fault)
     from bridge.devnet import net as devnet_net
+    from bridge.devnet.chaos.run import ChaosRun
     from executor.agent.config import init_node
 
     say = _teller(as_json)
-    with _stoppable(), ProcessGroup(fresh(folder)) as group:
-        net = devnet_net.start(group, init_node, say)
+    folder = fresh(folder)
+    with _stoppable(), ExitStack() as stack:
+        front = None
+        if settings is not None:
+            front = stack.enter_context(ChaosRun(settings, chaos or 0, folder / "logs" / "chaos.log", say))
+        group = stack.enter_context(ProcessGroup(folder))
+        net = devnet_net.start(group, init_node, say, front)
         emit({"ok": True, **asdict(net)}, as_json=as_json, text=_next_steps(net.folder, net.bridge_url, net.rpc_url))
         say("running; Ctrl-C stops everything")
         group.wait_until("Ctrl-C", lambda: False, float("inf"))

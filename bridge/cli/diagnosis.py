@@ -6,45 +6,75 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bridge.chain.client import ChainClient
-from bridge.chain.signer import TxSigner
-from bridge.chain.views import BridgeViews
 from bridge.cli.context import get_json
+from bridge.cli.endpoint_checks import EndpointCheck, Expected, compared
+from bridge.cli.findings import Finding, note, ok, problem
+from bridge.cli.relayer_checks import Caps, check_relayer
+from bridge.config import BridgeConfig
+from bridge.errors import RpcError
+from bridge.redaction import endpoint_name, redacted
 from executor.content.web import Http
-from executor.errors import InsulaError
-from executor.protocol.wire import ZERO_ADDRESS, checksum_address
+from executor.errors import InsulaError, InvalidInput
+from executor.protocol.wire import ZERO_ADDRESS
 
 MIN_NODE = (22, 13)
-STALE_HEAD_SECONDS = 240  # eight epochs of Filecoin
-DELIVERY_GAS = 400_000  # a delivery with a callback that stores a CID
+RPC_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One look. `level`: ok, note (fine, but know it) or problem."""
+class Plan:
+    """What to look at. Empty: not at that."""
 
-    level: str
-    name: str
-    detail: str
-    remedy: str = ""
+    bridge: str = ""
+    rpcs: tuple[str, ...] = ()
+    key: str = ""
+    expected: Expected = field(default_factory=Expected)
+    caps: Caps | None = None
+    timeout_seconds: float = RPC_SECONDS
+    runs: bool = True  # whether the bridge should be running
 
 
-def diagnose(*, bridge: str, rpc: str, contract: str, key: str) -> list[Finding]:
-    """Everything that can be looked at with what was given."""
-    return [
-        *_machine(),
-        *_sandboxes(),
-        *(
-            _chain(rpc, contract, key)
-            if rpc
-            else [Finding("note", "chain", "not looked at", "give --rpc and --contract")]
+def plan_of(config: BridgeConfig) -> Plan:
+    """Everything that a bridge's configuration names."""
+    chain, relayer = config.chain, config.relayer
+    return Plan(
+        bridge=f"http://{config.listen_host}:{config.listen_port}",
+        rpcs=chain.rpc_urls,
+        key=relayer.key,
+        expected=Expected(
+            chain.chain_id, chain.bridge_contract, chain.deploy_block, chain.finality_depth, chain.stale_head_seconds
         ),
-        *(_bridge(bridge) if bridge else [Finding("note", "bridge", "not looked at", "give --bridge")]),
-    ]
+        caps=Caps(
+            relayer.max_fee_per_gas_wei,
+            relayer.max_subsidy_wei,
+            config.dispatch.min_delivery_fee,
+            relayer.max_in_flight,
+        ),
+        timeout_seconds=chain.rpc_timeout_seconds,
+        runs=False,
+    )
+
+
+def diagnose(
+    plan: Plan, clock: Callable[[], float] = time.time, timer: Callable[[], float] = time.monotonic
+) -> list[Finding]:
+    """Everything that can be looked at with what was given. No URL is shown beyond its host."""
+    found = [*_machine(), *_sandboxes()]
+    if plan.rpcs:
+        found += _chain(plan, clock, timer)
+    else:
+        found.append(note("chain", "not looked at", "give --rpc and --contract, or --config"))
+    if plan.bridge:
+        found += _bridge(plan.bridge, runs=plan.runs)
+    else:
+        found.append(note("bridge", "not looked at", "give --bridge"))
+    return [replace(finding, detail=redacted(finding.detail, plan.rpcs)) for finding in found]
 
 
 def _machine() -> Iterator[Finding]:
@@ -89,65 +119,63 @@ def _sandboxes() -> Iterator[Finding]:
             yield Finding("note", name, "not offered by a node on this machine", probe.problem)
 
 
-def _chain(rpc: str, contract: str, key: str) -> Iterator[Finding]:
-    try:
-        with ChainClient(rpc) as client:
-            yield Finding("ok", "chain", f"chain id {client.chain_id()}")
-            yield _head(client)
-            if contract:
-                yield _contract(client, contract)
-            if key:
-                yield _balance(client, key)
-    except InsulaError as exc:
-        yield Finding("problem", "chain", str(exc), "check --rpc, --contract and --key")
+def _chain(plan: Plan, clock: Callable[[], float], timer: Callable[[], float]) -> Iterator[Finding]:
+    names = endpoint_names(plan.rpcs)
+    checks, clients = [], []
+    with ExitStack() as stack:
+        for name, url in zip(names, plan.rpcs, strict=True):
+            try:
+                client = stack.enter_context(ChainClient(url, plan.timeout_seconds))
+            except InvalidInput as exc:
+                yield problem(name, str(exc), "correct its URL")
+                continue
+            check = EndpointCheck(name, client, plan.expected, clock, timer)
+            yield from check.run()
+            if check.seen is not None:
+                checks.append(check.seen)
+                clients.append(client)
+        yield from compared(checks, clients)
+        if plan.key and clients:
+            try:
+                yield from check_relayer(clients[0], plan.key, plan.expected.contract, plan.caps)
+            except RpcError as exc:
+                yield problem("relayer", str(exc), "try again; if it stays, replace the first endpoint")
 
 
-def _head(client: ChainClient) -> Finding:
-    head = client.head()
-    age = time.time() - head.timestamp
-    if abs(age) > STALE_HEAD_SECONDS:
-        return Finding(
-            "problem", "head", f"block {head.number} is {age:.0f} s old", "the endpoint lags, or this clock is wrong"
-        )
-    return Finding("ok", "head", f"block {head.number}, {age:.0f} s old")
+def endpoint_names(urls: Sequence[str]) -> list[str]:
+    """Scheme, host and port of each; a number where two are the same."""
+    found = [endpoint_name(url) for url in urls]
+    return [name if found.count(name) == 1 else f"{name}#{place + 1}" for place, name in enumerate(found)]
 
 
-def _contract(client: ChainClient, contract: str) -> Finding:
-    address = checksum_address(contract, "--contract")
-    if not client.code(address):
-        return Finding("problem", "contract", f"there is no contract at {address}", "check --contract and --rpc")
-    views = BridgeViews(client, address)
-    bounds = views.bounds()
-    return Finding(
-        "ok",
-        "contract",
-        f"{address}: {views.request_count()} requests, registry {views.registry()}, "
-        f"ttl {bounds.min_ttl} to {bounds.max_ttl} s",
-    )
-
-
-def _balance(client: ChainClient, key: str) -> Finding:
-    signer = TxSigner.load(key)
-    base, tip = client.fees()
-    cost = DELIVERY_GAS * (2 * base + tip)
-    deliveries = client.balance(signer.address) // max(cost, 1)
-    if deliveries < 10:
-        return Finding("problem", "balance", f"{signer.address} can pay {deliveries} deliveries", "send it funds")
-    return Finding("ok", "balance", f"{signer.address} can pay about {deliveries} deliveries at today's fees")
-
-
-def _bridge(url: str) -> Iterator[Finding]:
+def _bridge(url: str, *, runs: bool) -> Iterator[Finding]:
     try:
         with Http(url) as http:
             status = get_json(http, "/v1/status")
             nodes = get_json(http, "/v1/nodes").get("nodes", [])
     except InsulaError as exc:
-        yield Finding("problem", "bridge", str(exc), "is it running? its log says more")
+        yield Finding("problem" if runs else "note", "bridge", str(exc), "is it running? its log says more")
         return
-    failing = [loop for loop in status.get("loops", []) if loop.get("failures_in_a_row", 0) > 2]
+    standing = status.get("standing")
+    conclusion = str(standing.get("conclusion", "")) if isinstance(standing, dict) else ""
+    if conclusion.startswith("nothing is wrong"):
+        yield ok("bridge standing", conclusion)
+    elif conclusion:
+        yield note("bridge standing", conclusion, "insula bridge status says more")
+    alarms = status.get("alarms")
+    if isinstance(alarms, list) and alarms:
+        names = ", ".join(str(alarm.get("alarm")) for alarm in alarms if isinstance(alarm, dict))
+        yield problem("alarms", names, "insula bridge alarms says what to do about each")
+    loops = status.get("loops")
+    states = [loop for loop in loops if isinstance(loop, dict)] if isinstance(loops, list) else []
+    failing = [str(loop.get("name")) for loop in states if _number(loop.get("failures_in_a_row")) > 2]
     if failing:
-        yield Finding("problem", "bridge", f"these loops fail: {failing}", "see the bridge's log")
+        yield problem("bridge", f"these loops fail: {', '.join(failing)}", "insula bridge status, or its log, says why")
     else:
         yield Finding("ok", "bridge", f"follows contract {status.get('contract')} on chain {status.get('chainId')}")
     level = "ok" if nodes else "note"
     yield Finding(level, "nodes", f"{len(nodes)} known to the bridge", "" if nodes else "start one: insula node run")
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, (int, float)) else 0

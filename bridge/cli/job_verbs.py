@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import typer
 
+from bridge.chain.client import ChainClient, Log, TxReceipt
 from bridge.cli.content_verbs import download, local_store
 from bridge.cli.context import (
     BridgeOption,
@@ -25,7 +26,7 @@ from bridge.cli.context import (
 )
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, printable
 from bridge.cli.spec_verbs import read_limited
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, RpcUnavailable
 from executor.content.web import Http
 from executor.errors import InvalidInput, PeerRefused
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
@@ -45,6 +46,7 @@ from executor.protocol.wire import (
 app = typer.Typer(help="Jobs.", no_args_is_help=True)
 
 POLL_SECONDS = 0.5
+LOG_SECONDS = 60.0  # until a mined request's log must show
 SETTLED = ("posted", "final", "expired", "cancelled")
 KINDS = {
     "cid": ResultKind.CID,
@@ -119,15 +121,32 @@ def _place(order: Order, rpc: str, contract: str, key: str) -> dict[str, Any]:
     with chain_at(rpc) as client:
         receipt = request_job(client, signer, contract, order)
         topic = compute_bridge().event_topic("JobRequested")
-        for log in client.logs_by_range(receipt.block_number, receipt.block_number, contract):
-            if log.tx_hash == receipt.tx_hash and log.topics[0] == topic:
-                return {
-                    "requestId": int.from_bytes(log.topics[1], "big"),
-                    "requestHash": f"0x{log.topics[2].hex()}",
-                    "transaction": f"0x{receipt.tx_hash.hex()}",
-                    "priceInWei": order.price,
-                }
-    raise BridgeError(f"transaction 0x{receipt.tx_hash.hex()} is mined, but the endpoint shows no JobRequested yet")
+        log = _log_of(client, contract, receipt, topic)
+    return {
+        "requestId": int.from_bytes(log.topics[1], "big"),
+        "requestHash": f"0x{log.topics[2].hex()}",
+        "transaction": f"0x{receipt.tx_hash.hex()}",
+        "priceInWei": order.price,
+    }
+
+
+def _log_of(client: ChainClient, contract: str, receipt: TxReceipt, topic: bytes) -> Log:
+    """The log of a mined transaction. Endpoints show it late (lotus#12078), and a reorg moves it."""
+    end = time.monotonic() + LOG_SECONDS
+    while True:
+        try:
+            for log in client.logs_by_range(receipt.block_number, receipt.block_number, contract):
+                if log.tx_hash == receipt.tx_hash and log.topics[:1] == (topic,):
+                    return log
+            receipt = client.receipt(receipt.tx_hash) or receipt
+        except RpcUnavailable:
+            pass  # asked again until the time is over
+        if time.monotonic() > end:
+            raise BridgeError(
+                f"transaction 0x{receipt.tx_hash.hex()} is mined, but the endpoint shows no JobRequested; find the "
+                "request with: insula job list"
+            )
+        time.sleep(POLL_SECONDS)
 
 
 @app.command("wait")

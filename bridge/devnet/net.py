@@ -5,7 +5,7 @@ FOLDER/env              the same as shell variables: `. FOLDER/env`
 FOLDER/keys/NAME        well-known test keys: worthless anywhere else
 FOLDER/bridge/          bridge.toml, database, content
 FOLDER/nodes/NAME/      a node's work folder
-FOLDER/logs/NAME.log    what each process says
+FOLDER/logs/NAME.log    what each process says; chaos.log: what the chain did on purpose
 FOLDER/processes.json   what runs
 """
 
@@ -27,6 +27,7 @@ from bridge.chain.client import ChainClient
 from bridge.chain.deploy import Deployment, deploy_all
 from bridge.chain.operate import join_key, register_node, vouch
 from bridge.chain.signer import TxSigner
+from bridge.devnet.chaos.run import ChaosRun, Depths
 from bridge.devnet.processes import ProcessGroup
 from bridge.errors import RpcError
 from executor.content.web import Http
@@ -100,13 +101,19 @@ class Devnet:
         return TxSigner.load(self.keys[name])
 
 
-def start(group: ProcessGroup, make_node: MakeNode, say: Say) -> Devnet:
-    """Start everything in `group.folder` (made anew) and wait until all of it answers."""
+def start(group: ProcessGroup, make_node: MakeNode, say: Say, chaos: ChaosRun | None = None) -> Devnet:
+    """Start everything in `group.folder` (made anew) and wait until all of it answers.
+
+    With `chaos`, bridge, nodes and everybody after them talk to the chain through it; deployment does not.
+    """
     folder = group.folder
     keys = _write_keys(folder)
     say("starting a Hardhat node that mines every second")
-    rpc_url = start_chain(group)
-    with ChainClient(rpc_url) as client:
+    node_url = start_chain(group)
+    rpc_url = chaos.front(node_url) if chaos else node_url
+    if chaos:
+        say(f"with the habits of {chaos.settings.dialect} and seed {chaos.seed} in front of it, at {rpc_url}")
+    with ChainClient(node_url) as client:
         say("deploying NodeRegistry, ComputeBridge and the example dApp ResultBook")
         deployed = deploy_all(
             client,
@@ -121,7 +128,8 @@ def start(group: ProcessGroup, make_node: MakeNode, say: Say) -> Devnet:
         say("  and the curator (the deployer) vouches for the labels")
         with ThreadPoolExecutor(len(PLANS)) as pool:
             made = [
-                pool.submit(_make_node, folder, plan, keys, deployed, rpc_url, bridge_url, make_node) for plan in PLANS
+                pool.submit(_make_node, folder, plan, keys, deployed, (node_url, rpc_url), bridge_url, make_node)
+                for plan in PLANS
             ]
             nodes = tuple(item.result() for item in made)
         curator = TxSigner.load(keys["deployer"])
@@ -135,12 +143,12 @@ def start(group: ProcessGroup, make_node: MakeNode, say: Say) -> Devnet:
         contract=deployed.bridge,
         registry=deployed.registry,
         result_book=deployed.result_book,
-        deploy_block=deployed.deploy_block,
+        deploy_block=chaos.epochs.epoch_of(deployed.deploy_block) if chaos else deployed.deploy_block,
         curator=curator.address,
         keys=keys,
         nodes=nodes,
     )
-    _write_files(net)
+    _write_files(net, chaos.depths if chaos else Depths())
     say("starting the bridge and the three nodes, each a process of its own")
     start_bridge(group, net)
     for node in nodes:
@@ -265,10 +273,11 @@ def _make_node(
     plan: NodePlan,
     keys: dict[str, str],
     deployed: Deployment,
-    rpc_url: str,
+    urls: tuple[str, str],
     bridge_url: str,
     make_node: MakeNode,
 ) -> DevnetNode:
+    """Make a node and register it. `urls`: the chain's own, and the one that the node is to use."""
     work = folder / "nodes" / plan.name
     made = make_node(
         work,
@@ -277,22 +286,22 @@ def _make_node(
         bridge_contract=deployed.bridge,
         registry=deployed.registry,
         labels=plan.labels,
-        rpc_url=rpc_url,
+        rpc_url=urls[1],
         slots=4,
         cpu_millis=4000,
         poll_seconds=2.0,
     )
     operator = TxSigner.load(keys[plan.name])
-    with ChainClient(rpc_url) as client:
+    with ChainClient(urls[0]) as client:
         node_id = register_node(client, operator, deployed.registry, plan.labels, f"devnet node {plan.name}")
         join_key(client, operator, deployed.registry, node_id, Key.load(f"file:{work / 'key'}"))
     return DevnetNode(plan.name, node_id, made["key"], operator.address, plan.labels, str(work))
 
 
-def _write_files(net: Devnet) -> None:
+def _write_files(net: Devnet, depths: Depths) -> None:
     folder = Path(net.folder)
     (folder / "bridge").mkdir(exist_ok=True)
-    (folder / "bridge" / "bridge.toml").write_text(_bridge_toml(net))
+    (folder / "bridge" / "bridge.toml").write_text(_bridge_toml(net, depths))
     (folder / "devnet.json").write_text(json.dumps(asdict(net), indent=2) + "\n")
     variables = {
         "INSULA_BRIDGE": net.bridge_url,
@@ -305,7 +314,7 @@ def _write_files(net: Devnet) -> None:
     (folder / "env").write_text("".join([*lines, f"export PATH={Path(sys.executable).parent}:$PATH\n"]))
 
 
-def _bridge_toml(net: Devnet) -> str:
+def _bridge_toml(net: Devnet, depths: Depths) -> str:
     requester = TxSigner.load(net.keys["requester"]).address
     return f"""# The bridge of a devnet: blocks every second, so depths and times are short.
 data_dir = {json.dumps(f"{net.folder}/bridge")}
@@ -317,9 +326,9 @@ rpc_urls = [{json.dumps(net.rpc_url)}]
 chain_id = {net.chain_id}
 bridge_contract = "{net.contract}"
 deploy_block = {net.deploy_block}
-confirmation_depth = 1
-posting_depth = 1
-finality_depth = 3
+confirmation_depth = {depths.confirmation}
+posting_depth = {depths.posting}
+finality_depth = {depths.finality}
 poll_seconds = 0.5
 
 [relayer]

@@ -112,8 +112,11 @@ def note_account_upload(connection: Connection, upload: Upload, stored_bytes: in
 
 
 def is_meant_for(connection: Connection, root: Cid, requester: str) -> bool:
-    """Whether somebody uploaded this very root for the jobs of `requester`."""
-    where = (uploads.c.root == root.binary, uploads.c.requester == requester)
+    """Whether somebody brought this very root, and every block below it, for the jobs of `requester`.
+
+    An upload that is not complete opens nothing: naming a root is not having it.
+    """
+    where = (uploads.c.root == root.binary, uploads.c.requester == requester, uploads.c.complete)
     return connection.execute(select(uploads.c.account).where(*where).limit(1)).first() is not None
 
 

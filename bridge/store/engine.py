@@ -5,18 +5,48 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError as StoreError
 from sqlalchemy.pool import NullPool
 
-__all__ = ["BUSY_TIMEOUT_MS", "Connection", "Engine", "kept_open", "open_engine", "reading", "transaction"]
+from bridge.errors import BridgeError, FatalError, StoreFull, StoreUnavailable
+
+__all__ = [
+    "BUSY_TIMEOUT_MS",
+    "Connection",
+    "Engine",
+    "StoreError",
+    "kept_open",
+    "named",
+    "open_engine",
+    "reading",
+    "transaction",
+]
 
 BUSY_TIMEOUT_MS = 30_000
 CACHE_KIB = 65_536  # of pages, for the time of one transaction: storing many rows must not spill into the log again
 _READING = "insula_reading"
+_FULL = frozenset({sqlite3.SQLITE_FULL})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+#: What a disk, a limit of the process or another process does to us, and what goes by without a change of ours.
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
 
 
 def open_engine(url: str) -> Engine:
@@ -31,8 +61,8 @@ def open_engine(url: str) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One database transaction: committed as a whole at the end, rolled back on any error."""
-    with engine.begin() as connection:
+    """One database transaction: committed as a whole at the end, rolled back on any error. Errors as in `named`."""
+    with _translated(engine), engine.begin() as connection:
         yield connection
 
 
@@ -51,9 +81,43 @@ def kept_open(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One consistent snapshot to read from, that keeps no writer waiting. Nothing is written through it."""
-    with engine.connect().execution_options(**{_READING: True}) as connection, connection.begin():
+    """One consistent snapshot to read from, that keeps no writer waiting. Nothing is written through it.
+
+    Errors as in `named`.
+    """
+    with _translated(engine), engine.connect().execution_options(**{_READING: True}) as connection, connection.begin():
         yield connection
+
+
+def named(error: DBAPIError, where: str) -> BridgeError | None:
+    """What a failure of the database means; None for a fault of ours (a statement that is wrong, a broken constraint).
+
+    StoreFull, StoreUnavailable; FatalError where the file is damaged. `where` is the file or database, for people.
+    """
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is None:  # another database: its connection is lost, or it has no room
+        lost = error.connection_invalidated or type(error).__name__ == "OperationalError"
+        return StoreUnavailable(f"the database {where} cannot be used now: {error.orig}") if lost else None
+    primary = code & 0xFF  # https://www.sqlite.org/rescode.html: the low byte of an extended code is its primary code
+    if primary in _FULL:
+        return StoreFull(f"no space is left for the database {where}: {error.orig}")
+    if primary in _DAMAGED:
+        return FatalError(
+            f"{where} is damaged or no database ({error.orig}); put it aside with "
+            "`insula bridge rebuild --config FILE`, then run the bridge: it reads every request from the chain anew"
+        )
+    return StoreUnavailable(f"the database {where} cannot be used now: {error.orig}") if primary in _PASSING else None
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as exc:
+        error = named(exc, engine.url.database or str(engine.url))
+        if error is None:
+            raise
+        raise error from exc
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -241,6 +241,18 @@ def overdue(connection: Connection, now: float, held_seconds: float) -> list[Lea
     return [_lease(row) for row in connection.execute(query)]
 
 
+def granted_before(connection: Connection, before: float) -> list[LeaseRow]:
+    """Active leases that were given before this time, however alive their nodes are."""
+    query = select(leases).where(leases.c.state == ACTIVE, leases.c.granted_at < before)
+    return [_lease(row) for row in connection.execute(query)]
+
+
+def active_counts(connection: Connection) -> dict[int, int]:
+    """How many active leases each node has, running and held."""
+    query = select(leases.c.node_id, func.count()).where(leases.c.state == ACTIVE).group_by(leases.c.node_id)
+    return {node_id: int(count) for node_id, count in connection.execute(query)}
+
+
 def active_leases(connection: Connection, request_hash: bytes) -> list[LeaseRow]:
     """The active leases of a request."""
     query = select(leases).where(leases.c.request_hash == request_hash, leases.c.state == ACTIVE)

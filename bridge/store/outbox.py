@@ -181,14 +181,6 @@ def in_flight(connection: Connection) -> int:
     return int(connection.execute(select(func.count(newest.c.nonce.distinct()))).scalar_one())
 
 
-def count_by_state(connection: Connection) -> dict[SendState, int]:
-    """How many rows are in each state that is not a good end: those become too many to count at every step."""
-    counted = (*LIVE, SendState.DEAD)
-    query = select(outbox.c.state, func.count()).where(outbox.c.state.in_([state.value for state in counted]))
-    found = {state: int(count) for state, count in connection.execute(query.group_by(outbox.c.state))}
-    return {state: found.get(state.value, 0) for state in counted}
-
-
 def move_item(connection: Connection, item: Item, after: SendState, now: float, detail: str = "") -> None:
     """Move a row. StaleTransition if it is no longer as `item` says."""
     result = connection.execute(

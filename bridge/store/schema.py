@@ -267,6 +267,7 @@ transactions = Table(
     Column("gas_price_wei", String(78)),  # effective
 )
 Index("transactions_by_nonce", transactions.c.sender, transactions.c.nonce)
+Index("transactions_by_fate", transactions.c.mined_ok)  # whoever asks for metrics reads no row
 Index("transactions_by_time", transactions.c.sender, transactions.c.signed_at)
 
 #: Which deliveries a transaction carries: none of them for one that only fills a nonce.
@@ -288,4 +289,16 @@ senders = Table(
     Column("next_nonce", BigInteger, nullable=False),
     Column("lease_owner", String(300)),
     Column("lease_until", Float),
+)
+
+#: Alarms that were raised and that nobody has acknowledged. `over_at` null: the cause still stands.
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("detail", Text, nullable=False),
+    Column("first_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    Column("times", BigInteger, nullable=False),
+    Column("over_at", Float),
 )

@@ -40,7 +40,7 @@ class NodeConfig(BaseModel):
     chain_id: int = Field(ge=1, lt=2**63)
     bridge_contract: Address
     registry: Address
-    key: str = "file:key"  # env:NAME or file:PATH, relative to the work folder
+    key: str = "file:key"  # env:NAME, file:PATH or keystore:PATH, relative to the work folder
     labels: tuple[str, ...] = Field(default=(), max_length=64)
     tiers: tuple[Tier, ...] = ("wasm", "container", "gvisor")  # wanted; offered where their probe holds
     slots: int = Field(default=2, ge=1, le=256)
@@ -108,7 +108,7 @@ class NodeConfig(BaseModel):
     def load_key(self, folder: Path) -> Key:
         """The attestation key."""
         kind, _, name = self.key.partition(":")
-        return Key.load(f"file:{folder / Path(name).expanduser()}" if kind == "file" else self.key)
+        return Key.load(f"{kind}:{folder / Path(name).expanduser()}" if kind in ("file", "keystore") else self.key)
 
     def load_policy(self, folder: Path) -> Policy:
         """The operator's policy, never cheaper than this file. A policy that decides on who asks needs `rpc_url`."""
@@ -139,7 +139,7 @@ def init_node(folder: Path, **fields: Any) -> dict[str, Any]:
             raise InvalidInput(str(taken), "exists already; a node needs a folder of its own")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     kind, _, _ = config.key.partition(":")
-    key = config.load_key(folder) if kind == "env" else Key.create(folder / "key")
+    key = config.load_key(folder) if kind in ("env", "keystore") else Key.create(folder / "key")
     Ledger.create(folder / "ledger.db", key.address).close()
     _write_new(path, to_toml(config))
     return {"folder": str(folder), "key": key.address, "config": str(path)}

@@ -201,6 +201,10 @@ def _close_crashed(ledger: Ledger, clock: Callable[[], float]) -> None:
 
 
 def _remove_left_over(executions: Path) -> None:
+    if executions.exists() and not executions.is_dir():
+        raise InvalidInput(
+            str(executions), "is a file; move it away: the node makes a folder of this name for its jobs"
+        )
     executions.mkdir(mode=0o700, exist_ok=True)
     for path in executions.iterdir():
         try:

@@ -2,13 +2,14 @@
 
     root/blocks/<2 characters>/<CID>    a block; the folder is named after the last characters of the CID but one
     root/tmp/<pid>-<random>             a block that is being written
+    root/tmp/damaged-<CID>-<random>     a block whose bytes were not its own
     root/lock                           shared: writers of blocks and roots; exclusive: garbage collection, for moments
     root/roots.sqlite3                  which DAGs are kept, and which of them are public (roots.py)
 
 Any number of processes may use one store. A block appears under its name only when its bytes were verified and are on
 disk, so that kill -9 or a power cut leaves at most files in tmp/, which garbage collection removes. Bytes are verified
-again whenever they are read: a damaged block is never handed out, and writing it again repairs it. A quarantine is
-nothing but a second store in a folder of its own.
+again whenever they are read: a damaged block is never handed out but moved to tmp/, and the log names it. It counts as
+absent then, and is fetched or uploaded anew. A quarantine is nothing but a second store in a folder of its own.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from executor.content.blocks import Block
 from executor.content.dagpb import MAX_BLOCK_BYTES
 from executor.content.disk import is_disk_full
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, DiskFull, InvalidInput
 from executor.protocol.cid import Cid
+
+log = structlog.get_logger("insula.content")
 
 BATCH_BLOCKS: Final = 64
 BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -88,13 +93,13 @@ class BlockStore:
         return count
 
     def get(self, cid: Cid) -> bytes:
-        """The verified bytes of a block; BlockMissing, BlockMismatch."""
+        """The verified bytes of a block; BlockMissing, BlockMismatch for a damaged one, which is then here no more."""
         try:
-            with self._path(cid).open("rb") as file:
-                block = file.read(self.max_block_bytes + 1)
+            block = self._read(self._path(cid))
         except FileNotFoundError:
             raise BlockMissing(cid) from None
-        if len(block) > self.max_block_bytes or not cid.matches(block):
+        if not self._is_sound(cid, block):
+            self._put_away(cid)
             raise BlockMismatch(cid, "block store")
         return block
 
@@ -155,6 +160,29 @@ class BlockStore:
     def _path(self, cid: Cid) -> Path:
         text = str(cid)
         return self._blocks / text[-3:-1] / text
+
+    def _read(self, path: Path) -> bytes:
+        with path.open("rb") as file:
+            return file.read(self.max_block_bytes + 1)
+
+    def _is_sound(self, cid: Cid, block: bytes) -> bool:
+        return len(block) <= self.max_block_bytes and cid.matches(block)
+
+    def _put_away(self, cid: Cid) -> None:
+        away = self._tmp / f"damaged-{cid}-{secrets.token_hex(4)}"
+        try:
+            self._path(cid).replace(away)
+            if self._is_sound(cid, self._read(away)):  # somebody repaired it between our look and our move
+                away.replace(self._path(cid))
+                return
+            os.utime(away)
+        except FileNotFoundError:  # somebody else has moved it
+            return
+        except OSError as exc:
+            problem = f"it cannot be moved away: {exc.strerror}"
+            log.error("a block is damaged", block=str(cid), store=str(self.root), problem=problem)  # noqa: TRY400
+            return
+        log.error("a block was damaged; it is fetched or uploaded anew", block=str(cid), moved_to=str(away))
 
     def _check(self, cid: Cid, block: bytes) -> None:
         if len(block) > self.max_block_bytes:

@@ -72,9 +72,9 @@ class _Marks:
             if cid.codec == DAG_PB:
                 try:
                     stack.extend(links(cid, self._store.get(cid)))
-                except BlockMissing:
+                except (BlockMissing, BlockMismatch):
                     self._absent.add(cid)
-                except (BlockMismatch, MalformedBlock):
+                except MalformedBlock:
                     continue  # nothing below it can be known
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from executor.content.blockstore import BlockStore
 from executor.content.walk import missing, walk
-from executor.errors import BlockMissing, ContentError
+from executor.errors import BlockMissing, ContentError, DiskFull
 from executor.protocol.cid import Cid
 
 BUSY_SECONDS: Final = 30.0
@@ -32,6 +32,10 @@ CREATE TABLE IF NOT EXISTS public_blocks (
 CREATE INDEX IF NOT EXISTS public_blocks_by_root ON public_blocks (root);
 """
 _LIVE: Final = "(expires_at IS NULL OR expires_at > :now)"
+
+
+class RootsDamaged(ContentError):
+    """The list of kept content cannot be read; a human has to move it away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,19 @@ class RootSet:
             with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as db:
                 yield db
         except sqlite3.Error as exc:
-            raise ContentError(f"{str(self._path)!r}: {exc}") from exc
+            raise self._named(exc) from exc
+
+    def _named(self, error: sqlite3.Error) -> ContentError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFull(f"no space left for {str(self._path)!r}")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return RootsDamaged(
+                f"{str(self._path)!r}: {error}: the list of kept content is damaged. Stop the program, move this file "
+                "and its -wal and -shm away, and start again: the list begins anew. What is uploaded, fetched or "
+                "produced from then on is on it; what else was kept is removed within hours: bring again what is needed"
+            )
+        return ContentError(f"{str(self._path)!r}: {error}")
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

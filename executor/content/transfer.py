@@ -15,7 +15,7 @@ from executor.content.blocks import Block, BlockStoreLike
 from executor.content.car import CarLimits, CarParser, write_car
 from executor.content.patience import Patience
 from executor.content.walk import StoredSize, blocks, links, missing, stored_size
-from executor.errors import CarError, ContentTooLarge, PeerRefused, PeerUnavailable
+from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
 SEGMENT_BYTES: Final = 16 * 2**20
@@ -58,13 +58,30 @@ class Moved:
 
 
 def fetch_dag(source: CarSource, store: BlockStoreLike, root: Cid, *, max_bytes: int, patience: Patience) -> Moved:
-    """Bring everything below `root` into `store`; asks only for what is not there.
+    """Bring everything below `root` into `store`; asks only for what is not there, or is there and damaged.
 
     PeerUnavailable when the deadline passes or the source goes quiet; PeerRefused as the source said it; CarError when
     the source sends wrong or unasked bytes (never worth a retry); ContentTooLarge when the DAG's distinct blocks have
-    more than `max_bytes`. Whatever was verified stays in the store, so that the next call resumes.
+    more than `max_bytes`; BlockMismatch where the store damages blocks again and again. Whatever was verified stays in
+    the store, so that the next call resumes.
     """
     moved = Moved(0, 0)
+    for _ in range(TRIES):
+        moved = _fetch_absent(source, store, root, moved, max_bytes, patience)
+        try:
+            size = stored_size(store, root)
+        except (BlockMismatch, BlockMissing) as exc:
+            failure = exc
+            missing(store, root, verify=True)  # reads every block, so that all damaged ones are absent now
+        else:
+            _check_size(size, max_bytes)
+            return moved
+    raise failure
+
+
+def _fetch_absent(
+    source: CarSource, store: BlockStoreLike, root: Cid, moved: Moved, max_bytes: int, patience: Patience
+) -> Moved:
     idle = 0
     while absent := missing(store, root, limit=1):
         download = _Download(source, store, patience, max_bytes - moved.bytes)
@@ -78,7 +95,6 @@ def fetch_dag(source: CarSource, store: BlockStoreLike, root: Cid, *, max_bytes:
         moved = Moved(moved.blocks + download.blocks, moved.bytes + download.bytes)
         if (download.failed or not download.blocks) and (idle >= TRIES or not patience.rest(max(1, idle))):
             raise failure
-    _check_size(stored_size(store, root), max_bytes)
     return moved
 
 

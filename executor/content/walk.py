@@ -64,10 +64,11 @@ def _walk(source: BlockSource, root: Cid) -> Iterator[tuple[Cid, bytes | None]]:
         stack.extend(child for child in reversed(children) if child not in seen)
 
 
-def missing(source: BlockSource, root: Cid, limit: int | None = None) -> list[Cid]:
+def missing(source: BlockSource, root: Cid, limit: int | None = None, *, verify: bool = False) -> list[Cid]:
     """The frontier of absent blocks: those whose parent is here (or the root), in the order of `walk`, at most `limit`.
 
-    Fetch them, ask again; an empty list means that the DAG is complete. A block with damaged bytes counts as absent.
+    Fetch them, ask again; an empty list means that the DAG is complete. A block with damaged bytes counts as
+    absent: a raw one only where `verify` asks to read them all, which costs what the whole DAG costs.
     """
     absent: list[Cid] = []
     seen: set[Cid] = set()
@@ -83,7 +84,7 @@ def missing(source: BlockSource, root: Cid, limit: int | None = None) -> list[Ci
             elif cid.codec == DAG_PB:
                 stack.extend(reversed(links(cid, source.get(cid))))
             else:
-                links(cid, b"")
+                links(cid, source.get(cid) if verify else b"")
         except (BlockMissing, BlockMismatch):
             absent.append(cid)
     return absent

@@ -1,8 +1,9 @@
 """How a call to the node API is signed and checked. Pure but for the key that signs.
 
-Each call carries four headers: Insula-Key (address), Insula-Time (seconds since 1970), Insula-Nonce (32 bytes, 0x-hex),
-Insula-Signature (65 bytes, 0x-hex) over `executor.protocol.signing.api_call_message`. The server accepts a time within
-MAX_SKEW_SECONDS of its own and each (key, nonce) once.
+Each call carries five headers: Insula-Key (address), Insula-Time (seconds since 1970), Insula-Nonce (32 bytes, 0x-hex),
+Insula-Body (SHA-256 of the body, 0x-hex), Insula-Signature (65 bytes, 0x-hex) over
+`executor.protocol.signing.api_call_message`. The server accepts a time within MAX_SKEW_SECONDS of its own and each
+(key, nonce) once. Insula-Body lets it check the signature of an upload before it takes in the first byte.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from executor.protocol.wire import checksum_address
 
 MAX_SKEW_SECONDS = 60
 KEY, TIME, NONCE, SIGNATURE = "Insula-Key", "Insula-Time", "Insula-Nonce", "Insula-Signature"
+BODY = "Insula-Body"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,18 @@ def sign_call(
         time=time,
         nonce=nonce,
     )
-    return {KEY: key.address, TIME: str(time), NONCE: f"0x{nonce.hex()}", SIGNATURE: f"0x{key.sign(message).hex()}"}
+    return {
+        KEY: key.address,
+        TIME: str(time),
+        NONCE: f"0x{nonce.hex()}",
+        BODY: f"0x{body_hash.hex()}",
+        SIGNATURE: f"0x{key.sign(message).hex()}",
+    }
+
+
+def declared_body(headers: Mapping[str, str]) -> bytes:
+    """The SHA-256 that the body will have, by the caller's word; whoever reads it has to check. InvalidInput."""
+    return _hex(headers.get(BODY, ""), BODY, 32)
 
 
 def check_call(

@@ -5,8 +5,10 @@ Sources: EIP-712 (typed data), EIP-2 (low s); the types stand in `contracts/inte
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,13 @@ from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 
 from executor.errors import InvalidInput
+from executor.protocol.keystore import MAX_KEYSTORE_BYTES, parse_keystore
+
+MAX_PASSWORD = 1000  # characters
+_PASSWORD = "INSULA_KEYSTORE_PASSWORD"
+_PASSWORD_FILE = "INSULA_KEYSTORE_PASSWORD_FILE"
+_FORMS = "give env:NAME, file:PATH or keystore:PATH"
+_LOOKS_LIKE_A_KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 Field = dict[str, str]
 
@@ -83,42 +92,120 @@ class Key:
 
     @classmethod
     def load(cls, reference: str) -> Self:
-        """The key behind `env:NAME` or `file:PATH`. A file that others can read is refused."""
+        """The key behind `env:NAME`, `file:PATH` or `keystore:PATH`. A file that others can read is refused.
+
+        A keystore's password comes from INSULA_KEYSTORE_PASSWORD, or the file that INSULA_KEYSTORE_PASSWORD_FILE names.
+        """
         kind, _, name = reference.partition(":")
+        if _LOOKS_LIKE_A_KEY.search(name):
+            raise InvalidInput("key", f"{_FORMS}, never the key itself")
         if kind == "env":
             secret = os.environ.get(name)
             if secret is None:
                 raise InvalidInput("key", f"the environment variable {name} is not set")
             return cls.from_hex(secret, reference)
         if kind == "file":
-            return cls.from_hex(_read_secret(Path(name).expanduser()), reference)
-        raise InvalidInput("key", "give env:NAME or file:PATH, never the key itself")
+            return cls.from_hex(_text(_read_secret(Path(name).expanduser(), reference, 200), reference), reference)
+        if kind == "keystore":
+            return cls._from_keystore(Path(name).expanduser(), reference)
+        raise InvalidInput("key", f"{_FORMS}, never the key itself")
 
     @classmethod
     def create(cls, path: Path) -> Self:
         """A new random key, stored in `path` (mode 0600). FileExistsError if the file is there."""
         account = Account.create()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"0x{bytes(account.key).hex()}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _write_secret(path, f"0x{bytes(account.key).hex()}\n")
         return cls(account)
+
+    @classmethod
+    def random(cls) -> Self:
+        """A new key that is stored nowhere."""
+        return cls(Account.create())
+
+    def store(self, path: Path) -> None:
+        """Write the key as a keystore of version 3 (scrypt, 256 MiB; mode 0600). Never over a file that is there.
+
+        InvalidInput: there is a file, or no password is set (see `load`).
+        """
+        field = f"keystore:{path}"
+        if path.exists():
+            raise InvalidInput(field, "exists already, and is never overwritten; give another path")
+        password = _keystore_password(field)
+        document = Account.encrypt(self._account.key, password, kdf="scrypt")
+        try:
+            _write_secret(path, json.dumps(document, indent=2) + "\n")
+        except FileExistsError as exc:
+            raise InvalidInput(field, "exists already, and is never overwritten; give another path") from exc
+        except OSError as exc:
+            raise InvalidInput(field, f"cannot be written ({exc.strerror})") from exc
+
+    @classmethod
+    def _from_keystore(cls, path: Path, field: str) -> Self:
+        document = parse_keystore(_read_secret(path, field, MAX_KEYSTORE_BYTES + 1), field)
+        password = _keystore_password(field)
+        try:
+            secret = bytes(Account.decrypt(document, password))
+        except ValueError:
+            secret = b""
+        if not secret:  # outside the handler: the error below has no cause whose frames hold the password
+            raise InvalidInput(field, "does not open with this password, or is damaged")
+        key = cls.from_hex(secret.hex(), field)
+        if document["address"] and key.address.lower() != f"0x{document['address'].lower()}":
+            raise InvalidInput(field, f"holds the key of {key.address}, but says {document['address']}; it was changed")
+        return key
 
     def sign(self, message: SignableMessage) -> bytes:
         """65 bytes r || s || v with low s and v 27 or 28."""
         return bytes(self._account.sign_message(message).signature)
 
 
-def _read_secret(path: Path) -> str:
+def _keystore_password(field: str) -> str:
+    """The password for keystores, from the environment alone: a command line is seen by everybody."""
+    password, file = os.environ.get(_PASSWORD), os.environ.get(_PASSWORD_FILE)
+    if password is not None and file is not None:
+        raise InvalidInput(field, f"{_PASSWORD} and {_PASSWORD_FILE} are both set; set one of them")
+    if file is not None:
+        path = Path(file).expanduser()
+        password = _text(_read_secret(path, _PASSWORD_FILE, MAX_PASSWORD + 2), _PASSWORD_FILE)
+        password = password.removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise InvalidInput(field, f"needs a password: set {_PASSWORD_FILE} (a file of mode 0600) or {_PASSWORD}")
+    if len(password) > MAX_PASSWORD:
+        raise InvalidInput(field, f"the password is longer than {MAX_PASSWORD} characters")
+    return password
+
+
+def _read_secret(path: Path, field: str, limit: int) -> bytes:
+    """At most `limit` bytes of a regular file that nobody else can read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not keep us waiting
     except OSError as exc:
-        raise InvalidInput(f"file:{path}", f"the key file cannot be read ({exc.strerror})") from exc
-    with os.fdopen(descriptor) as file:
-        if os.fstat(descriptor).st_mode & 0o077:
-            raise InvalidInput(f"file:{path}", f"others can read this key; run: chmod 600 {path}")
-        return file.read(200)
+        raise InvalidInput(field, f"{path} cannot be read ({exc.strerror})") from exc
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise InvalidInput(field, f"{path} is not a file")
+        if mode & 0o077:
+            raise InvalidInput(field, f"others can read {path}; run: chmod 600 {path}")
+        return os.read(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
+def _text(data: bytes, field: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        pass
+    raise InvalidInput(field, "is not text")  # outside the handler: a decoding error holds the bytes
+
+
+def _write_secret(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def attestation_message(

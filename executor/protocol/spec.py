@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self
 
 from executor.errors import InvalidInput
 from executor.protocol.canonical import DepthError, DuplicateKeyError, strict_json
-from executor.protocol.cid import Cid
+from executor.protocol.cid import RAW, Cid
 from executor.protocol.labels import Selector
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import Dialect, Order, label_hash
@@ -136,9 +136,12 @@ def spec_cid(order: Order) -> Cid | None:
     if not order.spec_is_cid:
         return None
     try:
-        return Cid.from_binary(order.spec)
+        cid = Cid.from_binary(order.spec)
     except InvalidInput as exc:
         raise InvalidSpec(Reason.BAD_CID, "spec", exc.problem) from exc
+    if cid.codec != RAW:
+        raise InvalidSpec(Reason.BAD_CID, "spec", f"{cid} is no raw block; a spec by CID is one block, as it stands")
+    return cid
 
 
 def job_of(order: Order, spec: bytes) -> JobSpec:

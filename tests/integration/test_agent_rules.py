@@ -12,6 +12,7 @@ from executor.agent.service import drain_node, node_status, run_node
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
 from executor.content.reader import manifest
+from executor.errors import InvalidInput
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
@@ -88,6 +89,14 @@ def returned(twin):
     (found,) = twin.wait_for(lambda: twin.attested or twin.returned)
     assert twin.returned, found.decoded()
     return found.reason
+
+
+def test_a_file_in_the_place_of_the_jobs_folder_is_named(folder):
+    executions = folder / "executions"
+    executions.write_bytes(b"")
+
+    with pytest.raises(InvalidInput, match="executions: is a file; move it away"):
+        run_node(folder, threading.Event(), [Scripted(lambda execution: None)])
 
 
 def test_outputs_of_any_shape_arrive_as_one_tree(twin, folder):

@@ -5,13 +5,14 @@ import time
 import pytest
 
 from executor.content.blocks import MemoryBlocks
+from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
 from executor.content.patience import Patience
 from executor.content.transfer import fetch_dag, upload_dag
-from executor.content.walk import missing
+from executor.content.walk import missing, walk
 from executor.content.web import Http, Signer, gateway_peer, lease_peer, upload_peer
-from executor.errors import CarError, ContentTooLarge, PeerRefused, PeerUnavailable
+from executor.errors import BlockMismatch, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.signing import Key
 from tests.agent_twin import BridgeTwin, Fault
@@ -185,6 +186,37 @@ def test_a_peers_words_are_cut_and_kept_on_one_line(twin, http):
 def test_nobody_there_is_unavailable():
     with Http("http://127.0.0.1:9") as client, pytest.raises(PeerUnavailable):
         client.call("GET", "/", seconds=2)
+
+
+def damage(store, cid):
+    [path] = store.root.rglob(str(cid))
+    path.chmod(0o600)
+    path.write_bytes(b"damaged")
+
+
+def test_damaged_blocks_of_a_dag_that_is_here_are_fetched_anew(twin, peer, tmp_path):
+    root = tree(twin.blocks)
+    store = BlockStore(tmp_path)
+    fetch_dag(peer, store, root, max_bytes=10 * MIB, patience=patience())
+    leaves = [cid for cid in walk(store, root) if cid.codec == RAW][:3]
+    for cid in leaves:
+        damage(store, cid)
+
+    moved = fetch_dag(peer, store, root, max_bytes=10 * MIB, patience=patience())
+
+    assert moved.blocks == len(leaves)
+    assert missing(store, root, verify=True) == []
+
+
+def test_a_store_that_damages_whatever_it_is_given_is_given_up(twin, peer):
+    class Rotten(MemoryBlocks):
+        def get(self, cid):
+            if cid.codec == RAW:
+                raise BlockMismatch(cid, "a rotten disk")
+            return super().get(cid)
+
+    with pytest.raises(BlockMismatch, match="rotten"):
+        fetch_dag(peer, Rotten(), tree(twin.blocks, 1), max_bytes=10 * MIB, patience=patience())
 
 
 def test_an_upload_arrives_whole_in_segments(twin, peer):

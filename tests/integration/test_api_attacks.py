@@ -404,6 +404,21 @@ def test_an_uploader_brings_inputs_within_his_quota(api, bridge):
     problem(over, 413, "too-large")
 
 
+def test_an_uploader_is_asked_again_for_what_was_damaged_here(api, bridge):
+    root = Cid.of(RAW, b"input one")
+    api.call(UPLOADER, "PUT", f"/v1/content?root={root}&public=1", car(b"input one"))
+    [path] = bridge.store.root.rglob(str(root))
+    path.chmod(0o600)
+    path.write_bytes(b"damaged")
+
+    response = api.call(UPLOADER, "GET", f"/v1/content/missing?root={root}")
+    assert Missing.model_validate_json(response.content).missing == (str(root),)
+
+    again = api.call(UPLOADER, "PUT", f"/v1/content?root={root}&public=1", car(b"input one"))
+    assert Missing.model_validate_json(again.content).missing == ()
+    assert api.get(f"/ipfs/{root}?format=raw").content == b"input one"
+
+
 def test_an_upload_is_private_unless_it_is_asked_to_be_public(api):
     root = Cid.of(RAW, b"a private input")
     api.call(UPLOADER, "PUT", f"/v1/content?root={root}", car(b"a private input"))

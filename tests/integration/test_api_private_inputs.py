@@ -3,13 +3,15 @@
 import pytest
 
 from bridge.config import ContentConfig
+from bridge.jobs import JobState
 from executor.content.car import write_car
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.leases import Lease
 from tests.api_kit import serving
-from tests.bridge_kit import REQUESTER, Bridge, advert, key_of, order_of, spec_bytes
+from tests.bridge_kit import REQUESTER, Bridge, advert, key_of, order_of, spec_bytes, success
 
 UPLOADER = key_of("uploader")
+SECOND_UPLOADER = key_of("second uploader")
 STRANGER = "0x" + "77" * 20
 SECRET = b"a private input"
 ROOT = Cid.of(RAW, SECRET)
@@ -17,7 +19,7 @@ ROOT = Cid.of(RAW, SECRET)
 
 @pytest.fixture
 def bridge(tmp_path):
-    content = ContentConfig(upload_quota_bytes=100_000, upload_accounts=(UPLOADER.address,))
+    content = ContentConfig(upload_quota_bytes=100_000, upload_accounts=(UPLOADER.address, SECOND_UPLOADER.address))
     bridge = Bridge(tmp_path, content=content)
     bridge.chain_at(110)
     yield bridge
@@ -80,3 +82,25 @@ def test_a_spec_by_cid_does_not_publish_somebody_elses_private_upload(api, bridg
     bridge.dispatcher.step()
 
     assert bridge.job(job.request_hash).spec is None
+
+
+def test_naming_a_root_without_bringing_it_opens_nothing(api, bridge):
+    upload(api)
+    car = b"".join(write_car([ROOT], []))
+    path = f"/v1/content?root={ROOT}&requester={STRANGER}"
+    response = api.call(SECOND_UPLOADER, "PUT", path, car)
+
+    assert response.json()["missing"] == [str(ROOT)]
+    assert read_as(api, bridge, STRANGER).status_code == 404
+
+
+def test_an_outcome_that_names_a_private_upload_does_not_publish_it(api, bridge):
+    upload(api)
+    job = bridge.request(order_of(), requester=STRANGER)
+    outcome = success(ROOT)
+    bridge.set_job(job.request_hash, state=JobState.POSTED.value, outcome=outcome.encode())
+
+    bridge.dispatcher.step()
+
+    assert not bridge.dispatcher.roots.is_public(ROOT, bridge.clock.now)
+    assert bridge.job(job.request_hash).published_at is not None

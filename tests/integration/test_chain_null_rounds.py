@@ -1,10 +1,11 @@
-"""A chain with null rounds, in the four ways that endpoints have answered for them, through a real rewriting proxy."""
+"""A chain with null rounds, in every way that endpoints have answered for them (`bridge.devnet.chaos`)."""
 
 from itertools import pairwise
 
 import pytest
 
-from bridge.chain.client import ChainClient
+from bridge.chain.ranges import RangeSize
+from bridge.devnet.chaos import Script
 from bridge.errors import NullRound
 from bridge.jobs import JobState
 from bridge.listener import Listener
@@ -12,12 +13,12 @@ from bridge.store.chain import load_window
 from bridge.store.engine import reading
 from executor.protocol.wire import Order, Outcome
 from tests.chain_nodes import funded
-from tests.chain_proxy import NullRounds, Proxy
+from tests.chaos_kit import chaos
 from tests.integration.bridge_parts import config_for, job, jobs_now, new_engine, run
 
 pytestmark = pytest.mark.chain
 
-DIALECTS = ("code 12", "code 1", "null", "previous")
+DIALECTS = ("lotus-1.31", "lotus-1.30", "lotus-null", "forest")
 ORDER = Order(spec=b'{"version":"insula/v1"}', ttl=3600, unit_price=1000, delivery_fee=7)
 OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
 
@@ -25,32 +26,31 @@ OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
 @pytest.fixture(params=DIALECTS)
 def epochs(request, anvil_chain):
     """A client that sees anvil's blocks as epochs with gaps."""
-    with Proxy(anvil_chain.client.transport.endpoint_uri) as proxy, ChainClient(proxy.url, 10.0) as client:
-        NullRounds(request.param).install(proxy)
-        client.proxy = proxy
+    with chaos(anvil_chain, script=Script(), dialect=request.param, null_rounds=0.4, null_run=2) as client:
         yield client
 
 
-def epoch_config(chain, folder, finality):
+def epoch_config(chain, client, folder, finality):
     config = config_for(chain, folder, finality=finality)
-    fields = {"deploy_block": NullRounds.epoch(chain.deployment.deploy_block)}
+    fields = {"deploy_block": client.chaos.epochs.epoch_of(chain.deployment.deploy_block)}
     return config.model_copy(update={"chain": config.chain.model_copy(update=fields)})
 
 
 def test_an_epoch_without_a_block_is_a_null_round_whatever_the_dialect(epochs, anvil_chain):
-    head = anvil_chain.client.head().number
-    number = head - head % 3 - 3
-    assert epochs.block_by_number(NullRounds.epoch(number)).number == NullRounds.epoch(number)
+    head = epochs.head().number
+    nulls = [epoch for epoch in range(head) if epochs.chaos.epochs.is_null(epoch)]
+    assert nulls
 
-    for missing in (NullRounds.epoch(number) - 1, NullRounds.epoch(number) - 2):
+    for missing in nulls[-4:]:
         with pytest.raises(NullRound) as caught:
             epochs.block_by_number(missing)
         assert caught.value.number == missing
+    assert epochs.block_by_number(head).number == head
 
 
 def test_requests_around_null_rounds_are_seen_once_each(epochs, anvil_chain, tmp_path):
     engine = new_engine(tmp_path)
-    config = epoch_config(anvil_chain, tmp_path, finality=12)
+    config = epoch_config(anvil_chain, epochs, tmp_path, finality=12)
     requests = []
     for _ in range(7):
         requests.append(anvil_chain.request(funded(1), ORDER))
@@ -65,7 +65,7 @@ def test_requests_around_null_rounds_are_seen_once_each(epochs, anvil_chain, tmp
 
 def test_a_long_gap_is_caught_up_in_ranges_across_null_rounds(epochs, anvil_chain, tmp_path):
     engine = new_engine(tmp_path)
-    config = epoch_config(anvil_chain, tmp_path, finality=6)
+    config = epoch_config(anvil_chain, epochs, tmp_path, finality=6)
     requests = []
     for _ in range(8):
         requests.append(anvil_chain.request(funded(1), ORDER))
@@ -74,7 +74,7 @@ def test_a_long_gap_is_caught_up_in_ranges_across_null_rounds(epochs, anvil_chai
     anvil_chain.send(funded(3), anvil_chain.deployment.bridge, anvil_chain.fulfil_data(settled, OUTCOME))
     anvil_chain.mine(20)
     listener = Listener(engine, epochs, config, lambda: 9.0)
-    listener._range = 10
+    listener._reader.size = RangeSize(10, 10)
     run(listener)
 
     assert set(jobs_now(engine)) == {request.hash for request in requests}
@@ -84,13 +84,14 @@ def test_a_long_gap_is_caught_up_in_ranges_across_null_rounds(epochs, anvil_chai
 
 def test_nothing_above_the_head_is_ever_asked_for(epochs, anvil_chain, tmp_path):
     engine = new_engine(tmp_path)
-    config = epoch_config(anvil_chain, tmp_path, finality=6)
+    config = epoch_config(anvil_chain, epochs, tmp_path, finality=6)
     for _ in range(4):
         anvil_chain.request(funded(1), ORDER)
         run(Listener(engine, epochs, config, lambda: 9.0))
 
-    head = NullRounds.epoch(anvil_chain.client.head().number)
-    asked = [r["params"][0] for r in epochs.proxy.calls() if r["method"] == "eth_getBlockByNumber"]
-    ranges = [r["params"][0] for r in epochs.proxy.calls() if r["method"] == "eth_getLogs"]
+    head = epochs.head().number
+    calls = epochs.chaos.script.calls
+    asked = [call["params"][0] for call in calls("eth_getBlockByNumber")]
+    ranges = [call["params"][0] for call in calls("eth_getLogs")]
     assert all(int(tag, 16) <= head for tag in asked if tag.startswith("0x"))
     assert all(int(query["toBlock"], 16) <= head for query in ranges if "toBlock" in query)

@@ -215,12 +215,27 @@ def test_a_bridge_for_another_chain_does_not_start(insula, config, devnet):
     assert "not on chain 314" in err
 
 
-@pytest.mark.chain
-def test_a_bridge_for_another_contract_does_not_start(insula, config, devnet):
-    code, _, err = insula("bridge", "run", "--config", config(rpc=rpc_of(devnet), chain_id=31415926))
+#: name -> (the address in a configuration, what the message says of it)
+CONTRACTS = {
+    "nothing": (lambda devnet: ADDRESS, "there is no contract at"),
+    "another contract": (lambda devnet: devnet.deployment.registry, "is no ComputeBridge"),
+}
 
+
+@pytest.mark.chain
+@pytest.mark.parametrize("what", CONTRACTS)
+def test_a_bridge_for_another_contract_does_not_start_and_names_the_key(insula, config, devnet, what):
+    address, said = CONTRACTS[what]
+
+    code, _, err = insula(
+        "bridge", "run", "--config", config(rpc=rpc_of(devnet), chain_id=31415926, contract=address(devnet))
+    )
+
+    err = " ".join(err.split())
     assert code == Exit.BAD_INPUT
-    assert "is this another contract" in err
+    assert "chain.bridge_contract: " in err
+    assert said in err
+    assert "chain.rpc_url" in err
 
 
 def rpc_of(chain):

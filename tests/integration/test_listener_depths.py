@@ -14,7 +14,8 @@ from bridge.store.engine import reading
 from bridge.watch import Alarm, Watch
 from executor.protocol.wire import Order, Outcome
 from tests.chain_nodes import FUNDED_SECRETS, funded
-from tests.chain_proxy import NullRounds, Proxy, error, ok
+from tests.chain_proxy import Proxy, error, ok
+from tests.chaos_kit import chaos
 from tests.integration.bridge_parts import Clock, attempts, config_for, job, new_engine, post, run
 
 pytestmark = pytest.mark.chain
@@ -305,13 +306,15 @@ def test_the_position_and_reorgs_are_measured(parts):
     assert samples["head_age_seconds", ()] == parts.clock.now - parts.chain.client.head().timestamp
 
 
-def test_null_rounds_are_counted(parts):
-    NullRounds("code 12").install(parts.proxy)
-    chain = parts.config.chain
-    listener = parts.listener(deploy_block=NullRounds.epoch(chain.deploy_block))
-    before = parts.head()
-    parts.chain.mine(6)
-    run(listener)
-    gone = NullRounds.epoch(before + 6) - NullRounds.epoch(before) - 6
-    assert gone == 4
+def test_null_rounds_are_counted(parts, anvil_chain):
+    with chaos(anvil_chain, dialect="lotus-1.36", null_rounds=0.4) as client:
+        epochs = client.chaos.epochs
+        parts.client = client
+        listener = parts.listener(deploy_block=epochs.epoch_of(parts.config.chain.deploy_block))
+        before = parts.head()
+        parts.chain.mine(6)
+        run(listener)
+        gone = epochs.epoch_of(before + 6) - epochs.epoch_of(before) - 6
+
+    assert gone > 0
     assert parts.watch.samples()["null_rounds", ()] >= gone

@@ -1,9 +1,11 @@
 """The listener behind an endpoint that lies, forgets, refuses and breaks: nothing is lost, doubled or half stored."""
 
+from contextlib import suppress
+
 import pytest
 
 from bridge.chain.client import ChainClient
-from bridge.errors import FatalError, RpcError, RpcUnavailable
+from bridge.errors import FatalError, RpcError, RpcRefused, RpcUnavailable
 from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.store.chain import Scope, load_cursor
@@ -112,27 +114,68 @@ def test_logs_that_are_left_out_for_good_stop_the_final_position_until_they_come
     assert set(jobs_now(parts.engine)) == {request.hash}
 
 
+def says(code, text):
+    return lambda request: error(request, code, text)
+
+
 RANGE_REFUSALS = {
-    "lotus 1.36": (-32005, "block range exceeds maximum of 2880 (got 3000)"),
-    "lotus 1.35": (1, "failed to parse eth filter spec: invalid epoch range: range between blocks is too large"),
-    "too many events": (1, "filter matches too many events, try a more restricted filter"),
+    "S9: lotus 1.36": says(-32005, "block range exceeds maximum of 2880 (got 3000)"),
+    "S9: lotus 1.35": says(
+        1, "failed to parse eth filter spec: invalid epoch range: range between blocks is too large"
+    ),
+    "S9: too many events": says(1, "filter matches too many events, try a more restricted filter"),
+    "S9: Infura": says(-32005, "query returned more than 10000 results. Try with this block range [0x1, 0x4]."),
+    "S9: QuickNode": says(-32614, "eth_getLogs is limited to a 4 range"),
+    "S9: HTTP 413": lambda request: (413, b"<html>"),
+    "S9: an answer without end": lambda request: b"[" + b" " * 2**26 + b"]",
 }
 
 
 @pytest.mark.parametrize("dialect", RANGE_REFUSALS)
-def test_a_range_that_is_refused_is_halved_until_it_passes(parts, dialect):
+def test_a_range_that_is_too_much_is_made_smaller_until_it_passes(parts, dialect):
     requests = [parts.chain.request(funded(1), ORDER) for _ in range(5)]
     parts.chain.mine(60)
 
     def narrow(request, forward):
         query = request["params"][0]
         if "fromBlock" in query and int(query["toBlock"], 16) - int(query["fromBlock"], 16) > 4:
-            return error(request, *RANGE_REFUSALS[dialect])
+            return RANGE_REFUSALS[dialect](request)
         return forward(request)
 
     parts.proxy.rules["eth_getLogs"] = narrow
     run(parts.listener)
     assert set(jobs_now(parts.engine)) == {request.hash for request in requests}
+
+
+def test_a_range_that_is_refused_for_another_reason_is_not_made_smaller(parts):
+    parts.chain.mine(60)
+    parts.listener.step()
+    parts.proxy.rules["eth_getLogs"] = lambda request, forward: error(request, -32602, "invalid params")
+    parts.proxy.seen.clear()
+    with pytest.raises(RpcRefused, match="invalid"):
+        run(parts.listener)
+    assert parts.proxy.methods().count("eth_getLogs") == 1
+
+
+def test_a_range_that_gets_no_answer_is_smaller_the_next_time(parts):
+    parts.chain.mine(90)
+    parts.listener.step()
+    asked = []
+
+    def slow(request, forward):
+        query = request["params"][0]
+        if "fromBlock" not in query:
+            return forward(request)
+        asked.append(int(query["toBlock"], 16) - int(query["fromBlock"], 16) + 1)
+        return DROP if asked[-1] > 20 else forward(request)
+
+    parts.proxy.rules["eth_getLogs"] = slow
+    for _ in range(6):
+        with suppress(RpcUnavailable):
+            run(parts.listener)
+    assert asked[0] > 20
+    assert asked[-1] <= 20
+    assert parts.cursor().final_number == parts.chain.client.head().number - 4
 
 
 def test_an_endpoint_that_refuses_every_range_is_read_block_by_block(parts):

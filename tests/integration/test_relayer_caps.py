@@ -308,12 +308,3 @@ def test_a_result_that_a_stranger_relayed_is_posted_and_no_error(parts):
     assert job(parts.engine, requests[0].hash).state is JobState.POSTED
     assert parts.states(requests) == [SendState.DONE]
     assert parts.raised() == set()
-
-
-def test_the_outbox_is_counted_by_state(parts):
-    requests = parts.posting(2)
-    run(parts.relayer)
-    parts.relayer.step()
-    assert parts.value("outbox_rows", state="sent") == 2
-    parts.finish(requests)
-    assert parts.value("outbox_rows", state="sent") == 0

@@ -16,7 +16,6 @@ from bridge.chain.cursor import (
     advanced,
     final_block,
     is_linked,
-    passed_by,
     plan,
 )
 from bridge.chain.shapes import Block
@@ -99,6 +98,18 @@ def test_the_final_block_is_the_newest_one_that_is_deep_enough(length, gap, dept
     assert final is window[0] or window[-1].number - final.number >= depth
 
 
+@given(st.integers(1, 30), st.integers(0, 40), st.integers(0, 200))
+def test_a_tag_makes_blocks_final_earlier_and_never_takes_one_back(length, depth, tagged):
+    window = (GENESIS, *chain(length))
+    final = final_block(window, depth, tagged)
+
+    assert final.number >= final_block(window, depth).number
+    assert final.number <= max(tagged, final_block(window, depth).number)
+    assert final == max((b for b in window if b.number <= tagged), default=GENESIS, key=lambda b: b.number) or (
+        final == final_block(window, depth)
+    )
+
+
 def test_a_known_head_changes_nothing():
     window = (GENESIS, *chain(3))
     assert plan(window, window[-1], {}, DEPTH) is Stay.SAME
@@ -176,7 +187,7 @@ def test_a_child_of_a_block_of_ours_that_is_not_above_it_is_the_endpoints_fault(
 
 
 def test_the_error_says_what_to_do():
-    assert "insula bridge rebuild" in str(passed_by(GENESIS))
+    assert "insula bridge rebuild" in str(DeepReorg(GENESIS))
 
 
 def test_an_empty_window_is_not_linked():

@@ -35,6 +35,19 @@ def test_a_new_folder_and_its_key_are_private(tmp_path):
     assert NodeConfig.load(folder).bridge_url == "http://127.0.0.1:1"
 
 
+def test_a_node_takes_its_key_from_a_keystore(tmp_path, monkeypatch):
+    monkeypatch.delenv("INSULA_KEYSTORE_PASSWORD_FILE", raising=False)
+    monkeypatch.setenv("INSULA_KEYSTORE_PASSWORD", "a password")
+    key = Key.random()
+    key.store(tmp_path / "key.json")
+    made = init_node(tmp_path / "node", **FIELDS, key=f"keystore:{tmp_path / 'key.json'}")
+    (tmp_path / "key.json").rename(tmp_path / "node" / "own.json")
+    moved = NodeConfig(**FIELDS, key="keystore:own.json")
+
+    assert made["key"] == key.address == moved.load_key(tmp_path / "node").address
+    assert not (tmp_path / "node" / "key").exists()
+
+
 def test_a_folder_holds_one_node_only(folder):
     key = (folder / "key").read_text()
 

@@ -414,6 +414,21 @@ def test_a_tag_that_the_endpoint_does_not_give_is_left_out(proxy, client, odd):
     assert client.poll("safe", "finalized").tagged == {}
 
 
+def test_hashes_of_many_blocks_are_one_request_and_null_rounds_have_none(proxy, client):
+    answers = {"0x5": lambda r: ok(r, block(5)), "0x6": lambda r: ok(r, block(5)), "0x7": lambda r: ok(r, None)}
+    answers["0x8"] = lambda r: error(r, 12, "requested epoch was a null round (8)")
+    proxy.rules["eth_getBlockByNumber"] = lambda request, forward: answers[request["params"][0]](request)
+
+    assert client.hashes_at([5, 6, 7, 8]) == {5: HASH, 6: None, 7: None, 8: None}
+    assert len(proxy.seen) == 1
+    proxy.batch_rule = lambda requests, forward: (400, b"")
+    assert client.hashes_at([5, 8]) == {5: HASH, 8: None}
+    with pytest.raises(RpcRefused):
+        refuse(proxy, -32601, "no")
+        proxy.rules.pop("eth_getBlockByNumber")
+        client.hashes_at([5, 6])
+
+
 def test_a_poll_without_a_head_fails(proxy, client):
     chain_with(proxy)
     with pytest.raises(RpcRefused, match="tag"):

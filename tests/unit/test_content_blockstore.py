@@ -1,12 +1,15 @@
 """The block store: verified in, verified out, safe beside other processes and under kill -9."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BATCH_BLOCKS, BlockStore
@@ -81,16 +84,55 @@ def test_a_block_over_the_limit_is_refused(tmp_path):
         store.put(*raw(bytes(11)))
 
 
-def test_damage_on_disk_is_noticed_when_it_is_read(store):
-    cid, block = raw(b"hello")
-    store.put(cid, block)
+def damage(store, cid):
     path = file_of(store, cid)
     path.chmod(0o600)
     path.write_bytes(b"jello")
 
-    with pytest.raises(BlockMismatch, match=str(cid)):
+
+def test_damage_on_disk_is_noticed_when_it_is_read_and_the_block_counts_as_absent_then(store):
+    cid, block = raw(b"hello")
+    store.put(cid, block)
+    damage(store, cid)
+
+    with capture_logs() as lines, pytest.raises(BlockMismatch, match=str(cid)):
         store.get(cid)
+
+    assert not store.has(cid)
+    with pytest.raises(BlockMissing):
+        store.get(cid)
+    [line] = lines
+    assert (line["log_level"], line["block"]) == ("error", str(cid))
+    assert Path(line["moved_to"]).read_bytes() == b"jello"
+
+
+def test_every_damaged_block_of_a_store_can_be_named(store):
+    cid, block = raw(b"hello")
+    store.put_many([(cid, block), raw(b"unharmed")])
+    damage(store, cid)
+
     assert list(store.damaged()) == [cid]
+
+
+def test_a_damaged_block_that_was_moved_away_is_removed_as_any_leftover(store):
+    cid, block = raw(b"hello")
+    store.put(cid, block)
+    damage(store, cid)
+    assert list(store.damaged()) == [cid]
+
+    assert store.remove_old_tmp(time.time() + 1) == 1
+
+
+def test_a_damaged_block_that_cannot_be_moved_is_not_handed_out(store):
+    cid, block = raw(b"hello")
+    store.put(cid, block)
+    damage(store, cid)
+    shutil.rmtree(store.root / "tmp")
+    (store.root / "tmp").write_bytes(b"no folder")
+
+    with capture_logs() as lines, pytest.raises(BlockMismatch):
+        store.get(cid)
+    assert "cannot be moved" in lines[0]["problem"]
 
 
 def test_a_damaged_file_of_any_size_is_not_read_whole(store):
@@ -168,10 +210,10 @@ def test_the_store_is_closed_to_other_users(store):
 
 
 def test_only_old_leftovers_in_tmp_are_removed(store):
-    for name, time in (("old", 1000), ("new", 3000)):
+    for name, when in (("old", 1000), ("new", 3000)):
         path = store.root / "tmp" / name
         path.touch()
-        os.utime(path, (time, time))
+        os.utime(path, (when, when))
 
     assert store.remove_old_tmp(before=2000) == 1
     assert [path.name for path in (store.root / "tmp").iterdir()] == ["new"]
@@ -188,6 +230,7 @@ def test_no_file_stays_open(store):
 
 WRITER = """
 import sys
+import time
 from pathlib import Path
 from executor.content.blockstore import BlockStore
 from executor.protocol.cid import RAW, Cid
@@ -218,6 +261,7 @@ def test_kill_minus_9_leaves_only_whole_blocks_and_loses_none_that_was_put(store
 
 SMALL_DISK = """
 import sys
+import time
 from pathlib import Path
 from executor.content.blockstore import BlockStore
 from executor.errors import DiskFull

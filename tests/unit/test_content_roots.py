@@ -10,7 +10,7 @@ from executor.content.blockstore import BlockStore
 from executor.content.gc import Collected, collect_garbage
 from executor.content.roots import Root, RootSet
 from executor.content.unixfs import TreeLimits, import_listing, walk
-from executor.errors import BlockMissing, ContentError
+from executor.errors import BlockMissing, ContentError, DiskFull
 from executor.protocol.cid import RAW, Cid
 
 NOW = 1_000_000.0
@@ -141,11 +141,31 @@ def test_keeping_again_changes_the_expiry(store, roots):
     assert [kept.expires_at for kept in roots.live(NOW)] == [NOW + 5]
 
 
-def test_a_damaged_file_of_roots_is_said(store, roots):
+def test_a_damaged_file_of_roots_is_said_with_what_to_do(store, roots):
     (store.root / "roots.sqlite3").write_bytes(b"not a database" * 100)
 
-    with pytest.raises(ContentError, match=r"roots\.sqlite3"):
+    with pytest.raises(ContentError, match=r"roots\.sqlite3.* is damaged\. Stop the program, move this file"):
         roots.live(NOW)
+
+    for path in store.root.glob("roots.sqlite3*"):
+        path.rename(path.with_name(f"away-{path.name}"))
+    assert RootSet(BlockStore(store.root)).live(NOW) == []
+
+
+def test_a_file_of_roots_without_room_is_a_full_disk(store, roots, monkeypatch):
+    class Full(sqlite3.Connection):
+        """SQLite's own limit of pages: the error is that of a full disk."""
+
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.execute("PRAGMA max_page_count=1")
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: real(path, factory=Full, **options))
+
+    with pytest.raises(DiskFull, match=r"roots\.sqlite3"):
+        for number in range(10_000):
+            roots.keep(Cid.of(RAW, b"%d" % number), "x" * 1000)
 
 
 def test_other_processes_and_threads_see_the_same_roots(store, roots):
@@ -207,7 +227,7 @@ def test_blocks_below_a_damaged_one_are_not_known_to_be_needed(store, roots):
     set_age(store, 2 * GRACE)
 
     assert collect_garbage(store, roots, NOW, GRACE).blocks == 1
-    assert list(store) == [root]
+    assert list(store) == []  # the damaged one was moved away when it was read
 
 
 class StoreWithEvent(BlockStore):

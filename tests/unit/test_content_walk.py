@@ -105,6 +105,19 @@ def test_a_damaged_block_counts_as_missing(tmp_path):
     assert missing(store, root) == [root]
 
 
+def test_a_damaged_raw_block_counts_as_missing_where_all_bytes_are_read(tmp_path):
+    store = BlockStore(tmp_path)
+    root = import_listing(store, {"a": b"1"}, LIMITS)
+    leaf = Cid.of(RAW, b"1")
+    [path] = tmp_path.rglob(str(leaf))
+    path.chmod(0o600)
+    path.write_bytes(b"2")
+
+    assert missing(store, root) == []
+    assert missing(store, root, verify=True) == [leaf]
+    assert missing(store, root) == [leaf]
+
+
 def test_dag_cbor_cannot_be_walked(store):
     cid = Cid.of(DAG_CBOR, b"\xa0")
     store.put_many([(cid, b"\xa0")])

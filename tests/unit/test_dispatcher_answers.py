@@ -453,18 +453,23 @@ def test_an_output_becomes_public_only_when_it_stands_on_the_chain(bridge):
 
 
 def test_a_result_that_comes_back_as_another_one_after_a_reorg_is_published_too(bridge):
-    job, _ = posting(bridge)
-    bridge.set_job(job.request_hash, state="posted")
+    job = bridge.request(order_of(nodes=3, quorum=2))
+    roots = []
+    for name, output in (("a", b"one output"), ("b", b"one output"), ("c", b"another output")):
+        node = bridge.node(name)
+        lease = bridge.lease(node)
+        roots.append(bridge.bring(node, lease, output))
+        bridge.answer(node, lease, attested(node.key, lease, success(roots[-1])))
+    bridge.set_job(job.request_hash, state="posted", outcome=success(roots[0]).encode())
     bridge.dispatcher.step()
     bridge.set_job(job.request_hash, state="posting")
     bridge.clock.now += 10
     bridge.dispatcher.step()
-    other = Cid.of(RAW, b"another output")
-    bridge.store.put(other, b"another output")
-    bridge.set_job(job.request_hash, state="posted", outcome=success(other).encode())
+    assert not bridge.dispatcher.roots.is_public(roots[2], bridge.clock.now)
+    bridge.set_job(job.request_hash, state="posted", outcome=success(roots[2]).encode())
     bridge.dispatcher.step()
 
-    assert bridge.dispatcher.roots.is_public(other, bridge.clock.now)
+    assert bridge.dispatcher.roots.is_public(roots[2], bridge.clock.now)
 
 
 def test_an_output_that_a_stranger_relayed_and_is_not_here_is_published_by_nobody(bridge):

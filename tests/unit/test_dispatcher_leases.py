@@ -5,8 +5,9 @@ import threading
 import pytest
 
 from bridge.config import DispatchConfig
-from bridge.dispatcher import UnknownLease
+from bridge.dispatcher import KEY_FRESH_SECONDS, KEYS_KEPT, UnknownLease
 from bridge.errors import StaleLease
+from bridge.explaining import explain
 from bridge.jobs import JobState
 from bridge.registry import NotRegistered
 from executor.errors import InvalidInput
@@ -55,6 +56,41 @@ def test_a_key_that_is_not_registered_gets_nothing(bridge):
 
     with pytest.raises(NotRegistered):
         bridge.lease(stranger)
+
+
+def test_a_strangers_calls_ask_the_chain_once_in_a_while(bridge):
+    stranger = key_of("stranger").address
+    for _ in range(60):
+        with pytest.raises(NotRegistered):
+            bridge.dispatcher.is_node(stranger)
+    assert bridge.registry.asked == 1
+
+    bridge.clock.now += KEY_FRESH_SECONDS
+    with pytest.raises(NotRegistered):
+        bridge.dispatcher.is_node(stranger)
+    assert bridge.registry.asked == 2
+
+
+def test_a_key_that_has_joined_counts_a_moment_later(bridge):
+    key = key_of("node a").address
+    with pytest.raises(NotRegistered):
+        bridge.dispatcher.is_node(key)
+    bridge.node("a")
+    bridge.clock.now += KEY_FRESH_SECONDS
+
+    bridge.dispatcher.is_node(key)
+
+
+def test_strangers_with_many_keys_fill_no_memory(bridge):
+    first = key_of("stranger").address
+    for address in [first, *(f"0x{number:040x}" for number in range(KEYS_KEPT))]:
+        with pytest.raises(NotRegistered):
+            bridge.dispatcher.is_node(address)
+    asked = bridge.registry.asked
+
+    with pytest.raises(NotRegistered):
+        bridge.dispatcher.is_node(first)
+    assert bridge.registry.asked == asked + 1
 
 
 def test_a_key_that_was_replaced_gets_nothing(bridge):
@@ -243,6 +279,90 @@ def test_a_heartbeat_renews_a_lease(bridge):
         bridge.dispatcher.step()
 
     assert states(bridge, job) == [("active", 0)]
+
+
+def kept(bridge, node, lease, seconds, phase=Phase.RUNNING):
+    """Beat every 50 s for so long; the last answer."""
+    for _ in range(seconds // 50):
+        bridge.clock.now += 50
+        answer = bridge.beat(node, lease, phase)
+    return answer
+
+
+def test_a_node_that_only_beats_loses_its_lease_and_others_get_the_slot(bridge):
+    job = bridge.request(order_of(ttl=86400))
+    node = bridge.node("a")
+    lease = bridge.lease(node)  # wallSeconds 30, and 900 each to fetch and to upload
+    assert kept(bridge, node, lease, 1800).go_on
+
+    answer = kept(bridge, node, lease, 50)
+
+    assert not answer.go_on
+    assert "kept longer" in answer.reason
+    assert states(bridge, job) == [("expired", Reason.LEASE_LOST)]
+    assert bridge.slots(job.request_hash)[0].attempts == 1
+    assert bridge.lease(node) is None
+    explained = explain(bridge.dispatcher, bridge.job(job.request_hash), bridge.clock())
+    assert "kept longer" in explained.leases[0].detail
+    assert any("kept longer" in reason.text for reason in explained.nodes if reason.node_id == node.node_id)
+    assert bridge.lease(bridge.node("b")).request_hash == job.request_hash
+
+
+def test_a_lease_is_never_renewed_beyond_its_end(bridge):
+    bridge.request(order_of(ttl=86400))
+    node = bridge.node("a")
+    lease = bridge.lease(node)
+    kept(bridge, node, lease, 1800)
+
+    assert bridge.beat(node, lease).expires_in_seconds == 30
+
+
+def test_a_lease_that_has_lived_its_longest_ends_without_a_heartbeat_too(bridge):
+    job = bridge.request(order_of(ttl=86400))
+    node = bridge.node("a")
+    lease = bridge.lease(node)
+    kept(bridge, node, lease, 1800)
+    bridge.clock.now += 30.0
+    bridge.dispatcher.step()
+
+    assert states(bridge, job) == [("expired", Reason.LEASE_LOST)]
+
+
+def test_what_is_held_is_held_for_so_long_in_all(bridge):
+    job = bridge.request(order_of(ttl=86400))
+    node = bridge.node("a")
+    lease = bridge.lease(node)
+    assert kept(bridge, node, lease, 5400, Phase.HELD).go_on
+
+    assert not kept(bridge, node, lease, 50, Phase.HELD).go_on
+    assert bridge.job(job.request_hash).state is JobState.READY
+
+
+def test_saying_held_and_running_by_turns_gains_no_time(bridge):
+    bridge.request(order_of(ttl=86400))
+    node = bridge.node("a")
+    lease = bridge.lease(node)
+    kept(bridge, node, lease, 5000, Phase.HELD)
+
+    assert not bridge.beat(node, lease, Phase.RUNNING).go_on
+
+
+def test_a_node_has_no_more_leases_than_the_bridge_lets_it_whatever_it_says(tmp_path):
+    bridge = Bridge(tmp_path, dispatch=DispatchConfig(max_leases_per_node=2))
+    bridge.chain_at(110)
+    jobs = [bridge.request(order_of()) for _ in range(3)]
+    node = bridge.node("a")
+    huge = {name: capacity(slots=4096, cpu=2**31, memory=2**53, disk=2**53) for name in ("free", "total")}
+    first = bridge.lease(node, **huge)
+    bridge.beat(node, first, Phase.HELD)
+    assert bridge.lease(node, **huge) is not None
+
+    assert bridge.lease(node, **huge) is None
+    explained = explain(bridge.dispatcher, bridge.job(jobs[2].request_hash), bridge.clock())
+    assert explained.reason is Reason.NODES_BUSY
+    bridge.give_back(node, first)
+    assert bridge.lease(node, **huge).request_hash == jobs[2].request_hash
+    bridge.close()
 
 
 def test_a_lease_without_a_heartbeat_is_given_to_another_node(bridge):

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from bridge.cli.output import Exit
 from bridge.config import BridgeConfig
+from bridge.devnet.chaos import Settings
 from bridge.jobs import TRANSITIONS
 from executor.agent.config import NodeConfig
 from executor.protocol.reasons import Reason
@@ -85,6 +86,16 @@ def test_every_key_of_a_node_is_documented():
     }
 
     assert documented == set(keys_of(NodeConfig))
+
+
+def test_every_setting_of_chaos_is_documented():
+    table = {
+        name.strip("` ")
+        for names, *_ in rows(between((DOCS / "chaos.md").read_text(), "chaos settings"))
+        for name in names.split(",")
+    }
+
+    assert table == set(Settings.model_fields)
 
 
 def test_every_adr_is_in_the_index():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from executor.errors import InvalidInput
 from executor.protocol.canonical import sha256
 from executor.protocol.nodeauth import (
+    BODY,
     KEY,
     MAX_SKEW_SECONDS,
     NONCE,
@@ -17,6 +18,7 @@ from executor.protocol.nodeauth import (
     Audience,
     SignedCall,
     check_call,
+    declared_body,
     sign_call,
 )
 from executor.protocol.signing import Key, Scope
@@ -39,6 +41,17 @@ def check(given, now=NOW, audience=AUDIENCE, **changes):
 
 def test_a_signed_call_says_who_called_when_and_with_which_nonce():
     assert check(headers()) == SignedCall(key=NODE.address, time=NOW, nonce=b"n" * 32)
+
+
+def test_a_signed_call_declares_its_body():
+    assert declared_body(headers()) == sha256(b"body")
+
+
+@pytest.mark.parametrize("given", [{}, {BODY: "0x12"}, {BODY: "x" * 66}])
+def test_a_call_that_does_not_declare_its_body_is_told_so(given):
+    with pytest.raises(InvalidInput) as caught:
+        declared_body(given)
+    assert caught.value.field == BODY
 
 
 #: name -> how the call that is checked differs from the one that was signed

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.protocol.cid import RAW, Cid
+from executor.protocol.cid import DAG_PB, RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import (
     LIMITS,
@@ -276,4 +276,11 @@ def test_the_cid_of_a_spec_is_read_from_the_order():
     assert spec_cid(order(spec=cid.binary, spec_is_cid=True)) == cid
     with pytest.raises(InvalidSpec) as caught:
         spec_cid(order(spec=b"no cid", spec_is_cid=True))
+    assert caught.value.reason is Reason.BAD_CID
+
+
+def test_a_spec_by_cid_is_one_raw_block():
+    cid = Cid.of(DAG_PB, b"")
+    with pytest.raises(InvalidSpec, match="no raw block") as caught:
+        spec_cid(Order(spec=cid.binary, spec_is_cid=True, ttl=60))
     assert caught.value.reason is Reason.BAD_CID

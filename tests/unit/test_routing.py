@@ -231,13 +231,18 @@ def test_free_is_never_more_than_the_total_less_what_leases_reserve():
     said = advert(free=capacity(4, 4000, 4 * GIB, 4 * GIB), total=capacity(4, 4000, 4 * GIB, 4 * GIB))
     reserved = Capacity(slots=3, cpu_millis=3500, memory_bytes=5 * GIB, disk_bytes=GIB)
 
-    assert free_of(said, reserved) == Capacity(slots=1, cpu_millis=500, memory_bytes=0, disk_bytes=3 * GIB)
+    assert free_of(said, reserved, 64) == Capacity(slots=1, cpu_millis=500, memory_bytes=0, disk_bytes=3 * GIB)
+
+
+@pytest.mark.parametrize(("left", "slots"), [(5, 4), (3, 3), (0, 0), (-1, 0)])
+def test_free_is_never_more_than_the_bridge_lets_a_node_have(left, slots):
+    assert free_of(advert(), Capacity(slots=0, cpu_millis=0, memory_bytes=0, disk_bytes=0), left).slots == slots
 
 
 def test_free_is_never_more_than_the_node_says():
     said = advert(free=capacity(slots=1), total=capacity(slots=4))
 
-    assert free_of(said, Capacity(slots=0, cpu_millis=0, memory_bytes=0, disk_bytes=0)).slots == 1
+    assert free_of(said, Capacity(slots=0, cpu_millis=0, memory_bytes=0, disk_bytes=0), 64).slots == 1
 
 
 @pytest.mark.parametrize(

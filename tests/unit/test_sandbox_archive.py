@@ -111,8 +111,17 @@ def test_an_archive_over_the_limit_is_not_read(tmp_path):
         check_archive(write(tmp_path / "a.tar", parts()), 100)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0" * 10240, b"not a tar at all", gzip.compress(b"x" * 10_000)])
-def test_what_is_no_plain_tar_is_refused(data, tmp_path):
+NO_TAR = {
+    "nothing": b"",
+    "zeros": b"\0" * 10240,
+    "text": b"not a tar at all",
+    "compressed": gzip.compress(b"x" * 10_000),
+}
+
+
+@pytest.mark.parametrize("what", NO_TAR)
+def test_what_is_no_plain_tar_is_refused(what, tmp_path):
+    data = NO_TAR[what]
     (tmp_path / "a.tar").write_bytes(data)
 
     with pytest.raises(BadArchive):

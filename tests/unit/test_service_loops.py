@@ -1,10 +1,14 @@
 """The service's threads: what happens around a step that works, fails, or must end everything."""
 
+import errno
+import logging
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
-from bridge.errors import FatalError, RpcUnavailable
+from bridge.errors import FatalError, RpcUnavailable, StoreFull, StoreUnavailable
+from bridge.repeats import Repeats, TellOnce
 from bridge.service import MAX_UNEXPECTED, Loop, Threads
 
 
@@ -69,3 +73,73 @@ def test_a_fatal_error_stops_every_loop_and_names_the_one_it_came_from():
 
     with pytest.raises(FatalError, match="listener: wrong chain"):
         threads.run()
+
+
+#: name -> what the environment does to a step
+ENVIRONMENT = {
+    "the disk is full": OSError(errno.ENOSPC, "No space left on device"),
+    "no descriptor is left": OSError(errno.EMFILE, "Too many open files"),
+    "the database has no room": StoreFull("full"),
+    "the database is locked": StoreUnavailable("locked"),
+}
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_a_failure_of_the_environment_never_ends_the_process(name):
+    tried = loop(Scripted(*[ENVIRONMENT[name]] * (3 * MAX_UNEXPECTED), True))
+
+    for _ in range(3 * MAX_UNEXPECTED):
+        assert tried._step() > 0
+    assert tried._step() == 0.0
+
+
+def test_foreseen_failures_do_not_count_among_the_unforeseen():
+    tried = loop(Scripted(*[ValueError(), OSError(errno.EMFILE, "Too many open files")] * MAX_UNEXPECTED))
+
+    for _ in range(2 * MAX_UNEXPECTED):
+        assert tried._step() > 0
+
+
+class Faulty:
+    def step(self):
+        raise ZeroDivisionError("nobody thought of it")
+
+
+def test_an_unforeseen_failure_that_repeats_is_told_in_full_once():
+    tried = loop(Faulty())
+    with capture_logs() as lines:
+        for _ in range(5):
+            tried._step()
+
+    assert [line["exc_info"] is not None for line in lines] == [True, False, False, False, False]
+    assert lines[4]["failures_in_a_row"] == 5
+
+
+def test_a_librarys_record_of_a_failure_that_repeats_is_one_line(caplog):
+    logger = logging.getLogger("tests.repeats")
+    once = TellOnce()
+    logger.addFilter(once)
+    try:
+        for _ in range(3):
+            try:
+                Faulty().step()
+            except ZeroDivisionError:
+                logger.exception("failed")
+        logger.error("nothing raised")
+    finally:
+        logger.removeFilter(once)
+
+    first, second, third, plain = caplog.records
+    assert first.exc_info
+    assert not second.exc_info
+    assert third.getMessage() == "failed: ZeroDivisionError: nobody thought of it; 3 times by now"
+    assert plain.getMessage() == "nothing raised"
+
+
+def test_no_more_than_so_many_different_failures_are_remembered():
+    repeats = Repeats()
+    repeats.count(ValueError())
+    for number in range(300):
+        repeats.count(type(f"Error{number}", (Exception,), {})())
+
+    assert repeats.count(ValueError()) == 1

@@ -166,3 +166,11 @@ def test_a_receipt_of_another_shape_is_a_failed_check_and_no_crash(job):
 
 def test_an_outcome_of_an_unknown_status_is_a_failed_check_and_no_crash(job):
     assert "outcome" in failures(check_bundle(changed(job.bundle, outcome=Outcome(status=9).encode())))
+
+
+def test_a_spec_that_is_none_is_a_failed_check_and_no_error(job, tmp_path):
+    bundle = with_order(job.bundle, spec=b"not json")
+    bundle = changed(bundle, spec=b"not json")
+
+    assert "spec" in failures(check_bundle(bundle))
+    assert isinstance(failures(check_content(bundle, job.fetch, BlockStore(tmp_path / "fetched"))), list)
