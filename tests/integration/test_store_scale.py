@@ -5,8 +5,8 @@ import re
 import pytest
 from sqlalchemy import event
 
-from bridge.jobs import JobState
-from bridge.store import chain, leases, outbox, senders
+from bridge.jobs import OPEN_STATES, JobState
+from bridge.store import chain, leases, outbox, senders, standing
 from bridge.store import jobs as rows
 from bridge.store.content import is_meant_for
 from bridge.store.engine import reading, transaction
@@ -45,7 +45,8 @@ HOT = {
     "deliveries to look at": outbox.work,
     "deliveries in flight": outbox.in_flight,
     "a delivery": lambda c: outbox.find(c, HASH, "fulfil"),
-    "deliveries by state": outbox.count_by_state,
+    "why jobs wait": lambda c: standing.jobs_by_reason(c, sorted(OPEN_STATES)),
+    "why deliveries wait": standing.deliveries_by_reason,
     "costs of a day": lambda c: senders.costs_since(c, RELAYER, 1e9),
     "costs to go by": lambda c: senders.samples(c, RELAYER, "fulfil"),
     "transactions without a receipt": lambda c: senders.without_receipt(c, RELAYER, 1e9),
