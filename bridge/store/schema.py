@@ -79,7 +79,7 @@ Index("jobs_by_state", jobs.c.state, jobs.c.block_number, jobs.c.request_id)
 Index("jobs_by_id", jobs.c.request_id)
 Index("jobs_by_block", jobs.c.block_number, jobs.c.request_id)
 _UNPUBLISHED = and_(jobs.c.state.in_(STANDING), jobs.c.published_at.is_(None))
-Index("jobs_unpublished", jobs.c.state, sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED)
+Index("jobs_unpublished", jobs.c.published_at, sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED)
 _TAKEN_BACK = and_(jobs.c.state.not_in(STANDING), jobs.c.published_at.is_not(None))
 Index("jobs_taken_back", jobs.c.state, sqlite_where=_TAKEN_BACK, postgresql_where=_TAKEN_BACK)
 

@@ -2,6 +2,7 @@
 
 from bridge.store import outbox
 from bridge.store.engine import reading
+from bridge.store.outbox import SendState
 from tests.bench.chains import chain_of, folder_of, relaying
 from tests.bench.runs import Prepared
 
@@ -29,9 +30,9 @@ def relay(stack):
             for _ in range(MAX_STEPS):
                 parts.relayer.step()
                 with reading(parts.engine) as connection:
-                    if not outbox.work(connection, limit=1):
+                    if all(item.state is SendState.DONE for item in outbox.work(connection)):
                         return
-            raise AssertionError(parts.value("outbox_rows", state="dead"))
+            raise AssertionError("the contract has not all results")
 
         return Prepared(prepare, act)
 

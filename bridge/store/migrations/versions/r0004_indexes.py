@@ -14,8 +14,8 @@ branch_labels = None
 depends_on = None
 
 _PARTIAL = (
-    ("jobs_unpublished", "state IN ('posted', 'final') AND published_at IS NULL"),
-    ("jobs_taken_back", "(state NOT IN ('posted', 'final')) AND published_at IS NOT NULL"),
+    ("jobs_unpublished", "published_at", "state IN ('posted', 'final') AND published_at IS NULL"),
+    ("jobs_taken_back", "state", "(state NOT IN ('posted', 'final')) AND published_at IS NOT NULL"),
 )
 
 
@@ -24,8 +24,8 @@ def upgrade() -> None:
     op.drop_index("jobs_by_state", "jobs")
     op.create_index("jobs_by_state", "jobs", ["state", "block_number", "request_id"])
     op.create_index("jobs_by_block", "jobs", ["block_number", "request_id"])
-    for name, where in _PARTIAL:
-        op.create_index(name, "jobs", ["state"], sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+    for name, column, where in _PARTIAL:
+        op.create_index(name, "jobs", [column], sqlite_where=sa.text(where), postgresql_where=sa.text(where))
     op.create_index("uploads_by_root", "uploads", ["root"])
     op.drop_index("events_by_block", "events")
     requested = sa.text("kind = 'JobRequested'")
