@@ -27,7 +27,7 @@ from bridge.service import Threads
 from bridge.store import outbox
 from bridge.store.chain import Scope as ChainScope
 from bridge.store.chain import load_cursor
-from bridge.store.engine import Connection, Engine, open_engine, reading
+from bridge.store.engine import Connection, Engine, kept_open, open_engine, reading
 from bridge.store.jobs import Job
 from bridge.store.migrations import migrate
 from bridge.watch import Alarm, Watch
@@ -53,6 +53,7 @@ class Bridge:
         chain = config.chain
         engine = open_engine(config.database)
         migrate(engine)
+        self._lock.enter_context(kept_open(engine))
         self._config = config
         self.watch = Watch()
         self._keeper = AlarmKeeper(engine, self.watch)

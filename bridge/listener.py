@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from bridge.backfill import FinalReader, block_near, hash_at
+from bridge.chain.bulk import Found
 from bridge.chain.client import Block, ChainClient, Log, Poll
 from bridge.chain.cursor import (
     Advance,
@@ -25,11 +27,12 @@ from bridge.chain.cursor import (
     final_block,
     plan,
 )
-from bridge.chain.events import Event, JobRequested, UndecodableLog, decode_log
-from bridge.chain.reading import Check, LogReader, within
+from bridge.chain.events import Event, UndecodableLog, decode_log
+from bridge.chain.reading import LogReader, within
 from bridge.config import BridgeConfig
-from bridge.errors import EndpointsDisagree, FatalError, HistoryPruned, NullRound, RpcRefused, RpcUnavailable
+from bridge.errors import EndpointsDisagree, FatalError, HistoryPruned, RpcRefused, RpcUnavailable
 from bridge.headwatch import HeadWatch
+from bridge.store.backfill import add_final
 from bridge.store.chain import (
     Cursor,
     Scope,
@@ -51,7 +54,6 @@ from bridge.watch import Alarm, Watch
 log = structlog.get_logger("bridge.listener")
 
 LOWER_POLLS = 2  # a lower head on another branch is believed when it is seen so often in a row
-MAX_NULL_ROUNDS = 500  # in a row; longer than any that Filecoin had
 NO_HASH = bytes(32)
 
 
@@ -83,6 +85,7 @@ class Listener:
         self._watch = Watch() if watch is None else watch
         self._scope = Scope(config.chain.chain_id, config.chain.bridge_contract)
         self._reader = LogReader(client, config.chain.bridge_contract, clock, self._watch)
+        self._final = FinalReader(client, self._reader, config.chain.chain_id, self._refuse)
         self._heads = HeadWatch(config.chain, clock, self._watch)
         self._lower_seen = 0
         self._genesis_checked = False
@@ -157,7 +160,7 @@ class Listener:
         if not self._client.code(self._chain.bridge_contract):
             raise FatalError(f"there is no contract at {self._chain.bridge_contract}; check chain.bridge_contract")
         oldest = max(0, min(self._chain.deploy_block - 1, head.number - self._chain.finality_depth))
-        anchor = self._block_near(oldest, 0, head.number)
+        anchor = block_near(self._client, oldest, 0, head.number)
         genesis = self._client.genesis_hash() or NO_HASH
         cursor = Cursor(genesis, anchor.number, anchor.hash, anchor.number, anchor.hash)
         with transaction(self._engine) as connection:
@@ -188,15 +191,19 @@ class Listener:
         if isinstance(decision, CatchUp):
             self._catch_up(look, decision.target)
             return True
-        found, _ = self._events(self._reader.of_blocks(decision.new))
+        found = self._events(self._reader.of_blocks(decision.new))
         after = advanced(window, decision)
         limit = self._heads.confirmed(look.poll, after)
         with transaction(self._engine) as connection:
             touched = delete_blocks(connection, decision.orphaned)
             insert_blocks(connection, decision.new)
             moved = replace(look.cursor, scanned_number=after[-1].number, scanned_hash=after[-1].hash)
-            self._store(connection, look.cursor, moved, touched, found)
-            promote(connection, limit, 0, self._clock())
+            now = self._clock()
+            save_cursor(connection, self._scope, look.cursor, moved, now)
+            for request_hash in sorted(touched | add_events(connection, found)):
+                mirror(connection, self._scope, request_hash, now)
+            finalise(connection, moved.final_number, now)
+            promote(connection, limit, 0, now)
         self._heads.moved(after, decision)
         if decision.orphaned:
             log.warning("reorg", depth=len(decision.orphaned), from_block=decision.orphaned[0].number)
@@ -221,52 +228,27 @@ class Listener:
     # -- far behind -----------------------------------------------------------------------------------------------
 
     def _catch_up(self, look: _Look, target: int) -> None:
-        """Read one range of final blocks. The window shrinks to the range's last block, which is final."""
+        """Take in one range of final blocks. The window shrinks to the range's last block, which is final."""
         kept = self._still_canonical(look.window)
-        tip = kept[-1]
-        last = self._block_near(min(tip.number + self._reader.size.size, target), tip.number + 1, target)
-        found = self._final_events(tip.number, last, lambda entries: self._check_headers(entries, last))
+        read = self._final.after(kept[-1], target)
+        last = read.last
+        self._final.read_ahead(last, target)
         with transaction(self._engine) as connection:
             touched = delete_blocks(connection, look.window[len(kept) :])
             insert_blocks(connection, (last,))
             prune_blocks(connection, last.number)
             moved = Cursor(look.cursor.genesis_hash, last.number, last.hash, last.number, last.hash)
-            self._store(connection, look.cursor, moved, touched, found)
+            self._store(connection, look.cursor, moved, touched, read.found)
         self._heads.caught_up(last)
-        log.info("caught up", to_block=last.number, target=target, events=len(found))
+        log.info("caught up", to_block=last.number, target=target, events=len(read.found))
 
     def _still_canonical(self, window: Window) -> Window:
         for place in range(len(window) - 1, -1, -1):
-            if self._hash_at(window[place].number) == window[place].hash:
+            if hash_at(self._client, window[place].number) == window[place].hash:
                 return window[: place + 1]
-        if self._hash_at(window[0].number) is None:
+        if hash_at(self._client, window[0].number) is None:
             raise RpcUnavailable(f"the endpoint does not show block {window[0].number}")
         raise DeepReorg(window[0])
-
-    def _check_headers(self, entries: Sequence[Log], last: Block) -> None:
-        """Every log's block must be the canonical one of its number, and the range's last block still the same."""
-        named = {(entry.block_number, entry.block_hash) for entry in entries} | {(last.number, last.hash)}
-        hashes = self._client.hashes_at(sorted({number for number, _ in named}))
-        for number, block_hash in sorted(named):
-            if hashes[number] != block_hash:
-                raise RpcUnavailable(f"the endpoint contradicts itself about block {number}")
-
-    def _hash_at(self, number: int) -> bytes | None:
-        try:
-            return self._client.block_by_number(number).hash
-        except NullRound:
-            return None
-
-    def _block_near(self, number: int, lowest: int, highest: int) -> Block:
-        """The newest block at or below `number`, down to `lowest`; else the oldest one above, up to `highest`."""
-        down = range(number, max(lowest, number - MAX_NULL_ROUNDS) - 1, -1)
-        up = range(number + 1, min(highest, number + MAX_NULL_ROUNDS) + 1)
-        for candidate in (*down, *up):
-            try:
-                return self._client.block_by_number(candidate)
-            except NullRound:
-                continue
-        raise RpcUnavailable(f"the endpoint has no block near {number}")
 
     # -- the second reading ---------------------------------------------------------------------------------------
 
@@ -276,10 +258,10 @@ class Listener:
         final = final_block(window, self._chain.finality_depth, self._heads.tagged_final(look.poll, window))
         if final.number <= cursor.final_number:
             return False
-        found = self._final_events(cursor.final_number, final, within({b.number: b.hash for b in window}))
+        found = self._final.events(cursor.final_number, final, within({b.number: b.hash for b in window}))
         with transaction(self._engine) as connection:
             moved = replace(cursor, final_number=final.number, final_hash=final.hash)
-            late = self._store(connection, cursor, moved, set(), found)
+            late = self._store(connection, cursor, moved, set(), found.events)
             prune_blocks(connection, final.number)
         self._watch.set("finalized", final.number)
         if late:
@@ -292,56 +274,30 @@ class Listener:
             log.warning("events were missing at first", requests=late, to_block=final.number)
         return True
 
-    def _final_events(self, before: int, last: Block, check: Check) -> list[Event]:
-        """The events of blocks before+1..last, which are passed over for good afterwards.
-
-        The contract counts its requests: as many must have been found. Where it cannot be asked, or nothing was found,
-        another endpoint is asked for the same.
-        """
-        entries, counted = self._reader.final(before, last.number)
-        check(entries)
-        found, refused = self._events(entries)
-        if not entries or counted is None or _requests(found) + refused < counted:
-            more, more_refused = self._events(self._reader.left_out(before + 1, last, entries, check))
-            found, refused = found + more, refused + more_refused
-        requests = _requests(found)
-        if counted is not None and requests + refused < counted:
-            where = f"blocks {before + 1}..{last.number}"
-            raise RpcUnavailable(f"the contract took {counted} requests in {where}, the endpoint shows {requests}")
-        return found
-
     # -- storing --------------------------------------------------------------------------------------------------
 
-    def _events(self, entries: Sequence[Log]) -> tuple[list[Event], int]:
-        """The events in logs, and how many logs were refused."""
-        refused = 0
+    def _events(self, entries: Sequence[Log]) -> list[Event]:
+        """The events in logs; those that are refused are counted and passed over."""
         found: list[Event] = []
         for entry in entries:
             try:
                 event = decode_log(entry, self._chain.chain_id)
             except UndecodableLog as exc:
-                refused += 1
+                self._refuse(1)
                 log.warning("log refused", error=str(exc), block=entry.block_number, tx="0x" + entry.tx_hash.hex())
                 continue
             if event is not None:
                 found.append(event)
-        if refused:
-            self.undecodable += refused
-            self._watch.count("undecodable_logs", refused)
-        return found, refused
+        return found
+
+    def _refuse(self, count: int) -> None:
+        self.undecodable += count
+        self._watch.count("undecodable_logs", count)
 
     def _store(
-        self, connection: Connection, before: Cursor, after: Cursor, touched: set[bytes], found: Sequence[Event]
+        self, connection: Connection, before: Cursor, after: Cursor, touched: set[bytes], found: Sequence[Found]
     ) -> int:
-        """Events, jobs and cursor together; how many requests had new events."""
+        """Final events, jobs and cursor together; how many requests had new events."""
         now = self._clock()
         save_cursor(connection, self._scope, before, after, now)
-        added = add_events(connection, found)
-        for request_hash in sorted(touched | added):
-            mirror(connection, self._scope, request_hash, now)
-        finalise(connection, after.final_number, now)
-        return len(added)
-
-
-def _requests(found: Sequence[Event]) -> int:
-    return sum(isinstance(event, JobRequested) for event in found)
+        return add_final(connection, self._scope, found, after.final_number, now, touched)

@@ -141,14 +141,18 @@ def hardhat_node(folder: Path) -> Iterator[ChainClient]:
 
 
 @contextmanager
-def anvil_node(folder: Path) -> Iterator[ChainClient]:
-    """anvil with FEVM's chain id and gas limit; a block for each transaction until told otherwise."""
+def anvil_node(folder: Path, *, states: int | None = 1000) -> Iterator[ChainClient]:
+    """anvil with FEVM's chain id and gas limit; a block for each transaction until told otherwise.
+
+    states: how many blocks' states it keeps. It copies all it has for each of them; None keeps none, for long chains.
+    """
     if not ANVIL.exists():
         missing("anvil (npm @foundry-rs/anvil)")
     port = free_port()
     argv = [str(ANVIL), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID)]
     argv += ["--hardfork", "cancun", "--gas-limit", "10000000000", "--accounts", "10", "--silent"]
-    argv += ["--prune-history", "1000"]  # states in memory; else thousands of them go to a folder that nobody cleans
+    # states in memory; else thousands of them go to a folder that nobody cleans
+    argv += ["--prune-history"] if states is None else ["--prune-history", str(states)]
     with started(argv, folder, port, folder / "anvil.log") as client:
         yield client
 
@@ -298,7 +302,8 @@ def _anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainClient]:
         yield client
 
 
-def _prepared(client: ChainClient, kind: str) -> DevChain:
+def prepared(client: ChainClient, kind: str) -> DevChain:
+    """A node with fresh contracts and two nodes of ours, which mines only when told."""
     chain = DevChain(client, Deployment("", "", "", 0), kind)
     chain.automine()
     chain.deploy_again()
@@ -309,13 +314,13 @@ def _prepared(client: ChainClient, kind: str) -> DevChain:
 @pytest.fixture
 def hardhat_chain(_hardhat: ChainClient) -> DevChain:
     """A Hardhat node with fresh contracts and two nodes; mines only when told."""
-    return _prepared(_hardhat, "hardhat")
+    return prepared(_hardhat, "hardhat")
 
 
 @pytest.fixture
 def anvil_chain(_anvil: ChainClient) -> DevChain:
     """An anvil with fresh contracts and two nodes; mines only when told."""
-    return _prepared(_anvil, "anvil")
+    return prepared(_anvil, "anvil")
 
 
 @pytest.fixture(params=["hardhat", "anvil"])
@@ -328,7 +333,7 @@ def any_chain(request: pytest.FixtureRequest) -> DevChain:
 @pytest.fixture
 def devnet(_hardhat: ChainClient) -> Iterator[DevChain]:
     """A Hardhat node with fresh contracts and two nodes, with a block every second."""
-    chain = _prepared(_hardhat, "hardhat")
+    chain = prepared(_hardhat, "hardhat")
     chain.client.ask("evm_setIntervalMining", 1000)
     yield chain
     chain.manual()

@@ -367,9 +367,9 @@ def _logs_of(answer: Any, address: str) -> list[Log]:
     if not isinstance(answer, list) or len(answer) > MAX_LOGS:
         raise malformed("logs", answer)
     logs = [log for log in map(log_of, answer) if log is not None]
-    for log in logs:
-        if log.address.lower() != address.lower():
-            raise malformed("log.address", log.address)
+    for other in {log.address for log in logs}:
+        if other.lower() != address.lower():
+            raise malformed("log.address", other)
     return logs
 
 

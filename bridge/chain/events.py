@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from eth_utils.crypto import keccak
-
 from bridge.chain.shapes import MAX_NUMBER, Log
 from executor.errors import InvalidInput
 from executor.protocol.abiwords import NotEncoded, Reader
+from executor.protocol.keccak import keccak
 from executor.protocol.wire import ORDER_TYPE, OUTCOME_TYPE, OnChainState, Order, Outcome, Request
 
 _READ: dict[str, Callable[[Reader, int], Any]] = {
@@ -56,7 +55,7 @@ FIELDS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Kind.CALLBACK: (("uint256", "address"), ("bool", "bytes")),
 }
 TOPICS: dict[bytes, Kind] = {
-    keccak(text=f"{kind}({','.join((*indexed, *data))})"): kind for kind, (indexed, data) in FIELDS.items()
+    keccak(f"{kind}({','.join((*indexed, *data))})".encode()): kind for kind, (indexed, data) in FIELDS.items()
 }
 
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from eth_utils.address import to_checksum_address
-
 from bridge.errors import RpcUnavailable
+from executor.protocol.abiwords import checksummed
 
 MAX_NUMBER = 2**63 - 1  # block numbers, times: what the database stores
 MAX_AMOUNT = 2**256 - 1
 MAX_DATA_BYTES = 4 * 2**20  # of one log, one return value
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
-_HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Block:
     timestamp: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Log:
     """One event of a contract. There is no log index here: it is not stable on FEVM."""
 
@@ -78,17 +77,21 @@ def quantity(value: object, field: str, limit: int = MAX_NUMBER) -> int:
 
 def data_of(value: object, field: str, size: int | None = None) -> bytes:
     """Hex bytes; exactly `size` of them where given."""
-    if not isinstance(value, str) or len(value) > 2 + 2 * MAX_DATA_BYTES or not _HEX.fullmatch(value):
+    if not isinstance(value, str) or len(value) > 2 + 2 * MAX_DATA_BYTES or value[:2] != "0x":
         raise malformed(field, value)
-    data = bytes.fromhex(value[2:])
-    if size is not None and len(data) != size:
+    try:
+        data = bytes.fromhex(value[2:])
+    except ValueError as exc:
+        raise malformed(field, value) from exc
+    length = len(data)
+    if 2 + 2 * length != len(value) or (size is not None and size != length):  # fromhex passes over spaces
         raise malformed(field, value)
     return data
 
 
 def address_of(value: object, field: str) -> str:
     """A checksummed address."""
-    return to_checksum_address(data_of(value, field, 20))
+    return checksummed(data_of(value, field, 20))
 
 
 def block_of(value: object) -> Block:
@@ -111,13 +114,29 @@ def log_of(value: object) -> Log | None:
     if not isinstance(topics, list) or len(topics) > 4:
         raise malformed("log.topics", topics)
     return Log(
-        address=address_of(fields.get("address"), "log.address"),
-        topics=tuple(data_of(topic, "log.topics", 32) for topic in topics),
-        data=data_of(fields.get("data"), "log.data"),
-        block_number=quantity(fields.get("blockNumber"), "log.blockNumber"),
-        block_hash=data_of(fields.get("blockHash"), "log.blockHash", 32),
-        tx_hash=data_of(fields.get("transactionHash"), "log.transactionHash", 32),
+        _address_once(_text(fields.get("address"), "log.address"), "log.address"),
+        tuple([data_of(topic, "log.topics", 32) for topic in topics]),
+        data_of(fields.get("data"), "log.data"),
+        _quantity_once(_text(fields.get("blockNumber"), "log.blockNumber"), "log.blockNumber"),
+        _hash_once(_text(fields.get("blockHash"), "log.blockHash"), "log.blockHash"),
+        _hash_once(_text(fields.get("transactionHash"), "log.transactionHash"), "log.transactionHash"),
     )
+
+
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise malformed(field, value)
+    return value
+
+
+# The logs of a block say the same of it again and again.
+_address_once = lru_cache(maxsize=64)(address_of)
+_quantity_once = lru_cache(maxsize=64)(quantity)
+
+
+@lru_cache(maxsize=64)
+def _hash_once(text: str, field: str) -> bytes:
+    return data_of(text, field, 32)
 
 
 def receipt_of(value: object) -> TxReceipt:

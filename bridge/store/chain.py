@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from bridge.chain.contracts import fulfilled_outcome
 from bridge.chain.cursor import Window
@@ -33,7 +33,7 @@ from bridge.errors import StaleTransition
 from bridge.jobs import JobState
 from bridge.store.jobs import Job, get_job, move_job
 from bridge.store.outbox import Delivery, find, revive
-from bridge.store.schema import blocks, cursors, events, jobs
+from bridge.store.schema import blocks, cursors, events, jobs, literally
 from executor.protocol.wire import OnChainState
 
 _BATCH = 500  # values in one IN (...)
@@ -131,12 +131,6 @@ def add_events(connection: Connection, found: Sequence[Event]) -> set[bytes]:
     return touched
 
 
-def requests_between(connection: Connection, first: int, last: int) -> int:
-    """How many requests were stored from blocks first..last."""
-    inside = (events.c.kind == Kind.REQUESTED.value, events.c.block_number.between(first, last))
-    return int(connection.execute(select(func.count()).select_from(events).where(*inside)).scalar_one())
-
-
 def mirror(connection: Connection, scope: Scope, request_hash: bytes, now: float) -> None:
     """Bring the job of a request to what its canonical events say."""
     facts = facts_of(_events_of(connection, scope, request_hash))
@@ -168,6 +162,8 @@ def finalise(connection: Connection, final_number: int, now: float) -> int:
     rows = connection.execute(query).all()
     for row in rows:
         move_job(connection, row.request_hash, JobState(row.state), JobState.FINAL, now)
+    if rows:
+        connection.execute(update(cursors).values(final_jobs=cursors.c.final_jobs + len(rows)))
     return len(rows)
 
 
@@ -278,7 +274,7 @@ def _request_hash(connection: Connection, event: Event) -> bytes | None:
     """The request an event is about; a callback's log has only the id, which the stored requests resolve."""
     if not isinstance(event, CallbackResult):
         return event.request_hash
-    of_id = (events.c.kind == Kind.REQUESTED.value, events.c.request_id == event.request_id)
+    of_id = (events.c.kind == literally(Kind.REQUESTED.value), events.c.request_id == event.request_id)
     value = connection.execute(select(events.c.request_hash).where(*of_id)).scalars().first()
     return None if value is None else bytes(value)
 

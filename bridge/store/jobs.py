@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
 
 from bridge.errors import StaleTransition
 from bridge.jobs import OPEN_STATES, JobState, is_allowed
-from bridge.store.schema import blocks, cursors, jobs, leases, outbox, slots
+from bridge.store.schema import STANDING, blocks, cursors, jobs, leases, literally, outbox, slots
 from executor.protocol.wire import Order, Outcome, Request
 
 
@@ -132,9 +132,12 @@ def latest_jobs(connection: Connection, state: JobState | None, limit: int) -> l
 
 
 def count_by_state(connection: Connection) -> dict[str, int]:
-    """How many jobs are in each state."""
-    rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
-    return {state: int(count) for state, count in rows}
+    """How many jobs are in each state. FINAL ones, which only grow, are counted as they come (`cursors.final_jobs`)."""
+    rest = [state.value for state in JobState if state is not JobState.FINAL]
+    query = select(jobs.c.state, func.count()).where(jobs.c.state.in_(rest)).group_by(jobs.c.state)
+    counts = {state: int(count) for state, count in connection.execute(query)}
+    final = int(connection.execute(select(func.coalesce(func.sum(cursors.c.final_jobs), 0))).scalar_one())
+    return counts | ({JobState.FINAL.value: final} if final else {})
 
 
 @dataclass(frozen=True)
@@ -198,15 +201,13 @@ def waiting_jobs(connection: Connection, limit: int, offset: int, *, without_spe
 
 def unpublished_jobs(connection: Connection, limit: int = 100) -> list[Job]:
     """Jobs whose outcome stands on-chain and whose output has not been made public."""
-    states = [JobState.POSTED.value, JobState.FINAL.value]
-    query = select(jobs).where(jobs.c.state.in_(states), jobs.c.published_at.is_(None)).limit(limit)
+    query = select(jobs).where(jobs.c.state.in_(literally(STANDING)), jobs.c.published_at.is_(None)).limit(limit)
     return [job_of(row) for row in connection.execute(query)]
 
 
 def forget_published(connection: Connection) -> None:
     """A result that left the chain again may come back as another one: its output is to be published anew then."""
-    states = [JobState.POSTED.value, JobState.FINAL.value]
-    where = (jobs.c.published_at.is_not(None), jobs.c.state.not_in(states))
+    where = (jobs.c.state.not_in(literally(STANDING)), jobs.c.published_at.is_not(None))
     connection.execute(update(jobs).where(*where).values(published_at=None))
 
 

@@ -264,9 +264,11 @@ def active_in_states(connection: Connection, states: Iterable[str]) -> list[tupl
     query = (
         select(leases, jobs.c.state.label("job_state"))
         .join(jobs, jobs.c.request_hash == leases.c.request_hash)
-        .where(leases.c.state == ACTIVE, jobs.c.state.in_(list(states)))
+        .where(leases.c.state == ACTIVE)
     )
-    return [(_lease(row), row.job_state) for row in connection.execute(query)]
+    # The states are compared here: the database might begin with the jobs in them, which are all that ever ended.
+    wanted = frozenset(states)
+    return [(_lease(row), row.job_state) for row in connection.execute(query) if row.job_state in wanted]
 
 
 def reserved(connection: Connection) -> dict[int, Capacity]:

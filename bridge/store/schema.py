@@ -5,9 +5,13 @@ Rows are keyed by request hash: the request id is an attribute, which a reorg ma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
+    BindParameter,
     Boolean,
     Column,
     Float,
@@ -19,9 +23,25 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
+    bindparam,
 )
 
+from bridge.jobs import JobState
+
 metadata = MetaData()
+
+
+def literally(value: str | Sequence[str]) -> BindParameter[Any]:
+    """A value, or several for `in_`, written into the statement itself: through a parameter, SQLite would not find the
+    partial index that is about it.
+    """
+    return bindparam(None, value, expanding=not isinstance(value, str), literal_execute=True)
+
+
+#: What partial indexes are about. A query finds such an index when it names these states as literals (`literally`).
+STANDING = (JobState.POSTED.value, JobState.FINAL.value)  # an outcome or a refund stands on-chain
+
 _RowId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only on INTEGER PRIMARY KEY
 
 #: One row per request that was ever seen in the contract's log. `state` moves by `bridge.jobs.TRANSITIONS` alone.
@@ -55,8 +75,13 @@ jobs = Table(
     Column("wanted_block", LargeBinary),  # of the agreed output: could not be read back, its nodes upload it again
     Column("published_at", Float),  # when the output became public
 )
-Index("jobs_by_state", jobs.c.state, jobs.c.block_number)
+Index("jobs_by_state", jobs.c.state, jobs.c.block_number, jobs.c.request_id)
 Index("jobs_by_id", jobs.c.request_id)
+Index("jobs_by_block", jobs.c.block_number, jobs.c.request_id)
+_UNPUBLISHED = and_(jobs.c.state.in_(STANDING), jobs.c.published_at.is_(None))
+Index("jobs_unpublished", jobs.c.published_at, sqlite_where=_UNPUBLISHED, postgresql_where=_UNPUBLISHED)
+_TAKEN_BACK = and_(jobs.c.state.not_in(STANDING), jobs.c.published_at.is_not(None))
+Index("jobs_taken_back", jobs.c.state, sqlite_where=_TAKEN_BACK, postgresql_where=_TAKEN_BACK)
 
 #: One row per (request, slot): what a node answered. A node, and an operator, never has two slots of one request.
 slots = Table(
@@ -150,6 +175,7 @@ uploads = Table(
     Column("complete", Boolean, nullable=False, default=False),
     Column("changed_at", Float, nullable=False),
 )
+Index("uploads_by_root", uploads.c.root)
 
 #: Which blocks each uploader brought, so that nobody learns from the bridge what others have stored.
 held_blocks = Table(
@@ -172,6 +198,7 @@ cursors = Table(
     Column("final_number", BigInteger, nullable=False),
     Column("final_hash", LargeBinary(32), nullable=False),
     Column("changed_at", Float, nullable=False),
+    Column("final_jobs", BigInteger, nullable=False, server_default="0"),  # how many jobs are FINAL: too many to count
 )
 
 #: The canonical blocks since the last final one, linked by hash: parent_hash of each is the hash of the one before.
@@ -197,8 +224,9 @@ events = Table(
     Column("data", LargeBinary, nullable=False),  # the log's data, as the chain gave it
     Column("topics", JSON, nullable=False),
 )
-Index("events_by_block", events.c.block_number)
 Index("events_by_request", events.c.request_hash)
+_REQUESTED = events.c.kind == "JobRequested"
+Index("events_by_id", events.c.request_id, sqlite_where=_REQUESTED, postgresql_where=_REQUESTED)
 
 #: What has to be sent. Written in the transaction that moves the job.
 outbox = Table(

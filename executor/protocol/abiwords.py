@@ -119,7 +119,7 @@ class Reader:
         word = self.word(place)
         if any(word[:12]):
             raise NotEncoded("an address has too many bits")
-        return _checksummed(word[12:])
+        return checksummed(word[12:])
 
     def blob(self, place: int) -> bytes:
         """The `bytes` whose offset stands at a place of the head."""
@@ -141,7 +141,8 @@ class Reader:
 
 
 @lru_cache(maxsize=4096)
-def _checksummed(raw: bytes) -> str:
+def checksummed(raw: bytes) -> str:
+    """The checksummed address of 20 bytes."""
     return to_checksum_address(raw)
 
 

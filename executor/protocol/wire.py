@@ -11,11 +11,11 @@ from enum import IntEnum
 from typing import Any, Self
 
 from eth_utils.address import is_address, to_checksum_address
-from eth_utils.crypto import keccak
 
 from executor.errors import InvalidInput
 from executor.protocol import abiwords
 from executor.protocol.abiwords import NotEncoded, Reader
+from executor.protocol.keccak import keccak
 
 MAX_SPEC_BYTES = 16 * 1024  # bytes of `spec` in an order
 MAX_PAYLOAD_BYTES = 8 * 1024  # bytes of an outcome's payload
@@ -314,4 +314,4 @@ def result_digest(request: bytes, outcome: bytes) -> bytes:
 
 def label_hash(word: str) -> bytes:
     """keccak256("key=value"), 32 bytes."""
-    return keccak(text=word)
+    return keccak(word.encode())

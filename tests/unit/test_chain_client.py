@@ -190,6 +190,10 @@ BAD_LOGS = {
     "a short topic": [entry(topics=["0x01"])],
     "topics that are no list": [entry(topics="0x01")],
     "odd data": [entry(data="0x1")],
+    "spaces in the data": [entry(data="0x01 02")],
+    "no hexadecimal data": [entry(data="0xzz")],
+    "a hash that is no text": [entry(blockHash=7)],
+    "a short hash": [entry(transactionHash="0x01")],
     "no object": ["log"],
 }
 

@@ -1,0 +1,132 @@
+"""Reads ranges of final blocks: whole, checked and decoded; the next one while the last one is being stored."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import structlog
+
+from bridge.chain.bulk import Found, Harvest, harvest
+from bridge.chain.client import Block, ChainClient, Log
+from bridge.chain.events import Kind
+from bridge.chain.reading import Check, LogReader
+from bridge.errors import NullRound, RpcUnavailable
+
+log = structlog.get_logger("bridge.backfill")
+
+MAX_NULL_ROUNDS = 500  # in a row; longer than any that Filecoin had
+AHEAD_BLOCKS = 500  # nearer to the target nothing is read ahead
+AHEAD_SECONDS = 600.0  # for a whole range; each call of it has the endpoint's own deadline
+
+
+@dataclass(frozen=True)
+class FinalRange:
+    """The events of a range of final blocks; `last` is its end."""
+
+    last: Block
+    found: list[Found]
+
+
+class FinalReader:
+    """Reads through `client` and its `reader`. What is read ahead is lost with the process, and read again."""
+
+    def __init__(self, client: ChainClient, reader: LogReader, chain_id: int, refuse: Callable[[int], None]) -> None:
+        """`refuse` is told of each number of logs that were refused, by any thread."""
+        self._client = client
+        self._reader = reader
+        self._chain_id = chain_id
+        self._refuse = refuse
+        self._ahead: tuple[Block, Future[FinalRange]] | None = None
+
+    def after(self, tip: Block, target: int) -> FinalRange:
+        """The range after the final block `tip`, up to the final number `target` at most.
+
+        RpcUnavailable, RpcRefused: nothing can be said now.
+        """
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead[0] != tip:
+            return self._read(tip, target)
+        try:
+            return ahead[1].result(AHEAD_SECONDS)
+        except TimeoutError as exc:
+            raise RpcUnavailable(f"the range after block {tip.number} was not read in {AHEAD_SECONDS:g} s") from exc
+
+    def read_ahead(self, tip: Block, target: int) -> None:
+        """Begin to read the range after `tip`, if that is far from the target."""
+        if target - tip.number < AHEAD_BLOCKS:
+            return
+        future: Future[FinalRange] = Future()
+        self._ahead = tip, future
+        threading.Thread(target=self._fill, args=(future, tip, target), name="read-ahead", daemon=True).start()
+
+    def events(self, before: int, last: Block, check: Check) -> Harvest:
+        """The events of blocks before+1..last, which are passed over for good afterwards.
+
+        The contract counts its requests: as many must have been found. Where it cannot be asked, or nothing was found,
+        another endpoint is asked for the same.
+        """
+        entries, counted = self._reader.final(before, last.number)
+        check(entries)
+        found = self._harvest(entries)
+        if not entries or counted is None or _requests(found) < counted:
+            more = self._harvest(self._reader.left_out(before + 1, last, entries, check))
+            found = Harvest(found.events + more.events, found.refused + more.refused)
+        if counted is not None and _requests(found) < counted:
+            where, requests = f"blocks {before + 1}..{last.number}", _requests(found) - len(found.refused)
+            raise RpcUnavailable(f"the contract took {counted} requests in {where}, the endpoint shows {requests}")
+        return found
+
+    def _fill(self, future: Future[FinalRange], tip: Block, target: int) -> None:
+        try:
+            future.set_result(self._read(tip, target))
+        except BaseException as exc:  # noqa: BLE001 - raised again for whoever takes the range
+            future.set_exception(exc)
+
+    def _read(self, tip: Block, target: int) -> FinalRange:
+        last = block_near(self._client, min(tip.number + self._reader.size.size, target), tip.number + 1, target)
+        found = self.events(tip.number, last, lambda entries: self._check_headers(entries, last))
+        return FinalRange(last, found.events)
+
+    def _check_headers(self, entries: Sequence[Log], last: Block) -> None:
+        """Every log's block must be the canonical one of its number, and the range's last block still the same."""
+        named = {(entry.block_number, entry.block_hash) for entry in entries} | {(last.number, last.hash)}
+        hashes = self._client.hashes_at(sorted({number for number, _ in named}))
+        for number, block_hash in sorted(named):
+            if hashes[number] != block_hash:
+                raise RpcUnavailable(f"the endpoint contradicts itself about block {number}")
+
+    def _harvest(self, entries: Sequence[Log]) -> Harvest:
+        found = harvest(entries, self._chain_id)
+        for entry, reason in found.refused:
+            log.warning("log refused", error=str(reason), block=entry.block_number, tx="0x" + entry.tx_hash.hex())
+        if found.refused:
+            self._refuse(len(found.refused))
+        return found
+
+
+def hash_at(client: ChainClient, number: int) -> bytes | None:
+    """The canonical block's hash at a number; None for a null round."""
+    try:
+        return client.block_by_number(number).hash
+    except NullRound:
+        return None
+
+
+def block_near(client: ChainClient, number: int, lowest: int, highest: int) -> Block:
+    """The newest block at or below `number`, down to `lowest`; else the oldest one above, up to `highest`."""
+    down = range(number, max(lowest, number - MAX_NULL_ROUNDS) - 1, -1)
+    up = range(number + 1, min(highest, number + MAX_NULL_ROUNDS) + 1)
+    for candidate in (*down, *up):
+        try:
+            return client.block_by_number(candidate)
+        except NullRound:
+            continue
+    raise RpcUnavailable(f"the endpoint has no block near {number}")
+
+
+def _requests(found: Harvest) -> int:
+    """Requests that were found; a log that was refused may be one."""
+    return sum(event.kind is Kind.REQUESTED for event in found.events) + len(found.refused)
