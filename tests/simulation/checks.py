@@ -1,0 +1,149 @@
+"""What must hold at the end of a run, when everything has come to rest (fevm.md 3.3, I1-I8)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from sqlalchemy import select
+
+from bridge.chain.cursor import is_linked
+from bridge.chain.events import TOPICS, Kind
+from bridge.jobs import JobState
+from bridge.store.chain import Scope, load_cursor, load_window
+from bridge.store.engine import reading
+from bridge.store.jobs import Job, jobs_in
+from bridge.store.outbox import IN_FLIGHT, LIVE
+from bridge.store.schema import events, outbox, senders, transactions
+from executor.protocol.wire import OnChainState, result_digest
+from tests.simulation.contract import SETTLED
+from tests.simulation.node import decoded_tx
+from tests.simulation.people import decided
+from tests.simulation.world import ADDRESS, CHAIN_ID, KEY, QUIET_EPOCHS, Violation, World
+
+_OPEN = "open on the chain, after all faults have stopped"
+
+
+def requested(world: World) -> dict[bytes, int]:
+    """Request hash -> id of every request on the canonical chain."""
+    found = {}
+    for block in world.chain.branch():
+        for _, log in block.logs:
+            if TOPICS.get(log.topics[0]) is Kind.REQUESTED:
+                found[log.topics[2]] = int.from_bytes(log.topics[1], "big")
+    return found
+
+
+def all_jobs(world: World) -> dict[bytes, Job]:
+    """Every job in the database."""
+    with reading(world.engine) as connection:
+        return {job.request_hash: job for job in jobs_in(connection, list(JobState))}
+
+
+def unfinished(world: World) -> list[str]:
+    """What is not at rest yet."""
+    jobs, state = all_jobs(world), world.chain.tip.state
+    found = []
+    for request_hash, id_ in requested(world).items():
+        name = f"request {id_} ({request_hash.hex()[:8]})"
+        job = jobs.get(request_hash)
+        if state.slots[id_].state is OnChainState.REQUESTED:
+            found.append(f"{name} is {_OPEN}, its job {job.state if job else 'missing'}")
+        elif job is None or job.state is not JobState.FINAL:
+            found.append(f"the job of {name} is {'missing' if job is None else job.state.value}")
+    with reading(world.engine) as connection:
+        rows = connection.execute(select(outbox.c.id, outbox.c.state, outbox.c.request_hash)).all()
+    for row in rows:
+        job = jobs.get(row.request_hash)
+        busy = IN_FLIGHT if job is not None and job.state is JobState.ORPHANED else LIVE
+        if job is not None and row.state in busy and job.state is not JobState.ORPHANED:
+            found.append(f"outbox row {row.id} is {row.state}, its job {job.state.value}")
+    if world.chain.pool.get(KEY.address):
+        found.append("transactions are waiting")
+    return found
+
+
+def come_to_rest(world: World) -> None:
+    """Let good epochs pass until all is done. Violation when it never is."""
+    world.plan.on = False
+    world.skip = frozenset()
+    for _ in range(QUIET_EPOCHS):
+        if world.quiet_epoch() and not unfinished(world):
+            return
+    raise Violation("it does not come to rest: " + "; ".join(unfinished(world) or ["the loops have work for ever"]))
+
+
+def check_jobs(world: World) -> dict[bytes, tuple[Any, ...]]:
+    """Each canonical request FINAL with what the chain holds, which is what was decided for it; nothing else FINAL."""
+    jobs, state, there = all_jobs(world), world.chain.tip.state, requested(world)
+    ended = {}
+    for request_hash, id_ in there.items():
+        slot, job = state.slots[id_], jobs[request_hash]
+        _must(job.request.id == id_, f"job {request_hash.hex()[:8]} has id {job.request.id}, the chain {id_}")
+        _must(job.chain_state == slot.state, f"job {id_} says {job.chain_state}, the chain {slot.state}")
+        if slot.state in SETTLED:
+            outcome = decided(request_hash)
+            _must(slot.digest == result_digest(request_hash, outcome.hash), f"request {id_} has another's result")
+            _must(job.outcome == outcome, f"job {id_} keeps another outcome than the chain")
+        where = job.settled_block_number, job.settled_block_hash, job.settled_tx
+        block = world.chain.at(job.settled_block_number or -1)
+        _must(block is not None and block.hash == where[1], f"job {id_} ended in a block that is not canonical")
+        own = world.chain.blocks.get(job.block_hash)
+        _must(own is not None and world.chain.is_canonical(own), f"job {id_} stands in a block that is not canonical")
+        ended[request_hash] = (job.state, job.chain_state, job.block_hash, job.cancel_marked, where, job.outcome if slot.state in SETTLED else None)
+    for request_hash, job in jobs.items():
+        is_right = request_hash in there or job.state is JobState.ORPHANED
+        _must(is_right, f"job {request_hash.hex()[:8]} is {job.state.value} and on no chain")
+    return ended
+
+
+def check_effects(world: World) -> None:
+    """One effective result a request, and every delivery fee paid once."""
+    endings: Counter[bytes] = Counter()
+    fees = 0
+    for block in world.chain.branch():
+        for _, log in block.logs:
+            kind = TOPICS.get(log.topics[0])
+            if kind in (Kind.SETTLED, Kind.EXPIRED, Kind.CANCELLED):
+                endings[log.topics[2]] += 1
+            if kind is Kind.SETTLED and KEY.address[2:].lower() in log.data[:64].hex():
+                fees += world.people.orders[log.topics[2]].delivery_fee
+    _must(set(endings.values()) <= {1}, "a request ended twice")
+    earned = world.chain.tip.state.credits.get(KEY.address.lower(), 0)
+    _must(earned == fees, f"the relayer earned {earned}, its results are worth {fees}")
+
+
+def check_mirror(world: World) -> None:
+    """The stored events are those of the canonical chain; the window is linked and ends where the cursor stands."""
+    with reading(world.engine) as connection:
+        rows = connection.execute(select(events.c.block_hash, events.c.tx_hash, events.c.kind)).all()
+        cursor, window = load_cursor(connection, Scope(CHAIN_ID, ADDRESS)), load_window(connection)
+    there = Counter(
+        (block.hash, tx_hash, TOPICS[log.topics[0]].value)
+        for block in world.chain.branch()
+        for tx_hash, log in block.logs
+        if log.topics[0] in TOPICS and block.number <= world.chain.head.number
+    )
+    _must(Counter(tuple(row) for row in rows) == there, "the stored events are not those of the chain")
+    _must(cursor is not None and is_linked(window), "the window is not linked")
+    _must(window[-1].hash == world.chain.head.hash, "the window does not end at the head")
+
+
+def check_nonces(world: World) -> None:
+    """No nonce is skipped or left waiting, and none carries two different calls."""
+    with reading(world.engine) as connection:
+        known = connection.execute(select(senders.c.next_nonce)).scalar_one_or_none()
+        rows = connection.execute(select(transactions.c.nonce, transactions.c.raw)).all()
+    calls = defaultdict(set)
+    for row in rows:
+        data = decoded_tx(row.raw).data
+        if data:
+            calls[row.nonce].add(data)
+    _must(all(len(data) == 1 for data in calls.values()), "one nonce carries two different calls")
+    on_chain = world.chain.tip.state.nonces.get(KEY.address, 0)
+    _must(known is None or known <= on_chain, f"nonce {on_chain} of {known} waits")
+
+
+def _must(holds: bool, what: str) -> None:
+    if not holds:
+        raise Violation(what)
