@@ -153,14 +153,17 @@ class Listener:
     # -- far behind -----------------------------------------------------------------------------------------------
 
     def _catch_up(self, cursor: Cursor, window: Window, target: int) -> None:
-        """Read one range of final blocks. The window shrinks to the range's last block, which is final."""
+        """Read one range of final blocks. The window shrinks to the range's last block, which is final.
+
+        The range begins behind the last final block: what the window has of it was read only once so far.
+        """
         kept = self._still_canonical(window)
-        tip = kept[-1]
+        tip, first = kept[-1], cursor.final_number + 1
         last = self._block_near(min(tip.number + self._range, target), tip.number + 1, target)
-        entries = self._client_logs(tip.number + 1, last.number)
+        entries = self._client_logs(first, last.number)
         self._check_headers(entries, last)
         found, refused = self._events(entries)
-        self._check_count(tip.number, last.number, found, refused)
+        self._check_count(cursor.final_number, last.number, found, refused)
         with transaction(self._engine) as connection:
             touched = delete_blocks(connection, window[len(kept) :])
             insert_blocks(connection, (last,))

@@ -97,6 +97,18 @@ def test_logs_that_are_left_out_at_first_are_found_when_their_block_is_final(par
     assert parts.listener.late == 1
 
 
+def test_logs_that_were_left_out_before_a_long_absence_are_found_after_it(parts):
+    run(parts.listener)
+    request = parts.chain.request(funded(1), ORDER)
+    parts.proxy.rules["eth_getLogs"] = lambda request, forward: ok(request, [])
+    run(parts.listener)
+    parts.proxy.rules.clear()
+
+    parts.chain.mine(60)
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash}
+
+
 def test_logs_that_are_left_out_for_good_stop_the_final_position_until_they_come(parts):
     run(parts.listener)
     request = parts.chain.request(funded(1), ORDER)
