@@ -13,8 +13,8 @@ from bridge.jobs import JobState
 from bridge.store.chain import Scope, load_cursor, load_window
 from bridge.store.engine import reading
 from bridge.store.jobs import Job, jobs_in
-from bridge.store.outbox import IN_FLIGHT, LIVE
-from bridge.store.schema import events, outbox, senders, transactions
+from bridge.store.outbox import LIVE
+from bridge.store.schema import events, jobs, outbox, senders, transactions
 from executor.protocol.wire import OnChainState, result_digest
 from tests.simulation.contract import SETTLED
 from tests.simulation.node import decoded_tx
@@ -42,22 +42,17 @@ def all_jobs(world: World) -> dict[bytes, Job]:
 
 def unfinished(world: World) -> list[str]:
     """What is not at rest yet."""
-    jobs, state = all_jobs(world), world.chain.tip.state
-    found = []
-    for request_hash, id_ in requested(world).items():
-        name = f"request {id_} ({request_hash.hex()[:8]})"
-        job = jobs.get(request_hash)
-        if state.slots[id_].state is OnChainState.REQUESTED:
-            found.append(f"{name} is {_OPEN}, its job {job.state if job else 'missing'}")
-        elif job is None or job.state is not JobState.FINAL:
-            found.append(f"the job of {name} is {'missing' if job is None else job.state.value}")
+    found = [f"request {id_} is {_OPEN}" for id_, _ in world.people.open_slots(world.chain.tip.state)]
     with reading(world.engine) as connection:
+        states = {row.request_hash: row.state for row in connection.execute(select(jobs.c.request_hash, jobs.c.state))}
         rows = connection.execute(select(outbox.c.id, outbox.c.state, outbox.c.request_hash)).all()
+    for request_hash, id_ in requested(world).items():
+        state = states.get(request_hash, "missing")
+        if state != JobState.FINAL:
+            found.append(f"the job of request {id_} ({request_hash.hex()[:8]}) is {state}")
     for row in rows:
-        job = jobs.get(row.request_hash)
-        busy = IN_FLIGHT if job is not None and job.state is JobState.ORPHANED else LIVE
-        if job is not None and row.state in busy and job.state is not JobState.ORPHANED:
-            found.append(f"outbox row {row.id} is {row.state}, its job {job.state.value}")
+        if row.state in LIVE and states.get(row.request_hash) != JobState.ORPHANED:
+            found.append(f"outbox row {row.id} is {row.state}, its job {states.get(row.request_hash)}")
     if world.chain.pool.get(KEY.address):
         found.append("transactions are waiting")
     return found
@@ -70,28 +65,32 @@ def come_to_rest(world: World) -> None:
     for _ in range(QUIET_EPOCHS):
         if world.quiet_epoch() and not unfinished(world):
             return
+        if not world.people.open_slots(world.chain.tip.state):  # all that is left is to become final
+            for _ in range(world.config.chain.finality_depth):
+                world.mine()
     raise Violation("it does not come to rest: " + "; ".join(unfinished(world) or ["the loops have work for ever"]))
 
 
 def check_jobs(world: World) -> dict[bytes, tuple[Any, ...]]:
     """Each canonical request FINAL with what the chain holds, which is what was decided for it; nothing else FINAL."""
-    jobs, state, there = all_jobs(world), world.chain.tip.state, requested(world)
+    found, state, there = all_jobs(world), world.chain.tip.state, requested(world)
     ended = {}
     for request_hash, id_ in there.items():
-        slot, job = state.slots[id_], jobs[request_hash]
+        slot, job = state.slots[id_], found[request_hash]
         _must(job.request.id == id_, f"job {request_hash.hex()[:8]} has id {job.request.id}, the chain {id_}")
+        _must(job.state is JobState.FINAL, f"job {id_} is {job.state.value}")
         _must(job.chain_state == slot.state, f"job {id_} says {job.chain_state}, the chain {slot.state}")
-        if slot.state in SETTLED:
-            outcome = decided(request_hash)
+        outcome = decided(request_hash) if slot.state in SETTLED else None
+        if outcome is not None:
             _must(slot.digest == result_digest(request_hash, outcome.hash), f"request {id_} has another's result")
             _must(job.outcome == outcome, f"job {id_} keeps another outcome than the chain")
         where = job.settled_block_number, job.settled_block_hash, job.settled_tx
-        block = world.chain.at(job.settled_block_number or -1)
-        _must(block is not None and block.hash == where[1], f"job {id_} ended in a block that is not canonical")
-        own = world.chain.blocks.get(job.block_hash)
-        _must(own is not None and world.chain.is_canonical(own), f"job {id_} stands in a block that is not canonical")
-        ended[request_hash] = (job.state, job.chain_state, job.block_hash, job.cancel_marked, where, job.outcome if slot.state in SETTLED else None)
-    for request_hash, job in jobs.items():
+        for block_hash in (job.settled_block_hash, job.block_hash):
+            block = world.chain.blocks.get(block_hash or b"")
+            is_there = block is not None and world.chain.is_canonical(block)
+            _must(is_there, f"job {id_} stands, or ended, in a block that is not canonical")
+        ended[request_hash] = (job.chain_state, job.block_hash, job.cancel_marked, where, outcome)
+    for request_hash, job in found.items():
         is_right = request_hash in there or job.state is JobState.ORPHANED
         _must(is_right, f"job {request_hash.hex()[:8]} is {job.state.value} and on no chain")
     return ended

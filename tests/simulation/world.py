@@ -79,13 +79,12 @@ class World:
         self.trace = trace or (lambda _: None)
         self.plan = Plan(seed, self.random)
         self.plan.trace = self.trace
-        self.config = self._config()
         self.chain = self._chain()
+        self.config = self._config()
         self.people = People(self.chain, self.plan, KEY.address)
         self.node = FaultyNode(self.chain, self._dialect(), self.plan)
         self.node.heard = self._heard
         self.skip: frozenset[bytes] = frozenset()
-        self.highest = self.chain.head.number
         self.deepest: dict[bytes, int] = {}
         self.offered: set[bytes] = set()
         self.now = float(self.chain.head.timestamp)
@@ -238,10 +237,7 @@ class World:
         self.now = max(self.now, self.chain.tip.timestamp + self.random.randint(0, EPOCH_SECONDS - 1))
 
     def _heard(self, number: int) -> None:
-        """What was shown as a head decides what is final, and how deep a request was ever seen."""
-        if number <= self.highest:
-            return
-        self.highest = number
+        """What was shown as a head decides what is final. Not the highest alone: a shorter branch has fewer gaps."""
         limit = number - self.config.chain.finality_depth
         for block in self.chain.tip.ancestors():
             if block.number <= limit:
@@ -261,7 +257,7 @@ class World:
             "rpc_url": "http://127.0.0.1:1",
             "chain_id": CHAIN_ID,
             "bridge_contract": ADDRESS,
-            "deploy_block": 1,
+            "deploy_block": self.chain.branch()[0].number + 1,
             "confirmation_depth": random.randint(0, posting),
             "posting_depth": posting,
             "finality_depth": random.randint(max(1, posting), 6),
