@@ -15,7 +15,7 @@ from bridge.store.engine import reading
 from bridge.store.jobs import Job, jobs_in
 from bridge.store.outbox import LIVE
 from bridge.store.schema import events, jobs, outbox, senders, transactions
-from executor.protocol.wire import OnChainState, result_digest
+from executor.protocol.wire import result_digest
 from tests.simulation.contract import SETTLED
 from tests.simulation.node import decoded_tx
 from tests.simulation.people import decided

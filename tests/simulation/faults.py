@@ -16,7 +16,7 @@ from eth_utils.crypto import keccak
 
 from bridge.chain.events import TOPICS, Kind
 from bridge.errors import RpcUnavailable
-from tests.simulation.node import Chain
+from tests.simulation.node import Chain, SimBlock
 from tests.simulation.rpc import Dialect, SimNode, block_json
 
 #: kind -> the chances that a run picks one of; most runs have only some kinds of faults, so that each is seen alone
@@ -96,8 +96,10 @@ class FaultyNode(SimNode):
     def __init__(self, chain: Chain, dialect: Dialect, plan: Plan) -> None:
         super().__init__(chain, dialect)
         self.plan = plan
-        self.final = 0  # no block at or below it has left the chain in the client's eyes
-        self.heard: Callable[[int], None] = lambda _: None  # told of each head's number that was shown
+        self.finality_depth = 0
+        self.final = 0  # the newest block that any head which was shown made final: it never leaves the chain
+        self.shown: dict[bytes, int] = {}  # block hash -> the highest head above it that was shown
+        self.on_send: Callable[[bytes], None] = lambda _: None
         self._rules: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "eth_getLogs": self._faulty_logs,
             "eth_getBlockByNumber": self._faulty_head,
@@ -142,8 +144,16 @@ class FaultyNode(SimNode):
         if envelope is None:
             envelope = self.answer(request)
         if request["method"] == "eth_getBlockByNumber" and request["params"][0] == "latest":
-            self.heard(int(envelope["result"]["number"], 16))
+            self._note_head(self.chain.blocks[bytes.fromhex(envelope["result"]["hash"][2:])])
         return envelope
+
+    def _note_head(self, head: SimBlock) -> None:
+        deep = head.number - self.finality_depth
+        for block in head.ancestors():
+            if self.shown.get(block.hash, 0) >= block.number + self.finality_depth:
+                break
+            self.shown[block.hash] = max(self.shown.get(block.hash, 0), head.number)
+            self.final = max(self.final, block.number if block.number <= deep else 0)
 
     # -- lies -----------------------------------------------------------------------------------------------------
 
@@ -182,12 +192,13 @@ class FaultyNode(SimNode):
                 return _result(request, block_json(self.plan.random.choice(dead)))
         return None
 
-    def _may_be_shown(self, block: Any) -> bool:
-        """A dead block that leaves the canonical chain above what is final."""
+    def _may_be_shown(self, block: SimBlock) -> bool:
+        """A dead block that leaves the canonical chain above what is final, and makes nothing final that is dead."""
         if self.chain.is_canonical(block) or not block.number <= self.chain.head.number:
             return False
         fork = next(ancestor for ancestor in block.ancestors() if self.chain.is_canonical(ancestor))
-        return bool(fork.number >= self.final)
+        would_be = next((b for b in block.ancestors() if b.number <= block.number - self.finality_depth), fork)
+        return fork.number >= self.final and self.chain.is_canonical(would_be)
 
     def _older(self) -> int:
         return max(self.final, self.chain.head.number - self.plan.random.randint(1, 4))
@@ -217,6 +228,7 @@ class FaultyNode(SimNode):
         return None
 
     def _faulty_send(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        self.on_send(bytes.fromhex(request["params"][0][2:]))
         if self.plan.now("sent, not kept"):
             raw = bytes.fromhex(request["params"][0][2:])
             return _result(request, "0x" + keccak(raw).hex())

@@ -1,4 +1,4 @@
-"""Those who use the chain: requesters, strangers who relay and refund. They send messages; reorgs move and lose them."""
+"""Those who use the chain: requesters, and strangers who relay and refund. Reorgs move their messages and lose them."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ class People:
     plan: Plan
     relayer: str
     orders: dict[bytes, Order] = field(default_factory=dict)  # request hash -> order, of every branch
+    places: dict[bytes, list[SimBlock]] = field(default_factory=dict)  # request hash -> its blocks, of every branch
     sent: int = 0
     _numbers: count[int] = field(default_factory=count)
 
@@ -115,6 +116,7 @@ class People:
                 continue
             log = next(log for tx_hash, log in block.logs if tx_hash == tx.hash)
             self.orders[log.topics[2]] = found[1][0]
+            self.places.setdefault(log.topics[2], []).append(block)
 
     @staticmethod
     def open_slots(state: State) -> list[tuple[int, Slot]]:
@@ -142,4 +144,3 @@ class People:
             block = self.chain.built(block, share, gap)
             self.note(block)
         return block
-

@@ -40,7 +40,7 @@ class RpcFault(Exception):
 class SimNode:
     """A Transport that answers from a Chain."""
 
-    def __init__(self, chain: Chain, dialect: Dialect = Dialect()) -> None:  # noqa: B008 - frozen
+    def __init__(self, chain: Chain, dialect: Dialect = Dialect()) -> None:
         self.chain = chain
         self.dialect = dialect
         self._noise = 0

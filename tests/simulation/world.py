@@ -22,10 +22,10 @@ from bridge.relayer import Relayer
 from bridge.store import outbox
 from bridge.store.engine import Connection, Engine, transaction
 from bridge.store.jobs import Job, jobs_in, move_job, scanned_number
-from tests.simulation.contract import Contract
+from tests.simulation.contract import Contract, decoded_call
 from tests.simulation.database import Database
 from tests.simulation.faults import FaultyNode, Killed, Plan
-from tests.simulation.node import EPOCH_SECONDS, Chain, Refused
+from tests.simulation.node import EPOCH_SECONDS, Chain, Refused, decoded_tx
 from tests.simulation.people import People, decided, delivery, is_signed
 from tests.simulation.rpc import Dialect
 
@@ -83,10 +83,9 @@ class World:
         self.config = self._config()
         self.people = People(self.chain, self.plan, KEY.address)
         self.node = FaultyNode(self.chain, self._dialect(), self.plan)
-        self.node.heard = self._heard
+        self.node.finality_depth = self.config.chain.finality_depth
+        self.node.on_send = self._check_depth
         self.skip: frozenset[bytes] = frozenset()
-        self.deepest: dict[bytes, int] = {}
-        self.offered: set[bytes] = set()
         self.now = float(self.chain.head.timestamp)
         self.database = Database(folder, lambda: self._maybe_kill("begin"), lambda: self._maybe_kill("commit"))
         self.start()
@@ -236,13 +235,16 @@ class World:
     def _move_clock(self) -> None:
         self.now = max(self.now, self.chain.tip.timestamp + self.random.randint(0, EPOCH_SECONDS - 1))
 
-    def _heard(self, number: int) -> None:
-        """What was shown as a head decides what is final. Not the highest alone: a shorter branch has fewer gaps."""
-        limit = number - self.config.chain.finality_depth
-        for block in self.chain.tip.ancestors():
-            if block.number <= limit:
-                self.node.final = max(self.node.final, block.number)
-                break
+    def _check_depth(self, raw: bytes) -> None:
+        """What is sent answers a request that was deep enough on some chain that was shown (I2)."""
+        found = decoded_call(decoded_tx(raw).data)
+        if found is None or found[0] != "fulfil":
+            return
+        request_hash = found[1][3][0][0]  # see people.delivery
+        blocks = self.people.places.get(request_hash, ())
+        depth = max((self.node.shown.get(block.hash, 0) - block.number for block in blocks), default=-1)
+        if depth < self.config.chain.posting_depth:
+            raise Violation(f"a result for {request_hash.hex()[:8]} is sent at depth {depth}")
 
     def _maybe_kill(self, where: str) -> None:
         if self.plan.now(f"killed at a {where}"):
