@@ -36,14 +36,17 @@ def summary(runs: Iterable[Run], seconds: float) -> str:
     for run in done:
         faults.update(run.faults)
         depths.update(run.depths)
+
+    def total(name: str) -> int:
+        return sum(getattr(run, name) for run in done)
+
     bad = [run for run in done if run.violation]
     lines = [
         f"runs          {len(done)} (seeds {done[0].seed}..{done[-1].seed})",
-        f"blocks        {sum(run.epochs for run in done)}, loop steps {sum(run.steps for run in done)}",
-        f"requests      {sum(run.requests for run in done)} answered or refunded, "
-        f"{sum(run.gone for run in done)} more that reorgs took away",
-        f"results       {sum(run.results for run in done)}, refunds {sum(run.refunds for run in done)}",
-        f"kills         {sum(run.kills for run in done)}, databases rebuilt {len(done) + faults['database deleted']}",
+        f"blocks        {total('epochs')}, loop steps {total('steps')}",
+        f"requests      {total('requests')} answered or refunded, {total('gone')} more that reorgs took away",
+        f"results       {total('results')}, refunds {total('refunds')}",
+        f"kills         {total('kills')}, databases rebuilt {total('rebuilt')}",
         f"reorgs        {sum(depths.values())}, by depth: "
         + ", ".join(f"{depth}: {count}" for depth, count in sorted(depths.items())),
         f"faults        {sum(faults.values())}",

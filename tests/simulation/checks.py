@@ -50,9 +50,11 @@ def unfinished(world: World) -> list[str]:
         state = states.get(request_hash, "missing")
         if state != JobState.FINAL:
             found.append(f"the job of request {id_} ({request_hash.hex()[:8]}) is {state}")
-    for row in rows:
-        if row.state in LIVE and states.get(row.request_hash) != JobState.ORPHANED:
-            found.append(f"outbox row {row.id} is {row.state}, its job {states.get(row.request_hash)}")
+    found += [
+        f"outbox row {row.id} is {row.state}, its job {states.get(row.request_hash)}"
+        for row in rows
+        if row.state in LIVE and states.get(row.request_hash) != JobState.ORPHANED
+    ]
     if world.chain.pool.get(KEY.address):
         found.append("transactions are waiting")
     return found

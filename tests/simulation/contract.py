@@ -1,8 +1,8 @@
 """ComputeBridge as the chain shows it: its calls, checks, states, events and reverts, over a state that is a value.
 
-What is left out: signatures (`Contract.attests` stands for their check, and each counts as one of another operator), the
-registry and its events, withdrawals, callbacks, pausing, the finer rules for orders and outcomes. `tests/integration/test_sim_twin.py` holds it against the real
-contract.
+What is left out: signatures (`Contract.attests` stands for their check, and each counts as one of another operator),
+the registry and its events, withdrawals, callbacks, pausing, the finer rules for orders and outcomes.
+tests/integration/test_sim_twin.py holds it against the real contract.
 """
 
 from __future__ import annotations
@@ -170,26 +170,13 @@ class Contract:
         return abi.encode(_ABI._functions[name].outputs, self._seen(state, name, values))
 
     def _seen(self, state: State, name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        slot = state.slots.get(values[0]) if name in ("requestHash", "resultOf", "requestOf") else None
-        match name:
-            case "requestCount":
-                return (state.count,)
-            case "requestHash":
-                return (slot.digest if slot is not None and slot.state is OnChainState.REQUESTED else ZERO_HASH,)
-            case "resultOf":
-                if slot is None:
-                    return (0, ZERO_HASH)
-                return (slot.state, slot.digest if slot.state in SETTLED else ZERO_HASH)
-            case "requestOf":
-                if slot is None:
-                    return (ZERO_ADDRESS, 0, 0, 0, False)
-                return (slot.requester, slot.deadline, slot.state, slot.cancel_marked_at, False)
-            case "creditOf":
-                return (state.credits.get(values[0].lower(), 0) if values[1] == ZERO_ADDRESS else 0,)
-            case "owed":
-                return (state.owed if values[0] == ZERO_ADDRESS else 0,)
-            case _:
-                return (self.min_ttl, self.max_ttl, self.cancel_delay)
+        if name in ("requestHash", "resultOf", "requestOf"):
+            return _SEEN[name](state.slots.get(values[0], _NOBODY))
+        if name == "creditOf":
+            return (state.credits.get(values[0].lower(), 0) if values[1] == ZERO_ADDRESS else 0,)
+        if name == "owed":
+            return (state.owed if values[0] == ZERO_ADDRESS else 0,)
+        return (state.count,) if name == "requestCount" else (self.min_ttl, self.max_ttl, self.cancel_delay)
 
     def request_job(self, state: State, call: Message, order: Order) -> list[RawLog]:
         if order.version != 1:
@@ -304,4 +291,11 @@ _CALLS: dict[str, Callable[..., list[RawLog]]] = {
     "expire": Contract.expire,
     "cancel": Contract.cancel,
     "drawCancelled": Contract.draw_cancelled,
+}
+
+_NOBODY = Slot(ZERO_HASH, ZERO_ADDRESS, 0, OnChainState.UNKNOWN)
+_SEEN: dict[str, Callable[[Slot], tuple[Any, ...]]] = {
+    "requestHash": lambda slot: (slot.digest if slot.state is OnChainState.REQUESTED else ZERO_HASH,),
+    "resultOf": lambda slot: (slot.state, slot.digest if slot.state in SETTLED else ZERO_HASH),
+    "requestOf": lambda slot: (slot.requester, slot.deadline, slot.state, slot.cancel_marked_at, False),
 }

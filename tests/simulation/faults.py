@@ -1,6 +1,6 @@
 """What may go wrong, and an endpoint that lies, fails and dies by a seeded plan.
 
-A lie that no single endpoint's reader can see through is not told: ranges leave out requests (the contract counts them),
+A lie that no reader of one endpoint can see through is not told: ranges leave out requests, which the contract counts,
 never another event alone; a state by number is refused, never false, and is never refused where ranges lie.
 """
 

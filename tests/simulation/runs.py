@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -13,9 +14,10 @@ from tests.simulation import checks
 from tests.simulation.contract import SETTLED
 from tests.simulation.world import Parts, Run, Violation, World
 
-BAD_EPOCHS = (6, 16)  # how long the bad time lasts, at least and at most
+BAD_EPOCHS = (5, 13)  # how long the bad time lasts, at least and at most
 FILE_EVERY = 50  # so many runs one has its database in a file
-REBUILD_EPOCHS = 8
+REBUILD_EVERY = 2  # and so many one is rebuilt from the chain at the end
+REBUILD_TURNS = 8
 
 
 def run_seed(seed: int, parts: Parts | None = None, trace: Callable[[str], None] | None = None) -> Run:
@@ -51,10 +53,15 @@ def _check_end(world: World) -> None:
     checks.check_effects(world)
     checks.check_mirror(world)
     checks.check_nonces(world)
+    if world.run.seed % REBUILD_EVERY == 0:
+        _check_rebuild(world, ended)
+
+
+def _check_rebuild(world: World, ended: dict[bytes, tuple[Any, ...]]) -> None:
     results = world.chain.tip.state.count
     world.trace("-- the database is deleted and rebuilt --")
     world.forget()
-    for _ in range(REBUILD_EPOCHS):
+    for _ in range(REBUILD_TURNS):
         world.turn("listener", 200)
         world.turn("dispatcher", 10)
         world.turn("relayer", 10)

@@ -32,6 +32,7 @@ from tests.simulation.rpc import Dialect
 CHAIN_ID = 31415926
 ADDRESS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 KEY = TxSigner.from_hex("0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a")
+MAX_REQUESTS = 6
 MAX_STEPS = 60  # of one loop in one epoch
 QUIET_EPOCHS = 90  # within which everything must come to rest once nothing goes wrong any more
 PASSING = (RpcUnavailable, RpcRefused, StaleTransition)
@@ -66,7 +67,7 @@ class Run:
     epochs: int = 0
     steps: int = 0
     kills: int = 0
-    restarts: int = 0
+    rebuilt: int = 0
 
 
 class World:
@@ -131,6 +132,7 @@ class World:
     def forget(self) -> None:
         """The database is deleted; the bridge starts anew."""
         self.database.delete()
+        self.run.rebuilt += 1
         self.start()
 
     def _dispatch(self) -> bool:
@@ -139,25 +141,26 @@ class World:
         with transaction(self.engine) as connection:
             tip = scanned_number(connection, CHAIN_ID, ADDRESS)
             for job in jobs_in(connection, list(_NEXT)) if tip is not None else ():
-                moved |= self._dispatch_one(connection, job, tip or 0)
+                state: JobState | None = job.state
+                while state in _NEXT:  # in bad times not all the way at once
+                    state = self._dispatch_one(connection, job, state, tip or 0)
+                    moved |= state is not None
         return moved
 
-    def _dispatch_one(self, connection: Connection, job: Job, tip: int) -> bool:
-        if self.plan.on and self.random.random() < 0.2:
-            return False
-        after = _NEXT[job.state]
+    def _dispatch_one(self, connection: Connection, job: Job, before: JobState, tip: int) -> JobState | None:
+        """Move a job one state on; None: not now."""
+        if self.plan.on and self.random.random() < 0.4:
+            return None
+        after, values = _NEXT[before], {}
         if after is JobState.ATTESTED:
             values = {"outcome": decided(job.request_hash).encode()}
-            move_job(connection, job.request_hash, job.state, after, self.now, **values)
-        elif after is not JobState.POSTING:
-            move_job(connection, job.request_hash, job.state, after, self.now)
-        else:
+        if after is JobState.POSTING:
             is_deep = tip - job.block_number >= self.config.chain.posting_depth or not self.parts.posting_depth
             if not is_deep or self.now >= job.request.deadline:
-                return False
-            move_job(connection, job.request_hash, job.state, after, self.now)
+                return None
             outbox.enqueue(connection, job.request_hash, "fulfil", self._calldata(job), self.now)
-        return True
+        move_job(connection, job.request_hash, before, after, self.now, **values)
+        return after
 
     def _calldata(self, job: Job) -> bytes:
         made = delivery(job.request_hash, job.request.id, job.request.order, KEY.address)
@@ -168,7 +171,9 @@ class World:
     def epoch(self) -> None:
         """One epoch of the bad time."""
         plan, random = self.plan, self.random
-        messages = [self.people.request() for _ in range(random.choice((0, 0, 1, 1, 2))) if self.people.sent < 7]
+        messages = [
+            self.people.request() for _ in range(random.choice((0, 0, 1, 1, 2))) if self.people.sent < MAX_REQUESTS
+        ]
         messages += self.people.others()
         if not self.config.relayer.expire_requests and random.random() < 0.3:
             messages += self.people.refunds()
