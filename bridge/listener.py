@@ -230,7 +230,7 @@ class Listener:
             counted = self._views.request_count(last) - self._views.request_count(before)
         except (RpcRefused, InvalidInput):
             return
-        requests = sum(isinstance(event, JobRequested) for event in found)
+        requests = len({event.request_hash for event in found if isinstance(event, JobRequested)})  # some come twice
         if requests + refused < counted:
             raise RpcUnavailable(
                 f"the contract took {counted} requests in blocks {before + 1}..{last}, the endpoint shows {requests}"

@@ -124,6 +124,24 @@ def test_logs_that_are_left_out_for_good_stop_the_final_position_until_they_come
     assert set(jobs_now(parts.engine)) == {request.hash}
 
 
+def test_a_doubled_log_does_not_stand_for_a_missing_one(parts):
+    run(parts.listener)
+    requests = [parts.chain.request(funded(1), ORDER) for _ in range(2)]
+    parts.chain.mine(6)
+
+    def first_twice(request, forward):
+        answer = forward(request)
+        return ok(request, answer["result"][:1] * 2 if "fromBlock" in request["params"][0] else [])
+
+    parts.proxy.rules["eth_getLogs"] = first_twice
+    with pytest.raises(RpcUnavailable, match="the contract took 2 requests"):
+        run(parts.listener)
+
+    parts.proxy.rules.clear()
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash for request in requests}
+
+
 RANGE_REFUSALS = {
     "lotus 1.36": (-32005, "block range exceeds maximum of 2880 (got 3000)"),
     "lotus 1.35": (1, "failed to parse eth filter spec: invalid epoch range: range between blocks is too large"),

@@ -99,7 +99,7 @@ def check_jobs(world: World) -> dict[bytes, tuple[Any, ...]]:
 
 
 def check_effects(world: World) -> None:
-    """One effective result a request, and every delivery fee paid once."""
+    """One effective result a request, every delivery fee paid once, and nothing paid for twice."""
     endings: Counter[bytes] = Counter()
     fees = 0
     for block in world.chain.branch():
@@ -112,6 +112,15 @@ def check_effects(world: World) -> None:
     _must(set(endings.values()) <= {1}, "a request ended twice")
     earned = world.chain.tip.state.credits.get(KEY.address.lower(), 0)
     _must(earned == fees, f"the relayer earned {earned}, its results are worth {fees}")
+    ours = Counter(
+        tx.data
+        for block in world.chain.branch()
+        for tx in block.txs
+        if tx.sender == KEY.address and tx.data and block.statuses[tx.hash]
+    )
+    # A database that is lost takes the knowledge of what was sent with it, and so does a state that is too old.
+    may_pay_twice = world.plan.counts["database deleted"] or world.plan.counts["state is older"]
+    _must(bool(may_pay_twice) or set(ours.values()) <= {1}, "a delivery was paid for twice")
 
 
 def check_mirror(world: World) -> None:
