@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 from bridge.chain.fees import Fees
 from bridge.chain.signer import SignedTransaction, Transaction
 from bridge.errors import StaleTransition
-from bridge.jobs import JobState
+from bridge.jobs import OPEN_STATES, JobState
 from bridge.store.schema import jobs, outbox, senders, transactions
 
 
@@ -128,6 +128,7 @@ def work(connection: Connection, limit: int = 1000) -> list[Item]:
             or_(
                 outbox.c.state.in_([state.value for state in LIVE]),
                 and_(ended, outbox.c.kind == Delivery.FULFIL.value, jobs.c.state == JobState.POSTING.value),
+                and_(ended, outbox.c.kind != Delivery.FULFIL.value, jobs.c.state.in_([s.value for s in OPEN_STATES])),
             )
         )
         .order_by(outbox.c.id)

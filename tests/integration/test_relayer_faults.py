@@ -354,6 +354,28 @@ def test_an_end_that_left_the_chain_before_the_listener_saw_it_is_looked_at_agai
     parts.finish(request)
 
 
+def test_a_refund_that_left_the_chain_before_the_listener_saw_it_is_sent_again(parts):
+    parts.config = config_for(parts.chain, parts.folder, expire_requests=True)
+    parts.restart()
+    request = parts.chain.request(funded(1), replace(ORDER, ttl=60))
+    parts.chain.client.ask("evm_increaseTime", 100)
+    parts.chain.mine(2)
+    run(parts.listener)
+    snapshot = parts.chain.snapshot()
+    run(parts.relayer)
+    parts.chain.mine()
+    run(parts.relayer)
+    assert item(parts.engine, request.hash, "expire").state is SendState.DONE
+
+    parts.chain.revert(snapshot)
+    parts.chain.mine(2)
+    for _ in range(8):
+        run(parts.listener)
+        run(parts.relayer)
+        parts.chain.mine()
+    assert job(parts.engine, request.hash).state is JobState.FINAL
+
+
 def test_a_cancelled_requests_refund_is_drawn_when_it_is_in_the_outbox(parts):
     request = parts.chain.request(funded(1), ORDER)
     parts.chain.send(funded(1), parts.chain.deployment.bridge, cancel_calldata(request.id, ORDER), gas=200_000)
