@@ -22,9 +22,18 @@ from executor.errors import InvalidInput
 from executor.protocol.wire import ZERO_ADDRESS, ZERO_HASH, OnChainState, Order, Outcome, request_hash, result_digest
 
 SETTLED = (OnChainState.FULFILLED, OnChainState.FAILED, OnChainState.REFUSED, OnChainState.WITHHELD)
-GAS = {"requestJob": 150_000, "fulfil": 180_000, "expire": 70_000, "cancel": 60_000, "drawCancelled": 70_000}
+GAS = {
+    "requestJob": 150_000,
+    "fulfil": 180_000,
+    "fulfilMany": 400_000,
+    "expire": 70_000,
+    "cancel": 60_000,
+    "drawCancelled": 70_000,
+}
 _ABI = compute_bridge()
 _CREDITED = keccak(text="Credited(address,address,uint256)")
+_SKIPPED = keccak(text="DeliverySkipped(uint256,bytes)")
+MAX_DELIVERIES = 64
 _TOPIC = {kind: topic for topic, kind in TOPICS.items()}
 _request_hash = lru_cache(maxsize=5000)(request_hash)
 
@@ -84,16 +93,22 @@ class Message:
 
 # -- calldata -----------------------------------------------------------------------------------------------------
 
+
+def _deliveries(given: Any) -> tuple[tuple[Any, ...], ...]:
+    return tuple((id_, Order.from_tuple(order), Outcome.from_tuple(made), word) for id_, order, made, word in given)
+
+
 _ORDER: tuple[Callable[[Any], Any] | None, ...] = (None, Order.from_tuple)
 _KINDS = {
     "requestJob": (Order.from_tuple,),
     "fulfil": (*_ORDER, Outcome.from_tuple),
+    "fulfilMany": (_deliveries,),
     "expire": _ORDER,
     "cancel": _ORDER,
     "drawCancelled": _ORDER,
 }
 _VIEWS = ("requestCount", "requestHash", "resultOf", "requestOf", "creditOf", "owed", "bounds")
-_BY_SELECTOR = {_ABI._functions[name].selector: name for name in (*_KINDS, *_VIEWS)}
+_BY_SELECTOR = {entry.selector: name for name, entry in _ABI._functions.items() if name in _KINDS or name in _VIEWS}
 
 
 @lru_cache(maxsize=5000)
@@ -219,6 +234,18 @@ class Contract:
         settled = event(Kind.SETTLED, id_, digest, ended, outcome.hash, relayer, outcome.as_tuple())
         return [settled, *self._pay(state, slot.requester, order, ended, len(attestations), relayer)]
 
+    def fulfil_many(self, state: State, call: Message, deliveries: tuple[tuple[Any, ...], ...]) -> list[RawLog]:
+        """Each as by `fulfil`; one that is refused is reported and passed over."""
+        if len(deliveries) > MAX_DELIVERIES:
+            raise reverted("TooManyDeliveries", len(deliveries), MAX_DELIVERIES)
+        logs: list[RawLog] = []
+        for id_, *given in deliveries:
+            try:
+                logs += self.fulfil(state, call, id_, *given)
+            except Reverted as refusal:  # `fulfil` changes nothing before it has refused
+                logs.append(RawLog((_SKIPPED, id_.to_bytes(32, "big")), abi.encode(["bytes"], [refusal.data])))
+        return logs
+
     def expire(self, state: State, call: Message, id_: int, order: Order) -> list[RawLog]:
         slot, digest = self._open(state, id_, order)
         if call.now <= slot.deadline:
@@ -288,6 +315,7 @@ class Contract:
 _CALLS: dict[str, Callable[..., list[RawLog]]] = {
     "requestJob": Contract.request_job,
     "fulfil": Contract.fulfil,
+    "fulfilMany": Contract.fulfil_many,
     "expire": Contract.expire,
     "cancel": Contract.cancel,
     "drawCancelled": Contract.draw_cancelled,

@@ -243,9 +243,11 @@ class World:
     def _check_depth(self, raw: bytes) -> None:
         """What is sent answers a request that was deep enough on some chain that was shown (I2)."""
         found = decoded_call(decoded_tx(raw).data)
-        if found is None or found[0] != "fulfil":
-            return
-        request_hash = found[1][3][0][0]  # see people.delivery
+        name, values = found or ("", ())
+        for entry in values[0] if name == "fulfilMany" else [values] if name == "fulfil" else ():
+            self._check_depth_of(entry[3][0][0])  # see people.delivery
+
+    def _check_depth_of(self, request_hash: bytes) -> None:
         blocks = self.people.places.get(request_hash, ())
         depth = max((self.node.shown.get(block.hash, 0) - block.number for block in blocks), default=-1)
         if depth < self.config.chain.posting_depth:
