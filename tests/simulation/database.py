@@ -25,6 +25,7 @@ class Database:
     def __init__(self, folder: Path | None, at_begin: Callable[[], None], at_commit: Callable[[], None]) -> None:
         self._folder = folder
         self._number = 0
+        self._path: Path | None = None
         self._hooks = {"begin": lambda _: at_begin(), "commit": lambda _: at_commit()}
         self.engine = self._fresh()
 
@@ -32,6 +33,14 @@ class Database:
         """As if the file had been removed while the bridge was down."""
         self.close()
         self.engine = self._fresh()
+
+    def has_transaction(self, tx_hash: bytes) -> bool:
+        """Whether signed bytes of this hash are stored now."""
+        raw = _shared()[0] if self._path is None else sqlite3.connect(self._path)
+        found = raw.execute("SELECT 1 FROM transactions WHERE tx_hash = ?", (tx_hash,)).fetchone()
+        if self._path is not None:
+            raw.close()
+        return found is not None
 
     def close(self) -> None:
         """Take the hooks away."""
@@ -46,11 +55,11 @@ class Database:
 
     def _file(self, folder: Path) -> Engine:
         self._number += 1
-        path = folder / f"bridge{self._number}.db"
-        target = sqlite3.connect(path)
+        self._path = folder / f"bridge{self._number}.db"
+        target = sqlite3.connect(self._path)
         _template().backup(target)
         target.close()
-        return open_engine(f"sqlite:///{path}")
+        return open_engine(f"sqlite:///{self._path}")
 
 
 @cache

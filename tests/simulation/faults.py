@@ -42,6 +42,7 @@ CHANCES: dict[str, tuple[float, ...]] = {
     "receipt of another": (0, 0, 0.1),
     "estimate too low": (0, 0, 0.1),
     "estimate refused": (0, 0, 0.1),
+    "sent, answer lost": (0, 0, 0.2, 0.5),
     "sent, not kept": (0, 0, 0.1, 0.4),
     "sending refused": (0, 0, 0.1, 0.3),
     "fees too high": (0, 0, 0, 0.1),
@@ -57,6 +58,7 @@ CHANCES: dict[str, tuple[float, ...]] = {
     "down for long": (0, 0, 0, 0.04),
     "database deleted": (0, 0, 0, 0.04),
     "restart": (0, 0.05),
+    "loop asleep": (0, 0, 0.3),
 }
 LOW_ESTIMATES = 2  # in one run; three failures of one delivery end it, and rightly
 _WORDS = {kind.value: topic for topic, kind in TOPICS.items()}
@@ -78,6 +80,7 @@ class Plan:
         self.chances = {kind: random.choice(chances) for kind, chances in CHANCES.items()}
         if self.chances["range leaves out"]:
             self.chances["state refused"] = 0
+            self.chances["logs left out"] = random.choice((0.1, 0.5))  # a log that both readings lack
         self.trace: Callable[[str], None] = lambda _: None
 
     def now(self, kind: str) -> bool:
@@ -229,6 +232,9 @@ class FaultyNode(SimNode):
 
     def _faulty_send(self, request: dict[str, Any]) -> dict[str, Any] | None:
         self.on_send(bytes.fromhex(request["params"][0][2:]))
+        if self.plan.now("sent, answer lost"):
+            self.answer(request)
+            raise RpcUnavailable("the answer was lost")
         if self.plan.now("sent, not kept"):
             raw = bytes.fromhex(request["params"][0][2:])
             return _result(request, "0x" + keccak(raw).hex())

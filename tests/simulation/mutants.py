@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bridge.chain.sendstate import Standing
 from bridge.errors import RpcUnavailable
 from bridge.listener import Listener
 from bridge.relayer import Relayer
@@ -138,12 +137,11 @@ class OneLookIsEnough(Relayer):
         return False
 
 
-class BelievesTheId(Relayer):
-    """A request is known by its id, not by its hash."""
+class NoDepth(Relayer):
+    """A request is answered as soon as it is seen."""
 
-    def _standing(self, item: Any, job: Any) -> Standing:
-        found = super()._standing(item, job)
-        return Standing.OURS if found is Standing.OTHER else found
+    def _is_wanted(self, item: Any, job: Any, chain: Any) -> bool:
+        return super()._is_wanted(item, job, replace(chain, tip=chain.tip + 1000))
 
 
 def _first_of_its_id() -> Any:
@@ -169,7 +167,6 @@ MUTANTS: dict[str, Any] = {
     "relayer: never sends again": lambda: Parts(relayer=NeverAgain),
     "relayer: nonces stay open": lambda: Parts(relayer=NoFilling),
     "relayer: an end is not looked at again": lambda: Parts(relayer=OneLookIsEnough),
-    "relayer: another end is taken for ours": lambda: Parts(relayer=BelievesTheId),
-    "dispatcher: posting depth is not waited for": lambda: Parts(posting_depth=False),
+    "posting depth is not waited for": lambda: Parts(relayer=NoDepth, posting_depth=False),
     "dispatcher: answers by id": lambda: Parts(calldata=_first_of_its_id()),
 }

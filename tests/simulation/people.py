@@ -127,7 +127,7 @@ class People:
         """A branch from `fork` on which what stood in the dropped blocks moves, is lost or gives way to others."""
         random = self.plan.random
         waiting = [tx for block in dropped for tx in block.txs]
-        fate = random.choice(("same", "later", "lost", "replaced", "shuffled"))
+        fate = random.choice(("same", "later", "lost", "replaced", "replaced", "shuffled"))
         if fate == "lost":
             waiting = [tx for tx in waiting if random.random() < 0.5]
         elif fate == "replaced":

@@ -85,7 +85,7 @@ class World:
         self.people = People(self.chain, self.plan, KEY.address)
         self.node = FaultyNode(self.chain, self._dialect(), self.plan)
         self.node.finality_depth = self.config.chain.finality_depth
-        self.node.on_send = self._check_depth
+        self.node.on_send = self._check_sent
         self.skip: frozenset[bytes] = frozenset()
         self.now = float(self.chain.head.timestamp)
         self.database = Database(folder, lambda: self._maybe_kill("begin"), lambda: self._maybe_kill("commit"))
@@ -149,7 +149,7 @@ class World:
 
     def _dispatch_one(self, connection: Connection, job: Job, before: JobState, tip: int) -> JobState | None:
         """Move a job one state on; None: not now."""
-        if self.plan.on and self.random.random() < 0.4:
+        if self.plan.on and self.random.random() < 0.15:
             return None
         after, values = _NEXT[before], {}
         if after is JobState.ATTESTED:
@@ -198,7 +198,7 @@ class World:
             self.forget()
         names = list(self.loops)
         random.shuffle(names)
-        for name in names:
+        for name in [name for name in names if not plan.now("loop asleep")]:
             self.turn(name, random.choice((1, 2, 5)))
 
     def quiet_epoch(self) -> bool:
@@ -224,7 +224,7 @@ class World:
                 break
         if len(line) < 2:
             return
-        depth = self.random.randint(1, len(line) - 1)
+        depth = max(self.random.randint(1, len(line) - 1) for _ in range(2))  # rather deep than shallow
         fork, dropped = line[depth], line[:depth][::-1]
         tip = self.people.moved(dropped, fork)
         gone = self.chain.adopt(tip)
@@ -240,9 +240,12 @@ class World:
     def _move_clock(self) -> None:
         self.now = max(self.now, self.chain.tip.timestamp + self.random.randint(0, EPOCH_SECONDS - 1))
 
-    def _check_depth(self, raw: bytes) -> None:
-        """What is sent answers a request that was deep enough on some chain that was shown (I2)."""
-        found = decoded_call(decoded_tx(raw).data)
+    def _check_sent(self, raw: bytes) -> None:
+        """What is sent is stored (I6), and answers a request that was deep enough on a chain that was shown (I2)."""
+        tx = decoded_tx(raw)
+        if not self.database.has_transaction(tx.hash):
+            raise Violation("a transaction is sent before it is stored")
+        found = decoded_call(tx.data)
         name, values = found or ("", ())
         for entry in values[0] if name == "fulfilMany" else [values] if name == "fulfil" else ():
             self._check_depth_of(entry[3][0][0])  # see people.delivery
@@ -261,15 +264,15 @@ class World:
 
     def _config(self) -> BridgeConfig:
         random = self.random
-        posting = random.randint(0, 3)
+        posting = random.choice((0, 0, 1, 2, 3))
         chain = {
             "rpc_url": "http://127.0.0.1:1",
             "chain_id": CHAIN_ID,
             "bridge_contract": ADDRESS,
             "deploy_block": self.chain.branch()[0].number + 1,
-            "confirmation_depth": random.randint(0, posting),
+            "confirmation_depth": min(random.randint(0, posting) for _ in range(2)),
             "posting_depth": posting,
-            "finality_depth": random.randint(max(1, posting), 6),
+            "finality_depth": random.randint(max(2, posting), 7),
         }
         relayer = {
             "key": "env:UNUSED",
