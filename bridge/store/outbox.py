@@ -102,9 +102,12 @@ def find(connection: Connection, request_hash: bytes, kind: str) -> Item | None:
 
 
 def revive(connection: Connection, request_hash: bytes, kind: str, now: float) -> None:
-    """A delivery's effect left the chain: its row lives again, and its bytes are sent again at once."""
+    """A delivery's effect left the chain: its row lives again, and its bytes are sent again at once.
+
+    A row in flight may have a receipt too: the process may end between noting that and moving the row.
+    """
     item = find(connection, request_hash, kind)
-    if item is None or item.state in (SendState.NEW, *IN_FLIGHT):
+    if item is None or item.state is SendState.NEW:
         return
     mine = transactions.c.outbox_id == item.id
     connection.execute(

@@ -13,7 +13,7 @@ from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
 from bridge.store.engine import reading, transaction
-from bridge.store.outbox import SendState, attempts_at, enqueue
+from bridge.store.outbox import SendState, attempts_at, enqueue, note_mined
 from executor.protocol.wire import Order, Outcome
 from tests.chain_nodes import funded
 from tests.chain_proxy import DROP, Proxy, error, ok
@@ -336,6 +336,23 @@ def test_a_receipt_whose_block_left_the_chain_before_its_effect_was_seen_is_forg
     run(parts.relayer)
     assert item(parts.engine, request.hash).state is SendState.SENT
     parts.proxy.rules.clear()
+    parts.finish(request)
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
+def test_a_receipt_that_was_noted_before_a_kill_is_forgotten_when_its_block_left_the_chain(parts):
+    request = parts.posting()
+    snapshot = parts.chain.snapshot()
+    run(parts.relayer)
+    parts.chain.mine()
+    (attempt,) = attempts(parts.engine, request.hash)
+    receipt = parts.client.receipt(attempt.tx_hash)
+    with transaction(parts.engine) as connection:  # and the row is still SENT: the process died here
+        note_mined(connection, attempt.tx_hash, receipt.block_hash, receipt.block_number, receipt.ok)
+
+    parts.chain.revert(snapshot)
+    parts.chain.mine(2)
+    parts.restart()
     parts.finish(request)
     assert len(attempts(parts.engine, request.hash)) == 1
 
