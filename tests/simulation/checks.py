@@ -46,6 +46,7 @@ def unfinished(world: World) -> list[str]:
     with reading(world.engine) as connection:
         states = {row.request_hash: row.state for row in connection.execute(select(jobs.c.request_hash, jobs.c.state))}
         rows = connection.execute(select(outbox.c.id, outbox.c.state, outbox.c.request_hash)).all()
+        known = connection.execute(select(senders.c.next_nonce)).scalar_one_or_none() or 0
     for request_hash, id_ in requested(world).items():
         state = states.get(request_hash, "missing")
         if state != JobState.FINAL:
@@ -55,8 +56,9 @@ def unfinished(world: World) -> list[str]:
         for row in rows
         if row.state in LIVE and states.get(row.request_hash) != JobState.ORPHANED
     ]
-    if world.chain.pool.get(KEY.address):
-        found.append("transactions are waiting")
+    used = world.chain.tip.state.nonces.get(KEY.address, 0)
+    if world.chain.pool.get(KEY.address) or used < known:
+        found.append(f"nonce {used} of {known} waits")
     return found
 
 
@@ -140,9 +142,8 @@ def check_mirror(world: World) -> None:
 
 
 def check_nonces(world: World) -> None:
-    """No nonce is skipped or left waiting, and none carries two different calls."""
+    """No nonce carries two different calls."""
     with reading(world.engine) as connection:
-        known = connection.execute(select(senders.c.next_nonce)).scalar_one_or_none()
         rows = connection.execute(select(transactions.c.nonce, transactions.c.raw)).all()
     calls = defaultdict(set)
     for row in rows:
@@ -150,8 +151,6 @@ def check_nonces(world: World) -> None:
         if data:
             calls[row.nonce].add(data)
     _must(all(len(data) == 1 for data in calls.values()), "one nonce carries two different calls")
-    on_chain = world.chain.tip.state.nonces.get(KEY.address, 0)
-    _must(known is None or known <= on_chain, f"nonce {on_chain} of {known} waits")
 
 
 def _must(holds: bool, what: str) -> None:
