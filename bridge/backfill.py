@@ -128,5 +128,6 @@ def block_near(client: ChainClient, number: int, lowest: int, highest: int) -> B
 
 
 def _requests(found: Harvest) -> int:
-    """Requests that were found; a log that was refused may be one."""
-    return sum(event.kind is Kind.REQUESTED for event in found.events) + len(found.refused)
+    """Requests that were found, each once however often it was shown; a log that was refused may be one."""
+    named = {event.request_hash for event in found.events if event.kind is Kind.REQUESTED}
+    return len(named) + len(found.refused)

@@ -228,8 +228,14 @@ class Listener:
     # -- far behind -----------------------------------------------------------------------------------------------
 
     def _catch_up(self, look: _Look, target: int) -> None:
-        """Take in one range of final blocks. The window shrinks to the range's last block, which is final."""
+        """Take in one range of final blocks. The window shrinks to the range's last block, which is final.
+
+        What the window has beyond the final block was read only once so far: it is read again first.
+        """
         kept = self._still_canonical(look.window)
+        if kept[-1].number > look.cursor.final_number:
+            self._make_final(look, kept, kept[-1])
+            return
         read = self._final.after(kept[-1], target)
         last = read.last
         self._final.read_ahead(last, target)
@@ -254,14 +260,21 @@ class Listener:
 
     def _pass_final(self, look: _Look) -> bool:
         """Read what has become final once more, by range, and count it."""
-        cursor, window = look.cursor, look.window
+        window = look.window
         final = final_block(window, self._chain.finality_depth, self._heads.tagged_final(look.poll, window))
-        if final.number <= cursor.final_number:
+        if final.number <= look.cursor.final_number:
             return False
-        found = self._final.events(cursor.final_number, final, within({b.number: b.hash for b in window}))
+        self._make_final(look, window, final)
+        return True
+
+    def _make_final(self, look: _Look, kept: Window, final: Block) -> None:
+        """Take in `final` as such. `kept` is what of the window is canonical; the rest left the chain."""
+        cursor, tip = look.cursor, kept[-1]
+        found = self._final.events(cursor.final_number, final, within({b.number: b.hash for b in kept}))
+        moved = Cursor(cursor.genesis_hash, tip.number, tip.hash, final.number, final.hash)
         with transaction(self._engine) as connection:
-            moved = replace(cursor, final_number=final.number, final_hash=final.hash)
-            late = self._store(connection, cursor, moved, set(), found.events)
+            touched = delete_blocks(connection, look.window[len(kept) :])
+            late = self._store(connection, cursor, moved, touched, found.events)
             prune_blocks(connection, final.number)
         self._watch.set("finalized", final.number)
         if late:
@@ -272,7 +285,6 @@ class Listener:
             )
             self._watch.alarm(Alarm.LATE_LOGS, detail, self._clock())
             log.warning("events were missing at first", requests=late, to_block=final.number)
-        return True
 
     # -- storing --------------------------------------------------------------------------------------------------
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 
 from bridge.chain.budget import Cost
 from bridge.chain.fees import Fees
 from bridge.chain.shapes import TxReceipt
 from bridge.chain.signer import SignedTransaction, Transaction
 from bridge.errors import StaleTransition
-from bridge.jobs import JobState
+from bridge.jobs import OPEN_STATES, JobState
 from bridge.store.schema import jobs, outbox, transaction_items, transactions
 
 
@@ -124,9 +124,12 @@ def find(connection: Connection, request_hash: bytes, kind: str) -> Item | None:
 
 
 def revive(connection: Connection, request_hash: bytes, kind: str, now: float) -> None:
-    """A delivery's effect left the chain: its row lives again, and its bytes are sent again at once."""
+    """A delivery's effect left the chain: its row lives again, and its bytes are sent again at once.
+
+    A row in flight may have a receipt too: the process may end between noting that and moving the row.
+    """
     item = find(connection, request_hash, kind)
-    if item is None or item.state in (SendState.NEW, *IN_FLIGHT):
+    if item is None or item.state is SendState.NEW:
         return
     forget_receipts(connection, item, now)
 
@@ -153,9 +156,11 @@ def work(connection: Connection, limit: int = 1000) -> list[Item]:
         select(outbox)
         .join(jobs, jobs.c.request_hash == outbox.c.request_hash)
         .where(
-            jobs.c.state == JobState.POSTING.value,
-            outbox.c.kind == Delivery.FULFIL.value,
             outbox.c.state.in_([SendState.DONE.value, SendState.SUPERSEDED.value]),
+            or_(
+                and_(jobs.c.state == JobState.POSTING.value, outbox.c.kind == Delivery.FULFIL.value),
+                and_(jobs.c.state.in_([s.value for s in OPEN_STATES]), outbox.c.kind != Delivery.FULFIL.value),
+            ),
         )
         .limit(limit)
     )

@@ -99,6 +99,18 @@ def test_logs_that_are_left_out_at_first_are_found_when_their_block_is_final(par
     assert parts.listener.late == 1
 
 
+def test_logs_that_were_left_out_before_a_long_absence_are_found_after_it(parts):
+    run(parts.listener)
+    request = parts.chain.request(funded(1), ORDER)
+    parts.proxy.rules["eth_getLogs"] = lambda request, forward: ok(request, [])
+    run(parts.listener)
+    parts.proxy.rules.clear()
+
+    parts.chain.mine(60)
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash}
+
+
 def test_logs_that_are_left_out_for_good_stop_the_final_position_until_they_come(parts):
     run(parts.listener)
     request = parts.chain.request(funded(1), ORDER)
@@ -116,6 +128,24 @@ def test_logs_that_are_left_out_for_good_stop_the_final_position_until_they_come
 
 def says(code, text):
     return lambda request: error(request, code, text)
+
+
+def test_a_doubled_log_does_not_stand_for_a_missing_one(parts):
+    run(parts.listener)
+    requests = [parts.chain.request(funded(1), ORDER) for _ in range(2)]
+    parts.chain.mine(6)
+
+    def first_twice(request, forward):
+        answer = forward(request)
+        return ok(request, answer["result"][:1] * 2 if "fromBlock" in request["params"][0] else [])
+
+    parts.proxy.rules["eth_getLogs"] = first_twice
+    with pytest.raises(RpcUnavailable, match="the contract took 2 requests"):
+        run(parts.listener)
+
+    parts.proxy.rules.clear()
+    run(parts.listener)
+    assert set(jobs_now(parts.engine)) == {request.hash for request in requests}
 
 
 RANGE_REFUSALS = {

@@ -13,7 +13,7 @@ from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
 from bridge.store.engine import reading, transaction
-from bridge.store.outbox import SendState, attempts_at, enqueue
+from bridge.store.outbox import SendState, attempts_at, enqueue, note_mined
 from executor.protocol.wire import Order, Outcome
 from tests.chain_nodes import funded
 from tests.chain_proxy import DROP, Proxy, error, ok
@@ -340,6 +340,23 @@ def test_a_receipt_whose_block_left_the_chain_before_its_effect_was_seen_is_forg
     assert len(attempts(parts.engine, request.hash)) == 1
 
 
+def test_a_receipt_that_was_noted_before_a_kill_is_forgotten_when_its_block_left_the_chain(parts):
+    request = parts.posting()
+    snapshot = parts.chain.snapshot()
+    run(parts.relayer)
+    parts.chain.mine()
+    (attempt,) = attempts(parts.engine, request.hash)
+    receipt = parts.client.receipt(attempt.tx_hash)
+    with transaction(parts.engine) as connection:  # and the row is still SENT: the process died here
+        note_mined(connection, attempt.tx_hash, receipt.block_hash, receipt.block_number, receipt.ok)
+
+    parts.chain.revert(snapshot)
+    parts.chain.mine(2)
+    parts.restart()
+    parts.finish(request)
+    assert len(attempts(parts.engine, request.hash)) == 1
+
+
 def test_an_end_that_left_the_chain_before_the_listener_saw_it_is_looked_at_again(parts):
     request = parts.posting()
     snapshot = parts.chain.snapshot()
@@ -352,6 +369,28 @@ def test_an_end_that_left_the_chain_before_the_listener_saw_it_is_looked_at_agai
     parts.chain.revert(snapshot)
     parts.chain.mine(2)
     parts.finish(request)
+
+
+def test_a_refund_that_left_the_chain_before_the_listener_saw_it_is_sent_again(parts):
+    parts.config = config_for(parts.chain, parts.folder, expire_requests=True)
+    parts.restart()
+    request = parts.chain.request(funded(1), replace(ORDER, ttl=60))
+    parts.chain.client.ask("evm_increaseTime", 100)
+    parts.chain.mine(2)
+    run(parts.listener)
+    snapshot = parts.chain.snapshot()
+    run(parts.relayer)
+    parts.chain.mine()
+    run(parts.relayer)
+    assert item(parts.engine, request.hash, "expire").state is SendState.DONE
+
+    parts.chain.revert(snapshot)
+    parts.chain.mine(2)
+    for _ in range(8):
+        run(parts.listener)
+        run(parts.relayer)
+        parts.chain.mine()
+    assert job(parts.engine, request.hash).state is JobState.FINAL
 
 
 def test_a_cancelled_requests_refund_is_drawn_when_it_is_in_the_outbox(parts):
