@@ -45,14 +45,14 @@ def unfinished(world: World) -> list[str]:
     found = [f"request {id_} is {_OPEN}" for id_, _ in world.people.open_slots(world.chain.tip.state)]
     with reading(world.engine) as connection:
         states = {row.request_hash: row.state for row in connection.execute(select(jobs.c.request_hash, jobs.c.state))}
-        rows = connection.execute(select(outbox.c.id, outbox.c.state, outbox.c.request_hash)).all()
+        rows = connection.execute(select(outbox.c.id, outbox.c.state, outbox.c.detail, outbox.c.request_hash)).all()
         known = connection.execute(select(senders.c.next_nonce)).scalar_one_or_none() or 0
     for request_hash, id_ in requested(world).items():
         state = states.get(request_hash, "missing")
         if state != JobState.FINAL:
             found.append(f"the job of request {id_} ({request_hash.hex()[:8]}) is {state}")
     found += [
-        f"outbox row {row.id} is {row.state}, its job {states.get(row.request_hash)}"
+        f"outbox row {row.id} is {row.state} ({row.detail}), its job {states.get(row.request_hash)}"
         for row in rows
         if row.state in LIVE and states.get(row.request_hash) != JobState.ORPHANED
     ]

@@ -223,7 +223,7 @@ class Chain:
         if to.lower() != self.contract.address.lower():
             return TRANSFER_GAS
         self.contract.execute(state.copy(), Message(sender, value, now), data)
-        return _gas_of(data)
+        return gas_of(data)
 
     def time_after(self, block: SimBlock) -> int:
         """The timestamp of the epoch after a block's."""
@@ -241,7 +241,7 @@ class Chain:
     def _applied(self, state: State, tx: Tx, now: int) -> tuple[State, list[RawLog] | None]:
         """The state after a transaction, and its logs; None when it failed."""
         is_call = tx.to.lower() == self.contract.address.lower()
-        needed = _gas_of(tx.data) if is_call else TRANSFER_GAS
+        needed = gas_of(tx.data) if is_call else TRANSFER_GAS
         after, logs = state.copy(), []
         ok = tx.gas >= needed
         if ok and is_call:
@@ -274,6 +274,7 @@ class Chain:
         return self._started_at + number * EPOCH_SECONDS
 
 
-def _gas_of(data: bytes) -> int:
+def gas_of(data: bytes) -> int:
+    """The gas that a call with this data needs and uses."""
     found = decoded_call(data)
     return TRANSFER_GAS if found is None else GAS.get(found[0], TRANSFER_GAS)

@@ -14,7 +14,7 @@ import orjson
 from eth_utils.address import to_checksum_address
 
 from tests.simulation.contract import GAS, Reverted, decoded_call
-from tests.simulation.node import Chain, Refused, SimBlock, decoded_tx
+from tests.simulation.node import Chain, Refused, SimBlock, decoded_tx, gas_of
 
 ZERO = "0x" + "00" * 32
 
@@ -216,12 +216,14 @@ class SimNode:
         lookback = self.dialect.lookback
         if lookback is not None and block.number + lookback < self.chain.head.number:
             return None
+        tx = next(tx for tx in block.txs if tx.hash == wanted)
         return {
             "transactionHash": tx_hash,
             "blockNumber": hex(block.number),
             "blockHash": _hex(block.hash),
             "status": hex(block.statuses[wanted]),
-            "gasUsed": "0x5208",
+            "gasUsed": hex(min(tx.gas, gas_of(tx.data))),
+            "effectiveGasPrice": hex(min(tx.max_fee, block.base_fee + tx.tip)),
             "contractAddress": None,
             "logs": [],
         }
@@ -235,6 +237,7 @@ def block_json(block: SimBlock) -> dict[str, Any]:
         "parentHash": ZERO if block.parent is None else _hex(block.parent.hash),
         "timestamp": hex(block.timestamp),
         "baseFeePerGas": hex(block.base_fee),
+        "gasLimit": hex(10**10),
         "transactions": [],
     }
 

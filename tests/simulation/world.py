@@ -266,7 +266,7 @@ class World:
         random = self.random
         posting = random.choice((0, 0, 1, 2, 3))
         chain = {
-            "rpc_url": "http://127.0.0.1:1",
+            "rpc_urls": ["http://127.0.0.1:1"],
             "chain_id": CHAIN_ID,
             "bridge_contract": ADDRESS,
             "deploy_block": self.chain.branch()[0].number + 1,
