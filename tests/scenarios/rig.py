@@ -37,7 +37,17 @@ OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
 OTHER_OUTCOME = Outcome(status=2, reason=200, exit_code=3)
 
 #: what kind of chain it is: these stay when the faults stop
-_KIND = ("dialect", "deferred", "tipsets", "tags", "safe_lag", "finalized_lag", "null_epochs", "null_rounds", "null_run")
+_KIND = (
+    "dialect",
+    "deferred",
+    "tipsets",
+    "tags",
+    "safe_lag",
+    "finalized_lag",
+    "null_epochs",
+    "null_rounds",
+    "null_run",
+)
 _LOTUS = {"dialect": "lotus-1.36", "tipsets": True}
 _DEPTHS = {"confirmation": 1, "posting": 2, "finality": 6}
 
@@ -245,14 +255,21 @@ class Rig:
         for endpoint in self.endpoints:
             endpoint.calm()
         self.settle()
-        for _ in range(8 if self.decided else 0):  # blocks come, so that what was sent is mined and final
-            self.chain.mine()
-            self.settle()
+        for _ in range(self.config.chain.posting_depth + self.config.chain.finality_depth + 3):
+            if self._all_delivered():
+                break
+            self.chain.mine()  # blocks come, so that what was sent is mined and final
+            self.polls(2)
+        self.settle()
         holds.at_rest(self)
         assert {job.request_hash for job in self.jobs().values() if job.state is not JobState.ORPHANED} == {
             request.hash for request in requests
         }
         self.judged = True
+
+    def _all_delivered(self):
+        jobs = self.jobs()
+        return all(jobs[request].state in (JobState.FINAL, JobState.ORPHANED) for request in self.decided)
 
     def halted(self, alarm):
         """The bridge has stopped for good and told why: nothing moves, nothing is sent, a restart halts as well."""

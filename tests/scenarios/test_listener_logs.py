@@ -56,8 +56,9 @@ def test_S08_logs_that_are_not_available_yet_for_the_head_are_asked_for_again(sc
 
 
 def test_S08_of_a_node_that_executes_late_the_newest_block_is_never_asked_for(scenario):
-    rig = scenario(deferred=True, late_events=0.4)
+    rig = scenario(deferred=True)
     rig.settle()
+    rig.endpoints[0].start(late_events=0.4)
     requests = [rig.request() for _ in range(4)]
     rig.chain.mine()
     rig.settle()
@@ -397,7 +398,6 @@ PAYLOADS = {
     "bytes that are no UTF-8": b"\xff\xfe\x00spec",
     "16 KiB": b"{" + b" " * (16 * 1024 - 2) + b"}",
     "JSON of something else": b"[[[[1e999]]]]",
-    "empty": b"",
 }
 
 
