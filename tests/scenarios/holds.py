@@ -32,7 +32,7 @@ def always(rig):
 
 
 def jobs_are_their_events(rig, stored):
-    """No commit was partial: a job that is not orphaned has its request's event at its place, and the other way round."""
+    """No commit was partial: a job that is not orphaned has its request's event at its place, and none is without."""
     alive = {job.request_hash: job for job in rig.jobs().values() if job.state is not JobState.ORPHANED}
     requested = {key: number for key, number in stored.items() if key[2] == "JobRequested"}
     assert Counter(key[3] for key in requested) == Counter(alive.keys()), "a job without its event, or two of one"
@@ -77,7 +77,7 @@ def at_rest(rig):
 
 
 def once_on_chain(rig, truth, jobs):
-    """Each request that was decided, and is canonical, has one result on-chain: the one decided. No other one has any."""
+    """Each canonical request that was decided has one result on-chain, the one decided. No other one has any."""
     settled = [event for event in truth if isinstance(event, JobSettled)]
     wanted = {h: outcome for h, outcome in rig.decided.items() if jobs[h].state is not JobState.ORPHANED}
     assert Counter(event.request_hash for event in settled) == Counter(wanted.keys())

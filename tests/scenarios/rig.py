@@ -13,6 +13,7 @@ from bridge.chain.client import Block
 from bridge.chain.contracts import request_job_calldata
 from bridge.chain.endpoints import EndpointPool
 from bridge.chain.events import UndecodableLog, decode_log
+from bridge.compose import known_genesis
 from bridge.devnet.chaos import Personality, Script, Settings, serve
 from bridge.devnet.chaos.looks import Look
 from bridge.errors import RpcError
@@ -102,6 +103,7 @@ class Rig:
         self.look = Look(SEED, self.epochs, bool(self.endpoints[0].settings["tipsets"]))
         self.config = self._config(depths or {}, timeout, chain_options or {})
         self.engine = new_engine(folder)
+        self._scope = Scope(CHAIN_ID, chain.deployment.bridge)
         stack.callback(self.engine.dispose)
         self.clock = Clock(float(chain.client.head().timestamp))
         self.watch = Watch()
@@ -127,7 +129,7 @@ class Rig:
         """A new process on the same disk: nothing that was in memory is left."""
         self.pool = EndpointPool(
             [endpoint.url for endpoint in self.endpoints], self.config.chain, self.clock, self.watch,
-            sleep=self.waits.append,
+            genesis=known_genesis(self.engine, self._scope), sleep=self.waits.append,
         )  # fmt: skip
         self._pools.callback(self.pool.close)
         self.listener = Listener(self.engine, self.pool.client(), self.config, self.clock, watch=self.watch)
@@ -173,7 +175,7 @@ class Rig:
     # -- the bridge -------------------------------------------------------------------------------------------------
 
     def step(self):
-        """One poll of listener and relayer; whether something moved. An error is kept, and what must hold is checked."""
+        """One poll of listener and relayer; whether something moved. Errors are kept; what must hold is checked."""
         self.clock.now += POLL_SECONDS
         moved = [self._try(loop) for loop in (self.listener, self.relayer)]
         if any(moved):
@@ -234,7 +236,7 @@ class Rig:
 
     def cursor(self):
         with reading(self.engine) as connection:
-            return load_cursor(connection, Scope(CHAIN_ID, self.chain.deployment.bridge))
+            return load_cursor(connection, self._scope)
 
     def window(self):
         with reading(self.engine) as connection:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.chain
 FINAL = 6
 
 
-# -- a load balancer ------------------------------------------------------------------------------------------------
+# -- a load balancer ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("endpoints", [1, 2])
@@ -47,7 +47,7 @@ def test_S25_a_node_on_a_fork_behind_the_same_name_is_never_mixed_with_the_other
     rig.rests(*requests)
 
 
-# -- a head that stands still -----------------------------------------------------------------------------------------
+# -- a head that stands still -------------------------------------------------------------------------------------
 
 
 def test_S26_a_head_frozen_for_ten_minutes_raises_an_alarm_changes_nothing_and_goes_on(scenario):
@@ -74,7 +74,7 @@ def test_S26_a_head_frozen_for_ten_minutes_raises_an_alarm_changes_nothing_and_g
     rig.rests(request, later)
 
 
-# -- tags -----------------------------------------------------------------------------------------------------------
+# -- tags ---------------------------------------------------------------------------------------------------------
 
 TAGGED = {"tags": True, "finalized_lag": 2, "chain_options": {"finality_tag": "finalized"}, "depths": {"finality": 9}}
 
@@ -111,7 +111,7 @@ def test_S27_a_finalized_tag_that_is_of_no_use_leaves_the_depth_to_decide(scenar
     assert rig.cursor().final_number == rig.head() - 2
 
 
-# -- a node that is behind --------------------------------------------------------------------------------------------
+# -- a node that is behind ----------------------------------------------------------------------------------------
 
 FUTURE = Error(1, "requested a future epoch (beyond 'latest')")
 BY_NUMBER = {
@@ -138,7 +138,7 @@ def test_S28_a_future_epoch_where_the_endpoint_just_showed_that_number_is_asked_
     rig.rests(request)
 
 
-# -- another chain ----------------------------------------------------------------------------------------------------
+# -- another chain ------------------------------------------------------------------------------------------------
 
 
 def test_S41_an_endpoint_with_another_chain_id_is_refused_and_never_asked_again(scenario):
@@ -171,7 +171,7 @@ def test_S41_when_every_endpoint_has_another_chain_id_the_bridge_halts(scenario,
     rig.halted(Alarm.ENDPOINT_REFUSED)
 
 
-# -- history that is gone -----------------------------------------------------------------------------------------------
+# -- history that is gone -----------------------------------------------------------------------------------------
 
 LOOKBACK = 40  # epochs, for the 24 hours of a gateway
 

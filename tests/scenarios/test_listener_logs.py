@@ -34,7 +34,7 @@ def changed(change):
     return Rewrite(lambda answer: answer | {"result": change(answer["result"])} if "result" in answer else answer)
 
 
-# -- not there yet --------------------------------------------------------------------------------------------------
+# -- not there yet ------------------------------------------------------------------------------------------------
 
 
 def test_S08_logs_that_are_not_available_yet_for_the_head_are_asked_for_again(scenario):
@@ -66,7 +66,7 @@ def test_S08_of_a_node_that_executes_late_the_newest_block_is_never_asked_for(sc
     rig.rests(*requests)
 
 
-# -- too much -------------------------------------------------------------------------------------------------------
+# -- too much -----------------------------------------------------------------------------------------------------
 
 RANGE_LIMITS = {
     "code -32005 of 1.36": {"dialect": "lotus-1.36", "max_range": WIDE},
@@ -133,7 +133,7 @@ def test_S10_a_single_block_with_more_logs_than_a_range_may_show_is_read_by_its_
     rig.rests(*requests)
 
 
-# -- left out -------------------------------------------------------------------------------------------------------
+# -- left out -----------------------------------------------------------------------------------------------------
 
 
 def in_part(logs):
@@ -221,7 +221,7 @@ def test_S12_logs_that_are_left_out_now_and_then_are_all_found(scenario):
     rig.rests(*requests)
 
 
-# -- twice, and of no block ---------------------------------------------------------------------------------------------
+# -- twice, and of no block ---------------------------------------------------------------------------------------
 
 
 def test_S13_duplicated_logs_and_ranges_that_are_read_again_make_one_job(scenario):
@@ -329,7 +329,7 @@ def test_S16_the_removed_logs_of_a_dead_block_that_is_asked_for_by_hash_are_drop
     rig.rests()
 
 
-# -- hostile --------------------------------------------------------------------------------------------------------
+# -- hostile ------------------------------------------------------------------------------------------------------
 
 #: emits a log with the calldata's first four words as topics and the rest as data
 EMITTER = "0x608036036080600037606035604035602035600035608036036000a400"

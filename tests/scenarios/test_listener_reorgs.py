@@ -7,7 +7,6 @@ from bridge.devnet.chaos.script import Answer
 from bridge.errors import RpcUnavailable
 from bridge.jobs import JobState
 from bridge.watch import Alarm
-from tests.chain_nodes import funded
 from tests.scenarios.rig import ORDER, OTHER_ORDER, OTHER_OUTCOME, OUTCOME
 
 pytestmark = pytest.mark.chain

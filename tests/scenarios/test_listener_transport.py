@@ -126,7 +126,7 @@ def test_S36_a_body_that_drips_is_given_up_at_the_deadline(scenario):
     rig.rests(*[rig.chain.request_of(n, job.request.order) for n, job in by_id(rig)])
 
 
-# -- no connection, or none that is remembered ---------------------------------------------------------------------------
+# -- no connection, or none that is remembered --------------------------------------------------------------------
 
 
 def test_S37_twenty_blocks_missed_while_the_connection_was_down_are_read_by_the_next_poll(scenario):
