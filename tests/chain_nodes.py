@@ -141,14 +141,17 @@ def hardhat_node(folder: Path) -> Iterator[ChainClient]:
 
 
 @contextmanager
-def anvil_node(folder: Path) -> Iterator[ChainClient]:
-    """anvil with FEVM's chain id and gas limit; a block for each transaction until told otherwise."""
+def anvil_node(folder: Path, states: int = 1000) -> Iterator[ChainClient]:
+    """anvil with FEVM's chain id and gas limit; a block for each transaction until told otherwise.
+
+    `states`: of how many blocks the state is kept, those that were reverted among them.
+    """
     if not ANVIL.exists():
         missing("anvil (npm @foundry-rs/anvil)")
     port = free_port()
     argv = [str(ANVIL), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID)]
     argv += ["--hardfork", "cancun", "--gas-limit", "10000000000", "--accounts", "10", "--silent"]
-    argv += ["--prune-history", "1000"]  # states in memory; else thousands of them go to a folder that nobody cleans
+    argv += ["--prune-history", str(states)]  # in memory; else thousands of them go to a folder that nobody cleans
     with started(argv, folder, port, folder / "anvil.log") as client:
         yield client
 

@@ -41,7 +41,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session")
 def _world(tmp_path_factory):
-    with anvil_node(tmp_path_factory.mktemp("scenarios")) as client:
+    with anvil_node(tmp_path_factory.mktemp("scenarios"), states=20_000) as client:
         yield World(client)
 
 

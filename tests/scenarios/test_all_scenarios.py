@@ -14,7 +14,7 @@ PARTS = {
 HERE = ("listener",)  # the parts that are in this folder
 
 
-def tests_by_number():
+def named():
     """Scenario -> names of its tests, as they stand in this folder's files."""
     found = {}
     for path in sorted(FOLDER.glob("test_*.py")):
@@ -33,12 +33,12 @@ def rows():
 
 
 def test_every_numbered_scenario_has_a_test():
-    assert set(tests_by_number()) == set().union(*(PARTS[part] for part in HERE))
+    assert set(named()) == set().union(*(PARTS[part] for part in HERE))
 
 
 def test_the_table_of_scenarios_names_every_test_of_each():
     table = {number: re.findall(r"`(test_\w+)`", cell) for number, _, _, cell in rows()}
-    assert table == tests_by_number()
+    assert table == named()
 
 
 def test_no_scenario_is_named_twice_in_the_table():

@@ -384,8 +384,9 @@ def test_S42_an_event_of_an_unknown_version_is_stepped_over(scenario, name):
     ask, bridge = rig.chain.client.ask, rig.chain.deployment.bridge
     code = ask("eth_getCode", bridge, "latest")
     ask("anvil_setCode", bridge, EMITTER)
-    rig.chain.mined_after = rig.chain.send(funded(1), bridge, NOT_FOR_US[name] + WORD * 4)
+    sent = rig.chain.send(funded(1), bridge, NOT_FOR_US[name] + WORD * 4)
     rig.chain.mine()
+    rig.chain.mined(sent)
     ask("anvil_setCode", bridge, code)
     good = rig.request()
     rig.chain.mine(7)
