@@ -13,7 +13,7 @@ from bridge.store.engine import reading
 from bridge.watch import Alarm, Watch
 from executor.protocol.wire import Order, Outcome
 from tests.chain_nodes import FUNDED_SECRETS, funded
-from tests.chain_proxy import NullRounds, Proxy, error, ok
+from tests.chain_proxy import Proxy, error, ok
 from tests.integration.bridge_parts import Clock, attempts, config_for, job, new_engine, post, run
 
 pytestmark = pytest.mark.chain
@@ -236,15 +236,3 @@ def test_the_position_and_reorgs_are_measured(parts):
     assert samples["finalized", ()] == parts.final() == parts.head() - 8
     assert (samples["reorgs", ()], samples["reorged_blocks", ()], samples["reorg_depth", ()]) == (1, 3, 3)
     assert samples["head_age_seconds", ()] == parts.clock.now - parts.chain.client.head().timestamp
-
-
-def test_null_rounds_are_counted(parts):
-    NullRounds("code 12").install(parts.proxy)
-    chain = parts.config.chain
-    listener = parts.listener(deploy_block=NullRounds.epoch(chain.deploy_block))
-    before = parts.head()
-    parts.chain.mine(6)
-    run(listener)
-    gone = NullRounds.epoch(before + 6) - NullRounds.epoch(before) - 6
-    assert gone == 4
-    assert parts.watch.samples()["null_rounds", ()] >= gone

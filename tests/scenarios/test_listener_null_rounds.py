@@ -63,6 +63,7 @@ def test_S05_ten_null_rounds_in_which_the_head_stands_and_then_jumps_lose_nothin
     rig.settle()
     window = rig.window()
     assert max(b.number - a.number for a, b in pairwise(window)) == RUN + 1
+    assert rig.watch.samples()["null_rounds", ()] == RUN
     rig.rests(request)
     assert rig.alarms() == {Alarm.STALE_HEAD}
     assert rig.is_over(Alarm.STALE_HEAD)
