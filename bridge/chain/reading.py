@@ -21,6 +21,7 @@ from executor.errors import InvalidInput
 log = structlog.get_logger("bridge.reading")
 
 NEAR_HEAD = 16  # so many new blocks are read by hash; more by range, checked against their hashes
+NO_CONTRACT = "0x"  # what a call returns where there is no code
 Check = Callable[[Sequence[Log]], None]  # raises RpcUnavailable when a log is not of our chain
 
 
@@ -65,7 +66,8 @@ class LogReader:
             entries, counts = self._with_calls(before + 1, last, calls)
         else:
             entries, counts = self.between(before + 1, last), self._client.batch(calls)
-        after, earlier = (_count_of(answer) for answer in counts)
+        # Before its deployment the contract, which is not there yet, had taken none.
+        after, earlier = _count_of(counts[0]), 0 if counts[1] == NO_CONTRACT else _count_of(counts[1])
         return entries, None if after is None or earlier is None else after - earlier
 
     def left_out(self, first: int, last: Block, known: Sequence[Log], check: Check) -> list[Log]:

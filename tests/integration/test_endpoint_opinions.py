@@ -198,16 +198,6 @@ def pruned(request, forward):
     return error(request, 1, "lookbacks of more than 24h0m0s are disallowed")
 
 
-def test_s44_pruned_history_is_read_from_another_endpoint(of):
-    parts = of(2)
-    parts.settle()
-    request = parts.chain.request(funded(1), ORDER)
-    parts.chain.mine(90)
-    parts.proxies[0].rules = {"eth_getLogs": pruned}
-    parts.settle()
-    assert set(jobs_now(parts.engine)) == {request.hash}
-
-
 def test_s44_pruned_history_that_nobody_has_halts_the_position_loudly_and_passes_over_nothing(of):
     parts = of(2)
     parts.settle()

@@ -157,46 +157,6 @@ def test_an_endpoint_that_falls_behind_is_left(of):
     assert set(jobs_now(parts.engine)) == {request.hash}
 
 
-# -- too often ----------------------------------------------------------------------------------------------------
-
-
-def test_s29_three_calls_in_ten_are_too_often_and_the_chain_is_followed_all_the_same(of):
-    parts = of(1)
-    count = [0]
-
-    def sometimes(request, forward):
-        count[0] += 1
-        return (429, b"slow down") if count[0] % 10 in (3, 6, 9) else forward(request)
-
-    parts.proxies[0].rules["*"] = sometimes
-    requests = [parts.chain.request(funded(1), ORDER) for _ in range(4)]
-    parts.chain.mine(6)
-    parts.settle()
-    assert set(jobs_now(parts.engine)) == {request.hash for request in requests}
-    assert parts.waits
-    assert set(parts.waits) <= {0.25, 0.5, 1.0}
-
-
-def test_s29_an_endpoint_that_names_a_time_is_left_alone_until_then(of):
-    parts = of(1)
-    parts.settle()
-    proxy = parts.proxies[0]
-    proxy.headers["retry-after"] = "60"
-    proxy.rules["*"] = FAULTS["429 without end"]
-    with pytest.raises(RpcUnavailable):
-        parts.listener.step()
-    asked = len(proxy.seen)
-    proxy.rules.clear()
-    parts.clock.now += 59
-    with pytest.raises(RpcUnavailable, match="no endpoint can be asked now"):
-        parts.listener.step()
-    assert len(proxy.seen) == asked
-
-    parts.clock.now += 1
-    assert not parts.listener.step()
-    assert parts.waits == []
-
-
 # -- at rest ----------------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 import pytest
 
 from bridge.chain.client import ChainClient
-from bridge.chain.cursor import DeepReorg
 from bridge.chain.signer import TxSigner
 from bridge.errors import FatalError
 from bridge.jobs import JobState
@@ -15,7 +14,6 @@ from bridge.watch import Alarm, Watch
 from executor.protocol.wire import Order, Outcome
 from tests.chain_nodes import FUNDED_SECRETS, funded
 from tests.chain_proxy import Proxy, error, ok
-from tests.chaos_kit import chaos
 from tests.integration.bridge_parts import Clock, attempts, config_for, job, new_engine, post, run
 
 pytestmark = pytest.mark.chain
@@ -170,73 +168,7 @@ def test_a_tag_that_is_of_no_use_leaves_the_depth_to_decide(parts, name):
     assert parts.final() == parts.head() - 8
 
 
-def test_s27_a_final_block_that_goes_back_does_not_take_ours_back(parts):
-    listener = parts.listener(finality_tag="finalized")
-    parts.chain.mine(6)
-    final = parts.head() - 1
-    parts.tag("finalized", final)
-    run(listener)
-    parts.chain.mine()
-    parts.tag("finalized", final - 4)
-    run(listener)
-    assert parts.final() == final
-    assert parts.alarms() == {Alarm.FINALITY_REGRESSED}
-
-    parts.chain.mine()
-    parts.tag("finalized", final + 1)
-    run(listener)
-    assert parts.final() == final + 1
-    assert parts.is_over(Alarm.FINALITY_REGRESSED)
-
-
 # -- what is told -------------------------------------------------------------------------------------------------
-
-
-def test_s26_a_head_that_stands_still_raises_an_alarm_and_changes_nothing(parts):
-    listener = parts.listener()
-    parts.clock.now = parts.chain.client.head().timestamp + 600.0
-    before = parts.final()
-    run(listener)
-    assert parts.alarms() == {Alarm.STALE_HEAD}
-    assert parts.final() == before
-
-    request = parts.request()
-    parts.clock.now = float(parts.chain.client.head().timestamp)
-    run(listener)
-    assert parts.state(request) is JobState.OBSERVED
-    assert parts.is_over(Alarm.STALE_HEAD)
-
-
-def test_s21_a_reorg_below_what_was_final_is_told_before_the_bridge_halts(parts):
-    snapshot = parts.chain.snapshot()
-    parts.chain.mine(12)
-    listener = parts.listener()
-    parts.chain.revert(snapshot)
-    parts.chain.send(funded(1), funded(1).address, b"", gas=21_000)
-    parts.chain.mine(14)
-    with pytest.raises(DeepReorg):
-        run(listener)
-    assert parts.alarms() == {Alarm.REORG_BELOW_FINALITY}
-
-
-def shorter(parts):
-    """The chain goes on from a block below what is final."""
-    snapshot = parts.chain.snapshot()
-    parts.chain.mine(20)
-    listener = parts.listener()
-    parts.chain.revert(snapshot)
-    parts.chain.client.ask("evm_increaseTime", 3600)
-    parts.chain.mine()
-    return listener
-
-
-def test_s40_a_chain_that_is_shorter_than_what_was_final_and_goes_on_there_halts(parts):
-    listener = shorter(parts)
-    assert not listener.step()
-    assert not listener.step()
-    with pytest.raises(FatalError, match="reset"):
-        listener.step()
-    assert Alarm.CHAIN_RESET in parts.alarms()
 
 
 def test_a_node_that_lags_below_what_is_final_is_waited_for(parts):
@@ -304,17 +236,3 @@ def test_the_position_and_reorgs_are_measured(parts):
     assert samples["finalized", ()] == parts.final() == parts.head() - 8
     assert (samples["reorgs", ()], samples["reorged_blocks", ()], samples["reorg_depth", ()]) == (1, 3, 3)
     assert samples["head_age_seconds", ()] == parts.clock.now - parts.chain.client.head().timestamp
-
-
-def test_null_rounds_are_counted(parts, anvil_chain):
-    with chaos(anvil_chain, dialect="lotus-1.36", null_rounds=0.4) as client:
-        epochs = client.chaos.epochs
-        parts.client = client
-        listener = parts.listener(deploy_block=epochs.epoch_of(parts.config.chain.deploy_block))
-        before = parts.head()
-        parts.chain.mine(6)
-        run(listener)
-        gone = epochs.epoch_of(before + 6) - epochs.epoch_of(before) - 6
-
-    assert gone > 0
-    assert parts.watch.samples()["null_rounds", ()] >= gone

@@ -82,23 +82,6 @@ def test_a_broken_answer_stores_nothing_and_the_next_step_goes_on(parts, method,
     assert set(jobs_now(parts.engine)) == {request.hash}
 
 
-def test_logs_that_are_left_out_at_first_are_found_when_their_block_is_final(parts):
-    run(parts.listener)
-    request = parts.chain.request(funded(1), ORDER)
-
-    def forget(request, forward):
-        return ok(request, []) if "blockHash" in request["params"][0] else forward(request)
-
-    parts.proxy.rules["eth_getLogs"] = forget
-    run(parts.listener)
-    assert jobs_now(parts.engine) == {}
-
-    parts.chain.mine(5)
-    run(parts.listener)
-    assert set(jobs_now(parts.engine)) == {request.hash}
-    assert parts.listener.late == 1
-
-
 def test_logs_that_were_left_out_before_a_long_absence_are_found_after_it(parts):
     run(parts.listener)
     request = parts.chain.request(funded(1), ORDER)
@@ -107,21 +90,6 @@ def test_logs_that_were_left_out_before_a_long_absence_are_found_after_it(parts)
     parts.proxy.rules.clear()
 
     parts.chain.mine(60)
-    run(parts.listener)
-    assert set(jobs_now(parts.engine)) == {request.hash}
-
-
-def test_logs_that_are_left_out_for_good_stop_the_final_position_until_they_come(parts):
-    run(parts.listener)
-    request = parts.chain.request(funded(1), ORDER)
-    parts.chain.mine(6)
-    parts.proxy.rules["eth_getLogs"] = lambda request, forward: ok(request, [])
-    before = parts.cursor().final_number
-    with pytest.raises(RpcUnavailable, match="the contract took 1 requests"):
-        run(parts.listener)
-    assert parts.cursor().final_number == before
-
-    parts.proxy.rules.clear()
     run(parts.listener)
     assert set(jobs_now(parts.engine)) == {request.hash}
 
@@ -208,30 +176,6 @@ def test_a_range_that_gets_no_answer_is_smaller_the_next_time(parts):
     assert parts.cursor().final_number == parts.chain.client.head().number - 4
 
 
-def test_an_endpoint_that_refuses_every_range_is_read_block_by_block(parts):
-    requests = [parts.chain.request(funded(1), ORDER) for _ in range(2)]
-    parts.chain.mine(50)
-    parts.proxy.rules["eth_getLogs"] = lambda request, forward: (
-        forward(request) if "blockHash" in request["params"][0] else error(request, 1, "too many events")
-    )
-    run(parts.listener)
-    assert set(jobs_now(parts.engine)) == {request.hash for request in requests}
-
-
-def test_removed_and_doubled_logs_make_one_job(parts):
-    run(parts.listener)
-    request = parts.chain.request(funded(1), ORDER)
-
-    def doubled(request, forward):
-        answer = forward(request)
-        logs = answer["result"]
-        return answer | {"result": [*logs, *({**entry, "removed": True} for entry in logs), *logs]}
-
-    parts.proxy.rules["eth_getLogs"] = doubled
-    run(parts.listener)
-    assert set(jobs_now(parts.engine)) == {request.hash}
-
-
 def test_a_log_of_another_block_is_refused_as_a_whole(parts):
     run(parts.listener)
     parts.chain.request(funded(1), ORDER)
@@ -262,24 +206,6 @@ def test_a_log_that_does_not_decode_is_counted_and_stepped_over(parts):
     good = parts.chain.request(funded(1), ORDER)
     run(parts.listener)
     assert set(jobs_now(parts.engine)) == {good.hash}
-
-
-def test_two_nodes_behind_one_name_with_different_heads_change_nothing(parts):
-    request = parts.chain.request(funded(1), ORDER)
-    parts.chain.mine(3)
-    run(parts.listener)
-    before = parts.cursor()
-    behind = hex(parts.chain.client.head().number - 2)
-
-    def older(request, forward):
-        tag = request["params"][0]
-        return forward({**request, "params": [behind if tag == "latest" else tag, False]})
-
-    parts.proxy.rules["eth_getBlockByNumber"] = older
-    for _ in range(5):
-        assert not parts.listener.step()
-    assert parts.cursor() == before
-    assert job(parts.engine, request.hash).state is JobState.READY
 
 
 def test_a_chain_that_was_reset_behind_the_same_address_halts(parts):

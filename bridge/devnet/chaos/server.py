@@ -44,6 +44,9 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
 
     def do_POST(self) -> None:
+        if self.server.closing.is_set():  # a connection that was open: it ends with the server
+            self.close_connection = True
+            return
         length = self.headers.get("content-length", "")
         if not length.isascii() or not length.isdigit():
             self._plain(411, b"a content-length is needed")
