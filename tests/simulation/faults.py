@@ -50,6 +50,7 @@ CHANCES: dict[str, tuple[float, ...]] = {
     "null rounds": (0, 0.1, 0.4),
     "long null run": (0, 0, 0.03),
     "reorg": (0, 0.15, 0.35),
+    "reorg between loops": (0, 0, 0.25),
     "stuck": (0, 0, 0.4),
     "dropped": (0, 0, 0.2),
     "stranger": (0, 0, 0.2),

@@ -126,7 +126,7 @@ class People:
     def moved(self, dropped: list[SimBlock], fork: SimBlock) -> SimBlock:
         """A branch from `fork` on which what stood in the dropped blocks moves, is lost or gives way to others."""
         random = self.plan.random
-        waiting = [tx for block in dropped for tx in block.txs]
+        waiting = [tx for block in dropped for tx in block.txs if tx.nonce is None or random.random() < 0.4]
         fate = random.choice(("same", "later", "lost", "replaced", "replaced", "shuffled"))
         if fate == "lost":
             waiting = [tx for tx in waiting if random.random() < 0.5]

@@ -200,6 +200,8 @@ class World:
         random.shuffle(names)
         for name in [name for name in names if not plan.now("loop asleep")]:
             self.turn(name, random.choice((1, 2, 5)))
+            if plan.now("reorg between loops"):
+                self.reorg()
 
     def quiet_epoch(self) -> bool:
         """One epoch in which nothing goes wrong; whether every loop came to rest."""
