@@ -104,8 +104,8 @@ def test_S57b_a_receipt_that_a_gateway_forgets_while_the_transaction_stays_chang
 
 def test_S57b_a_forgotten_receipt_is_no_reason_to_send_again_while_the_state_is_old_too(both_chains, tmp_path):
     settings = LOTUS | {"forget_receipts": 1.0, "receipt_lookback": LOOKBACK}
-    with writing(both_chains, tmp_path, settings) as parts:
-        requests = parts.posting(2)
+    with writing(both_chains, tmp_path, settings, max_batch=1) as parts:
+        requests = parts.posting(1)
         parts.stale_state()
         run(parts.relayer)
         parts.chain.mine(1 + parts.confirming)
@@ -130,27 +130,32 @@ def final(parts, requests):
     return [request for request in requests if job(parts.engine, request.hash).state is JobState.FINAL]
 
 
-def test_S58_a_result_that_is_mined_again_in_another_block_is_final_by_that_block(both_chains, tmp_path, size):
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen in between", "not seen in between"])
+def test_S58_a_result_that_is_mined_again_in_another_block_is_final_by_that_block(both_chains, tmp_path, size, is_seen):
     with writing(both_chains, tmp_path, PLAIN) as parts:
         requests = parts.posting(size)
         snapshot = both_chains.snapshot()
         run(parts.relayer)
         parts.mine(2)
         (sent,) = parts.sent(requests)
+        first = {job(parts.engine, request.hash).settled_block_hash for request in requests}
         assert final(parts, requests) == []
         both_chains.revert(snapshot)
-        both_chains.mine(2)
+        both_chains.mine(3)
+        if is_seen:
+            run(parts.listener)
         both_chains.client.send_raw(sent.raw)
         parts.mine()
         parts.mine()
-        (again,) = parts.sent(requests)
-        assert again.mined_block_hash != sent.mined_block_hash
         assert final(parts, requests) == []
         parts.finish(requests)
 
+        jobs = [job(parts.engine, request.hash) for request in requests]
+        (canonical,) = {parts.client.block_by_number(each.settled_block_number).hash for each in jobs}
+        assert {each.settled_block_hash for each in jobs} == {canonical}
+        assert first.isdisjoint({canonical})
         (mined,) = parts.sent(requests)
-        assert parts.client.block_by_number(mined.mined_block_number).hash == mined.mined_block_hash
-        assert both_chains.client.receipt(sent.tx_hash).block_number == mined.mined_block_number
+        assert mined.mined_block_hash == canonical
         settled(parts, requests)
 
 
@@ -178,7 +183,7 @@ def test_S59_a_result_that_leaves_the_chain_for_good_is_sent_again_with_the_same
 def test_S60_a_transaction_that_ran_out_of_gas_is_followed_by_one_with_a_new_estimate(both_chains, tmp_path, size):
     with writing(both_chains, tmp_path) as parts:
         requests = parts.posting(size)
-        parts.script.on("eth_estimateGas", Replace(hex(30_000 * size + 60_000)), times=1)
+        parts.script.on("eth_estimateGas", Replace(hex(30_000 * (size + 1))), times=1)
         run(parts.relayer)
         (short,) = parts.sent(requests)
         parts.finish(requests)

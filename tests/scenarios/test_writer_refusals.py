@@ -3,7 +3,7 @@
 import pytest
 
 from bridge.chain.contracts import vouch_calldata, withdraw_vouch_calldata
-from bridge.chain.operate import join_key, vouch
+from bridge.chain.operate import join_key
 from bridge.devnet.chaos.script import Replace, Rewrite
 from bridge.store.outbox import SendState
 from bridge.watch import Alarm
@@ -66,14 +66,16 @@ def test_S61_another_outcome_posted_by_somebody_else_is_a_conflict(both_chains, 
             parts.stale_state()
         posted_by_a_stranger(parts, conflicting, OTHER)
         run(parts.relayer)
-        if endpoint == ENDPOINTS[1]:
+        believed = endpoint == ENDPOINTS[1] and others  # a batch is simulated on the older state, and leaves it out
+        if endpoint == ENDPOINTS[1] and not others:
             assert "OutcomeConflict" in item(parts.engine, conflicting.hash).detail
         parts.script.clear()
+        run(parts.listener)
         parts.until_rest()
 
         assert item(parts.engine, conflicting.hash).state is SendState.SUPERSEDED
         assert job(parts.engine, conflicting.hash).outcome == OTHER
-        assert attempts(parts.engine, conflicting.hash) == []
+        assert len(attempts(parts.engine, conflicting.hash)) == bool(believed)
         assert Alarm.OUTCOME_CONFLICT in parts.raised()
         one_result_each(parts, [conflicting], OTHER)
         settled(parts, others, ended=[conflicting])
@@ -82,13 +84,13 @@ def test_S61_another_outcome_posted_by_somebody_else_is_a_conflict(both_chains, 
 # -- an estimate that cannot be right -----------------------------------------------------------------------------
 
 
-def six_times(envelope):
-    """Six times the estimate."""
-    return envelope | {"result": hex(6 * int(envelope["result"], 16))}
+def ten_times(envelope):
+    """Ten times the estimate."""
+    return envelope | {"result": hex(10 * int(envelope["result"], 16))}
 
 
 JUMPS = {
-    "six times as much": Rewrite(six_times),
+    "ten times as much": Rewrite(ten_times),
     "more than a block": Replace(hex(60 * 10**9)),
     "more than a number": Replace(hex(2**63 - 1)),
 }
@@ -96,8 +98,9 @@ JUMPS = {
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_S62_an_estimate_that_jumps_is_not_believed_and_an_alarm_says_so(both_chains, tmp_path, size, jump):
-    with writing(both_chains, tmp_path) as parts:
-        parts.finish(parts.posting(5))
+    with writing(both_chains, tmp_path, max_batch=1, max_in_flight=5) as parts:
+        parts.finish(parts.posting(5))  # what deliveries usually need
+        parts.reconfigure(max_batch=20)
         requests = parts.posting(size)
         parts.script.on("eth_estimateGas", JUMPS[jump])
         for _ in range(3):
@@ -119,7 +122,7 @@ class _Registry:
     """What becomes of the node that signed."""
 
     def __init__(self, chain):
-        self.chain, self.node = chain, chain.nodes[0]
+        self.chain, self.node, self.is_vouched = chain, chain.nodes[0], True
 
     def admitted(self, calldata):
         self.chain.send(
@@ -129,9 +132,11 @@ class _Registry:
 
     def loses_its_label(self):
         self.admitted(withdraw_vouch_calldata)
+        self.is_vouched = False
 
     def gets_it_back(self):
         self.admitted(vouch_calldata)
+        self.is_vouched = True
 
     def gets_a_new_key(self):
         self.chain.automine()
@@ -147,9 +152,8 @@ def registry(both_chains):
     """Leaves the node vouched for."""
     made = _Registry(both_chains)
     yield made
-    both_chains.automine()
-    vouch(both_chains.client, funded(4), both_chains.deployment.registry, made.node.node_id, ["node=admitted"])
-    both_chains.manual()
+    if not made.is_vouched:
+        made.gets_it_back()
 
 
 CURATED = {"curator": funded(4).address}

@@ -67,6 +67,12 @@ class Writing(Relaying):
         self.first_nonce = chain.client.nonce(address)
         self.first_balance = chain.client.balance(address)
 
+    def reconfigure(self, **relayer):
+        """Start again with other options of [relayer]."""
+        changed = self.config.relayer.model_copy(update=relayer)
+        self.config = self.config.model_copy(update={"relayer": changed})
+        self.restart()
+
     def requests(self, count, **change):
         """So many requests, deep enough as the endpoint shows it."""
         made = super().requests(count, **change)
