@@ -24,7 +24,7 @@ class _Clock:
 def main():
     """Serve until stdin ends."""
     given = json.loads(sys.stdin.readline())
-    config = BridgeConfig.model_validate_json(given["config"])
+    config = BridgeConfig.model_validate(given["config"])
     clock, watch = _Clock(), Watch()
     with ChainClient(given["url"], 10.0) as client:
         engine = open_engine(config.database)

@@ -238,7 +238,7 @@ def in_flight_below_the_base_fee(parts, size, times):
     return requests, sent
 
 
-@pytest.mark.parametrize("settings", [PLAIN, LOTUS], ids=["the node's own words", "lotus"])
+@pytest.mark.parametrize(("settings", "size"), [(PLAIN, 1), (LOTUS, 3)], ids=["the node's own words", "lotus, a batch"])
 def test_S64_a_base_fee_above_what_a_transaction_offers_is_followed(
     both_chains, tmp_path, size, settings, usual_base_fee
 ):
@@ -254,7 +254,7 @@ def test_S64_a_base_fee_above_what_a_transaction_offers_is_followed(
         settled(parts, requests)
 
 
-@pytest.mark.parametrize("room", [1, 2], ids=["no room below the cap", "some room below the cap"])
+@pytest.mark.parametrize(("room", "size"), [(1, 3), (2, 1)], ids=["no room below it, a batch", "some room below it"])
 def test_S64_a_base_fee_above_the_cap_is_waited_out(both_chains, tmp_path, size, room, usual_base_fee):
     _, tip = both_chains.client.fees()
     cap = room * (2 * usual_base_fee + tip) + 1

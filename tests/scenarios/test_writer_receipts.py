@@ -50,7 +50,7 @@ def test_S56_a_receipt_that_is_late_changes_nothing_and_tells_the_cost_when_it_c
         settled(parts, requests)
 
 
-@pytest.mark.parametrize("state", ["fresh", "behind"])
+@pytest.mark.parametrize(("state", "size"), [("fresh", 3), ("behind", 1)], ids=["state fresh, a batch", "state behind"])
 def test_S57_a_receipt_without_its_logs_is_no_failure(both_chains, tmp_path, size, state):
     with writing(both_chains, tmp_path, LOTUS | {"empty_receipts": 1.0}) as parts:
         requests = parts.posting(size)
@@ -73,7 +73,7 @@ LOOKBACK = 20
 SEEN = ["the receipt was seen before", "the bridge was down until then"]
 
 
-@pytest.mark.parametrize("seen", SEEN)
+@pytest.mark.parametrize(("seen", "size"), [(SEEN[0], 1), (SEEN[1], 3)], ids=[SEEN[0], f"{SEEN[1]}, a batch"])
 def test_S57b_a_receipt_that_a_gateway_forgets_while_the_transaction_stays_changes_nothing(
     both_chains, tmp_path, size, seen
 ):
@@ -130,7 +130,7 @@ def final(parts, requests):
     return [request for request in requests if job(parts.engine, request.hash).state is JobState.FINAL]
 
 
-@pytest.mark.parametrize("is_seen", [True, False], ids=["seen in between", "not seen in between"])
+@pytest.mark.parametrize(("is_seen", "size"), [(True, 1), (False, 3)], ids=["seen in between", "not seen, a batch"])
 def test_S58_a_result_that_is_mined_again_in_another_block_is_final_by_that_block(both_chains, tmp_path, size, is_seen):
     with writing(both_chains, tmp_path, PLAIN) as parts:
         requests = parts.posting(size)

@@ -17,6 +17,7 @@ from bridge.devnet.chaos import Script
 from bridge.devnet.chaos.script import Answer, Replace
 from bridge.errors import RpcUnavailable
 from bridge.jobs import JobState
+from bridge.store import outbox
 from bridge.store.engine import reading
 from bridge.store.outbox import SendState
 from bridge.store.schema import transactions
@@ -110,6 +111,11 @@ class Writing(Relaying):
             if not (row.state is SendState.DONE and of.state is JobState.FINAL) and not ended:
                 found.append((row.state.value, of.state.value, row.detail))
         return found
+
+    def waiting(self):
+        """The outbox rows that are not at their end."""
+        with reading(self.engine) as connection:
+            return [row for row in outbox.work(connection) if row.state not in outbox.ENDED]
 
     def posting(self, count, *args, **change):
         made = super().posting(count, *args, **change)
