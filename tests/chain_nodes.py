@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +327,27 @@ def anvil_chain(_anvil: ChainClient) -> DevChain:
 def any_chain(request: pytest.FixtureRequest) -> DevChain:
     """Both of them, one after the other."""
     chain: DevChain = request.getfixturevalue(f"{request.param}_chain")
+    return chain
+
+
+@pytest.fixture(scope="session")
+def _standing() -> dict[str, DevChain]:
+    """kind -> a chain whose contracts stay deployed, made when first wanted."""
+    return {}
+
+
+@pytest.fixture(params=["hardhat", "anvil"])
+def both_chains(request: pytest.FixtureRequest, _standing: dict[str, DevChain]) -> DevChain:
+    """Both of them, with contracts that earlier tests used; those tests' requests lie below `deploy_block`.
+
+    For many short tests, since deploying takes longer than most of them.
+    """
+    kind: str = request.param
+    if kind not in _standing:
+        _standing[kind] = prepared(request.getfixturevalue(f"_{kind}"), kind)
+    chain = _standing[kind]
+    chain.manual()
+    chain.deployment = replace(chain.deployment, deploy_block=chain.mine().number)
     return chain
 
 

@@ -4,10 +4,20 @@ import os
 
 import pytest
 
-from tests.chain_nodes import _anvil, _hardhat, anvil_chain, any_chain, devnet, hardhat_chain
+from tests.chain_nodes import _anvil, _hardhat, _standing, anvil_chain, any_chain, both_chains, devnet, hardhat_chain
 from tests.docker_engine import docker_engine
 
-__all__ = ["_anvil", "_hardhat", "anvil_chain", "any_chain", "devnet", "docker_engine", "hardhat_chain"]
+__all__ = [
+    "_anvil",
+    "_hardhat",
+    "_standing",
+    "anvil_chain",
+    "any_chain",
+    "both_chains",
+    "devnet",
+    "docker_engine",
+    "hardhat_chain",
+]
 
 
 @pytest.hookimpl(wrapper=True)

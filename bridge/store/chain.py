@@ -32,7 +32,7 @@ from bridge.chain.shapes import Block, Log
 from bridge.errors import StaleTransition
 from bridge.jobs import JobState
 from bridge.store.jobs import Job, get_job, move_job
-from bridge.store.outbox import Delivery, find, revive
+from bridge.store.outbox import Delivery, SendState, find, forget_receipts, revive
 from bridge.store.schema import blocks, cursors, events, jobs, literally
 from executor.protocol.wire import OnChainState
 
@@ -221,12 +221,21 @@ def _settle(connection: Connection, request_hash: bytes, state: JobState, facts:
     target = _ENDED[type(ending)]
     values = _settled_values(ending)
     if state is target:
+        _forget_receipts(connection, request_hash, state, ending, now)
         connection.execute(update(jobs).where(jobs.c.request_hash == request_hash).values(**values))
         return
     if state in _ENDINGS:
         move_job(connection, request_hash, state, JobState.OBSERVED, now)
         state = JobState.OBSERVED
     move_job(connection, request_hash, state, target, now, **values)
+
+
+def _forget_receipts(connection: Connection, request_hash: bytes, state: JobState, ending: Ending, now: float) -> None:
+    """An ending that moved to another block: the relayer's receipts are of a block that left the chain."""
+    job, delivery = get_job(connection, request_hash), find(connection, request_hash, _DELIVERY[state])
+    has_moved = job is not None and job.settled_block_hash != ending.log.block_hash
+    if has_moved and delivery is not None and delivery.state is SendState.DONE:
+        forget_receipts(connection, delivery, now)
 
 
 def _settled_values(ending: Ending) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from executor.protocol.wire import OnChainState, label_hash
 from tests.chain_nodes import funded
 from tests.chain_proxy import DROP, error, ok
 from tests.integration.bridge_parts import attempts, item, job, post, run
-from tests.integration.relayer_parts import ORDER, OTHER, OUTCOME, relaying
+from tests.integration.relayer_parts import ORDER, OUTCOME, relaying
 from tests.integration.test_relayer_faults import Killed, kill_at
 
 pytestmark = pytest.mark.chain
@@ -131,19 +131,6 @@ def test_a_batch_with_callbacks_brings_each_its_gas(parts):
     assert [job(parts.engine, request.hash).callback_ok for request in requests] == [True, True]
 
 
-def test_a_batch_that_fails_is_tried_again_one_by_one(on_anvil):
-    parts = on_anvil
-    requests = parts.posting(3)
-    parts.proxy.rules["eth_estimateGas"] = lambda request, forward: ok(request, hex(90_000))
-    run(parts.relayer)
-    parts.proxy.rules.clear()
-    parts.finish(requests)
-
-    batch, *singles = parts.sent(requests)
-    assert (batch.mined_ok, len(batch.weights)) == (False, 3)
-    assert [(sent.mined_ok, len(sent.weights)) for sent in singles] == [(True, 1)] * 3
-
-
 def test_a_batch_that_no_endpoint_takes_is_tried_again_one_by_one(on_anvil):
     parts = on_anvil
     requests = parts.posting(2)
@@ -160,46 +147,6 @@ def test_a_batch_that_no_endpoint_takes_is_tried_again_one_by_one(on_anvil):
     assert [len(sent.weights) for sent in singles] == [1, 1]
 
 
-def test_a_batch_that_stays_unmined_is_replaced_once_with_the_same_calldata(parts):
-    requests = parts.posting(4)
-    run(parts.relayer)
-    parts.clock.now += 181
-    run(parts.relayer)
-
-    first, second = parts.sent(requests)
-    assert (first.nonce, first.calldata, first.weights) == (second.nonce, second.calldata, second.weights)
-    assert second.fees.max_fee * 4 >= first.fees.max_fee * 5
-    parts.finish(requests)
-    assert parts.value("fee_raises") == 1
-
-
-def test_a_batch_that_was_dropped_is_sent_again_with_the_same_bytes(parts):
-    requests = parts.posting(3)
-    run(parts.relayer)
-    (sent,) = parts.sent(requests)
-    drop = "hardhat_dropTransaction" if parts.chain.kind == "hardhat" else "anvil_dropTransaction"
-    parts.chain.client.ask(drop, "0x" + sent.tx_hash.hex())
-    parts.mine()
-    parts.finish(requests)
-
-    assert [again.raw for again in parts.sent(requests)] == [sent.raw]
-
-
-def test_a_batch_that_leaves_the_chain_is_sent_again_with_the_same_bytes(parts):
-    requests = parts.posting(3)
-    snapshot = parts.chain.snapshot()
-    run(parts.relayer)
-    parts.mine()
-    assert set(parts.states(requests)) == {SendState.DONE}
-
-    parts.chain.revert(snapshot)
-    parts.chain.mine(2)
-    run(parts.listener)
-    assert set(parts.states(requests)) == {SendState.SIGNED}
-    parts.finish(requests)
-    assert len(parts.sent(requests)) == 1
-
-
 def test_a_stranger_who_relays_one_of_a_batch_keeps_nothing_from_the_others(parts):
     requests = parts.posting(3)
     run(parts.relayer)
@@ -210,18 +157,6 @@ def test_a_stranger_who_relays_one_of_a_batch_keeps_nothing_from_the_others(part
     parts.finish(requests)
 
     assert len(parts.sent(requests)) == 1
-
-
-def test_another_outcome_on_chain_is_a_conflict_of_that_result_alone(parts):
-    requests = parts.posting(3)
-    data = parts.chain.fulfil_data(requests[1], OTHER)
-    parts.chain.send(funded(3), parts.chain.deployment.bridge, data)
-    parts.chain.mine()
-    run(parts.relayer)
-
-    assert parts.states(requests)[1] is SendState.SUPERSEDED
-    assert Alarm.OUTCOME_CONFLICT in parts.raised()
-    assert [len(sent.weights) for sent in parts.sent(requests)] == [2]
 
 
 def test_refunds_go_alone(any_chain, tmp_path):
@@ -314,23 +249,6 @@ def test_two_bridges_with_databases_of_their_own_deliver_each_result_once(anvil_
         assert {anvil_chain.bridge.result_of(r.id).state for r in requests} == {OnChainState.FULFILLED}
         assert anvil_chain.bridge.credit_of(one.relayer.address) == 4 * 7
         assert not {Alarm.OUTCOME_CONFLICT, Alarm.DELIVERY_DEAD} & (one.raised() | two.raised())
-
-
-def test_a_hundred_results_with_four_in_flight_are_all_posted_once(anvil_chain, tmp_path):
-    with relaying(anvil_chain, tmp_path, max_in_flight=4, max_batch=8) as parts:
-        requests = parts.posting(100)
-        busy = []
-
-        def limited(request, forward):
-            busy.append(request)
-            return error(request, 1, "too many pending messages for actor") if len(busy) % 3 == 0 else forward(request)
-
-        parts.proxy.rules["eth_sendRawTransaction"] = limited
-        parts.finish(requests, rounds=14)
-
-        nonces = sorted({sent.nonce for sent in parts.sent(requests)})
-        assert nonces == list(range(nonces[0], nonces[0] + 13))
-        assert anvil_chain.bridge.credit_of(parts.relayer.address) == 700
 
 
 def test_an_order_with_no_fee_and_one_with_a_fee_may_share(parts):

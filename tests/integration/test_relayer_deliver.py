@@ -1,14 +1,14 @@
-"""The relayer on real chains: deliveries that go well, get lost, are refused, race, and leave the chain again."""
+"""The relayer on real chains: deliveries that go well, race, and whose requests leave the chain."""
 
 import pytest
 
-from bridge.chain.contracts import book_order_calldata, vouch_calldata
+from bridge.chain.contracts import book_order_calldata
 from bridge.chain.views import BookViews
 from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
 from bridge.store.outbox import SendState
-from executor.protocol.wire import OnChainState, Order, Outcome, label_hash
+from executor.protocol.wire import OnChainState, Order, Outcome
 from tests.chain_nodes import funded
 from tests.integration.bridge_parts import Clock, attempts, config_for, item, job, new_engine, post, run
 
@@ -68,26 +68,6 @@ def test_a_delivery_is_sent_mined_and_done_and_its_job_final(parts):
     assert len(attempts(parts.engine, request.hash)) == 1
 
 
-def test_a_result_that_leaves_the_chain_is_sent_again_with_the_same_bytes(parts):
-    request = parts.posting()
-    snapshot = parts.chain.snapshot()
-    run(parts.relayer)
-    parts.mine()
-    assert job(parts.engine, request.hash).state is JobState.POSTED
-
-    parts.chain.revert(snapshot)
-    parts.chain.mine(2)
-    run(parts.listener)
-    assert job(parts.engine, request.hash).state is JobState.POSTING
-    assert item(parts.engine, request.hash).state is SendState.SIGNED
-    run(parts.relayer)
-    parts.mine()
-
-    assert job(parts.engine, request.hash).state is JobState.POSTED
-    assert parts.chain.bridge.check_result(request.id, request.hash, OUTCOME)
-    assert len(attempts(parts.engine, request.hash)) == 1
-
-
 def test_a_strangers_delivery_that_leaves_the_chain_is_replaced_by_ours(parts):
     request = parts.posting()
     snapshot = parts.chain.snapshot()
@@ -108,60 +88,6 @@ def test_a_strangers_delivery_that_leaves_the_chain_is_replaced_by_ours(parts):
     assert len(attempts(parts.engine, request.hash)) == 1
 
 
-def test_nothing_is_sent_when_a_stranger_relayed_the_result_already(parts):
-    request = parts.posting()
-    parts.chain.send(funded(3), parts.chain.deployment.bridge, parts.chain.fulfil_data(request, OUTCOME))
-    parts.chain.mine()
-    run(parts.relayer)
-
-    assert item(parts.engine, request.hash).state is SendState.DONE
-    assert attempts(parts.engine, request.hash) == []
-
-
-def test_a_request_that_holds_another_outcome_supersedes_the_delivery(parts):
-    request = parts.posting()
-    parts.chain.send(funded(3), parts.chain.deployment.bridge, parts.chain.fulfil_data(request, OTHER))
-    parts.chain.mine()
-    run(parts.relayer)
-    run(parts.listener)
-
-    assert item(parts.engine, request.hash).state is SendState.SUPERSEDED
-    assert job(parts.engine, request.hash).outcome == OTHER
-
-
-def test_a_transaction_that_was_dropped_is_sent_again(parts):
-    request = parts.posting()
-    run(parts.relayer)
-    (sent,) = attempts(parts.engine, request.hash)
-    drop = "hardhat_dropTransaction" if parts.chain.kind == "hardhat" else "anvil_dropTransaction"
-    parts.chain.client.ask(drop, "0x" + sent.tx_hash.hex())
-    parts.mine()
-    assert job(parts.engine, request.hash).state is JobState.POSTING
-
-    parts.clock.now += 61
-    run(parts.relayer)
-    parts.mine()
-
-    assert job(parts.engine, request.hash).state is JobState.POSTED
-    assert len(attempts(parts.engine, request.hash)) == 1
-
-
-def test_a_transaction_that_stays_unmined_is_replaced_and_either_may_count(parts):
-    request = parts.posting()
-    run(parts.relayer)
-    parts.clock.now += 181
-    run(parts.relayer)
-    first, second = attempts(parts.engine, request.hash)
-    assert first.nonce == second.nonce
-    assert second.fees.max_fee * 4 >= first.fees.max_fee * 5
-    assert second.fees.tip * 4 >= first.fees.tip * 5
-    parts.mine()
-
-    assert job(parts.engine, request.hash).state is JobState.POSTED
-    known = {attempt.mined_ok for attempt in attempts(parts.engine, request.hash)}
-    assert known <= {None, True}
-
-
 def test_many_deliveries_keep_to_the_limit_in_flight_and_all_arrive_once(any_chain, tmp_path):
     parts = Parts(any_chain, tmp_path, max_in_flight=3, max_batch=1)
     requests = [parts.posting() for _ in range(7)]
@@ -173,41 +99,6 @@ def test_many_deliveries_keep_to_the_limit_in_flight_and_all_arrive_once(any_cha
     assert {job(parts.engine, request.hash).state for request in requests} <= {JobState.POSTED, JobState.FINAL}
     nonces = [attempt.nonce for request in requests for attempt in attempts(parts.engine, request.hash)]
     assert nonces == list(range(nonces[0], nonces[0] + 7))
-
-
-def test_a_nonce_that_something_else_used_is_given_up_once_that_is_final(parts):
-    request = parts.posting()
-    run(parts.relayer)
-    (sent,) = attempts(parts.engine, request.hash)
-    drop = "hardhat_dropTransaction" if parts.chain.kind == "hardhat" else "anvil_dropTransaction"
-    parts.chain.client.ask(drop, "0x" + sent.tx_hash.hex())
-    parts.chain.send(funded(2), funded(2).address, b"", nonce=sent.nonce, gas=21_000)
-    parts.mine()
-    assert item(parts.engine, request.hash).state is SendState.SENT
-
-    parts.mine(4)
-    parts.mine()
-
-    assert [attempt.nonce for attempt in attempts(parts.engine, request.hash)] == [sent.nonce, sent.nonce + 1]
-    assert job(parts.engine, request.hash).state is JobState.POSTED
-
-
-def test_an_account_without_funds_pauses_the_relayer_until_it_has_some(parts):
-    request = parts.posting()
-    rich = parts.chain.client.balance(parts.relayer.address)
-    method = "hardhat_setBalance" if parts.chain.kind == "hardhat" else "anvil_setBalance"
-    parts.chain.client.ask(method, parts.relayer.address, "0x0")
-    try:
-        run(parts.relayer)
-        assert parts.relayer.is_paused
-        assert attempts(parts.engine, request.hash) == []
-    finally:
-        parts.chain.client.ask(method, parts.relayer.address, hex(rich))
-
-    parts.clock.now += 61
-    run(parts.relayer)
-    parts.mine()
-    assert job(parts.engine, request.hash).state is JobState.POSTED
 
 
 def test_a_delivery_after_the_deadline_is_dead_and_says_why(parts):
@@ -293,23 +184,6 @@ def test_two_relayers_on_one_database_send_one_transaction(parts):
     run(other)
 
     assert len(attempts(parts.engine, request.hash)) == 1
-    assert job(parts.engine, request.hash).state is JobState.POSTED
-
-
-def test_a_delivery_whose_labels_do_not_count_now_waits_and_says_why(parts):
-    request = parts.posting(Order(spec=b"{}", ttl=3600, curator=funded(3).address, unit_price=1))
-    run(parts.relayer)
-    assert item(parts.engine, request.hash).state is SendState.NEW
-    assert "ComputeBridgeMissingLabels" in item(parts.engine, request.hash).detail
-
-    chain = parts.chain
-    words = [label_hash("node=admitted")]
-    chain.send(funded(3), chain.deployment.registry, vouch_calldata(chain.nodes[0].node_id, words), gas=200_000)
-    parts.mine()
-    assert attempts(parts.engine, request.hash) == []
-    parts.clock.now += 61
-    run(parts.relayer)
-    parts.mine()
     assert job(parts.engine, request.hash).state is JobState.POSTED
 
 
