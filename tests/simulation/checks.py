@@ -47,6 +47,9 @@ def unfinished(world: World) -> list[str]:
         states = {row.request_hash: row.state for row in connection.execute(select(jobs.c.request_hash, jobs.c.state))}
         rows = connection.execute(select(outbox.c.id, outbox.c.state, outbox.c.detail, outbox.c.request_hash)).all()
         known = connection.execute(select(senders.c.next_nonce)).scalar_one_or_none() or 0
+        cursor = load_cursor(connection, Scope(CHAIN_ID, ADDRESS))
+    if cursor is None or cursor.scanned_hash != world.chain.head.hash:
+        found.append("the listener is not at the head")
     for request_hash, id_ in requested(world).items():
         state = states.get(request_hash, "missing")
         if state != JobState.FINAL:
@@ -69,7 +72,7 @@ def come_to_rest(world: World) -> None:
     for _ in range(QUIET_EPOCHS):
         if world.quiet_epoch() and not unfinished(world):
             return
-        if not world.people.open_slots(world.chain.tip.state):  # all that is left is to become final
+        if not world.people.open_slots(world.chain.tip.state):  # what is left is to become final
             for _ in range(world.config.chain.finality_depth):
                 world.mine()
     raise Violation("it does not come to rest: " + "; ".join(unfinished(world) or ["the loops have work for ever"]))
