@@ -33,6 +33,8 @@ from bridge.watch import Alarm, Watch
 
 log = structlog.get_logger("bridge.relayer")
 
+LEFT_OUT_BLOCKS = 2  # above a batch, before what it left out goes alone
+
 #: the steps that only move the row
 _MOVES = {
     Step.FINISH: (SendState.DONE, "the contract says so"),
@@ -326,6 +328,10 @@ def _block_numbers(cases: Sequence[Case]) -> list[int]:
 
 
 def _was_left_out(attempts: Sequence[Attempt], chain: Survey) -> bool:
-    """Whether the newest transaction is a batch that succeeded below the head."""
+    """Whether the newest transaction is a batch that succeeded, some blocks below the head and the listener's tip.
+
+    Not at once: an endpoint may show its newest head and receipts with the contract's state of a block before.
+    """
     newest = [attempt for attempt in attempts if attempt.nonce == attempts[-1].nonce and attempt.mined_ok]
-    return any(a.is_batch and chain.head.number > (a.mined_block_number or 0) for a in newest)
+    seen = min(chain.head.number, chain.tip)
+    return any(a.is_batch and seen >= (a.mined_block_number or 0) + LEFT_OUT_BLOCKS for a in newest)

@@ -101,7 +101,7 @@ class Sending:
     standing: Standing
     mined: Mined = Mined.NO
     kept_receipt: bool = False
-    left_out: bool = False  # it was mined in a batch, at depth 1 or more, and the contract still says open
+    left_out: bool = False  # it was mined in a batch, some blocks ago by now
     nonce_gone: bool = False  # the nonce is used at a final block, and no attempt of ours has a receipt
     failures: int = 0  # nonces under which an attempt of its own was mined and failed
     since_sent: float | None = None  # None: never sent, or to be sent again at once
