@@ -218,11 +218,20 @@ class Poster:
 
     def move(self, item: Item, after: SendState, detail: str = "") -> bool:
         """Move a row; its end is logged."""
-        with transaction(self._engine) as connection:
-            outbox.move_item(connection, item, after, self._clock(), detail)
-        if after in (SendState.SUPERSEDED, SendState.DEAD):
-            log.error("delivery ended", state=after.value, reason=detail)
+        self.move_all([(item, after, detail)])
         return True
+
+    def move_all(self, moves: Sequence[tuple[Item, SendState, str]]) -> None:
+        """Move rows, all or none: the commit costs more than the rows. StaleTransition if one is not as it was."""
+        if not moves:
+            return
+        with transaction(self._engine) as connection:
+            for item, after, detail in moves:
+                outbox.move_item(connection, item, after, self._clock(), detail)
+        for item, after, detail in moves:
+            if after in (SendState.SUPERSEDED, SendState.DEAD):
+                request = "0x" + item.request_hash.hex()
+                log.error("delivery ended", request_hash=request, state=after.value, reason=detail)
 
     def kill(self, item: Item, reason: str) -> bool:
         """The delivery can never be accepted."""

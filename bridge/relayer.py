@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -53,6 +54,7 @@ class _Round:
     blocks: dict[int, bytes | None]  # canonical hashes of the blocks that receipts name
     cases: Sequence[Case]
     sign: list[Case] = field(default_factory=list)
+    moves: list[tuple[Item, SendState, str]] = field(default_factory=list)
     handled: set[int] = field(default_factory=set)  # nonces whose bytes went out
     final_count: int | None = None
 
@@ -118,6 +120,7 @@ class Relayer:
         seen = _Round(chain, self._surveyor.canonical(_block_numbers(cases)), cases)
         for case in cases:
             moved |= self._look_at(case, seen)
+        moved |= self._move_all(seen)
         moved |= self._poster.post(seen.sign, chain)
         return self._filled(chain) or moved
 
@@ -203,7 +206,7 @@ class Relayer:
 
     def _do(self, step: Step, case: Case, seen: _Round) -> bool:
         if step in _MOVES:
-            return self._move(step, case.item, seen.chain)
+            return self._move(step, case.item, seen)
         if step is Step.KILL:
             return self._poster.kill(case.item, "it was mined and failed too often")
         if step is Step.SIGN:
@@ -218,11 +221,23 @@ class Relayer:
             return True
         return False
 
-    def _move(self, step: Step, item: Item, chain: Survey) -> bool:
-        if step is Step.SUPERSEDE and chain.seen[item.id].is_conflict:
+    def _move(self, step: Step, item: Item, seen: _Round) -> bool:
+        if step is Step.SUPERSEDE and seen.chain.seen[item.id].is_conflict:
             detail = f"request 0x{item.request_hash.hex()} holds another outcome than ours"
             self._watch.alarm(Alarm.OUTCOME_CONFLICT, detail, self._clock())
-        return self._poster.move(item, *_MOVES[step])
+        seen.moves.append((item, *_MOVES[step]))
+        return False
+
+    def _move_all(self, seen: _Round) -> bool:
+        """Move the rows that only move in one transaction; each in its own when somebody moved one meanwhile."""
+        try:
+            self._poster.move_all(seen.moves)
+        except StaleTransition:
+            self._sender.lose_lease()
+            for move in seen.moves:
+                with suppress(StaleTransition):
+                    self._poster.move_all([move])
+        return bool(seen.moves)
 
     def _recheck(self, case: Case, chain: Survey) -> bool:
         """A delivery that had ended, while its job still waits: the end may have left the chain unseen."""
