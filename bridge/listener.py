@@ -198,12 +198,8 @@ class Listener:
             touched = delete_blocks(connection, decision.orphaned)
             insert_blocks(connection, decision.new)
             moved = replace(look.cursor, scanned_number=after[-1].number, scanned_hash=after[-1].hash)
-            now = self._clock()
-            save_cursor(connection, self._scope, look.cursor, moved, now)
-            for request_hash in sorted(touched | add_events(connection, found)):
-                mirror(connection, self._scope, request_hash, now)
-            finalise(connection, moved.final_number, now)
-            promote(connection, limit, 0, now)
+            self._store_new(connection, look.cursor, moved, touched, found)
+            promote(connection, limit, 0, self._clock())
         self._heads.moved(after, decision)
         if decision.orphaned:
             log.warning("reorg", depth=len(decision.orphaned), from_block=decision.orphaned[0].number)
@@ -305,6 +301,16 @@ class Listener:
     def _refuse(self, count: int) -> None:
         self.undecodable += count
         self._watch.count("undecodable_logs", count)
+
+    def _store_new(
+        self, connection: Connection, before: Cursor, after: Cursor, touched: set[bytes], found: Sequence[Event]
+    ) -> None:
+        """Events that may still leave the chain, jobs and cursor together."""
+        now = self._clock()
+        save_cursor(connection, self._scope, before, after, now)
+        for request_hash in sorted(touched | add_events(connection, found)):
+            mirror(connection, self._scope, request_hash, now)
+        finalise(connection, after.final_number, now)
 
     def _store(
         self, connection: Connection, before: Cursor, after: Cursor, touched: set[bytes], found: Sequence[Found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from bridge.chain.bulk import Harvest
 from bridge.errors import RpcUnavailable
 from bridge.listener import Listener
 from bridge.relayer import Relayer
@@ -18,24 +19,29 @@ from tests.simulation.world import Parts
 class NoSecondReading(Listener):
     """What became final is taken as read."""
 
-    def _pass_final(self, cursor: Any, window: Any) -> bool:
-        entries, count = self._logs_between, self._check_count
+    def _make_final(self, look: Any, kept: Any, final: Any) -> None:
+        events = self._final.events
         try:
-            self._logs_between, self._check_count = lambda *_: [], lambda *_: None
-            return super()._pass_final(cursor, window)
+            self._final.events = lambda *_: Harvest([], [])
+            super()._make_final(look, kept, final)
         finally:
-            self._logs_between, self._check_count = entries, count
+            self._final.events = events
 
 
 class NoCount(Listener):
     """The contract's counter is not looked at."""
 
-    def _check_count(self, *_: Any) -> None:
-        return
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        final = self._reader.final
+        self._reader.final = lambda before, last: (final(before, last)[0], None)
 
 
 class ForgetsOrphaning(Listener):
     """Jobs whose log left the chain stay as they are."""
+
+    def _store_new(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> None:
+        super()._store_new(connection, before, after, set(), found)
 
     def _store(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> int:
         return super()._store(connection, before, after, set(), found)
@@ -81,33 +87,41 @@ class FinalAtOnce(Listener):
 class NewNonceAfterALostAnswer(Relayer):
     """A transaction whose answer was lost is signed again under another nonce, and the old one forgotten."""
 
-    def _send(self, item: Any, attempt: Any) -> bool:
-        try:
-            return super()._send(item, attempt)
-        except RpcUnavailable:
-            return self._move(item, SendState.NEW)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        poster, send = self._poster, self._poster.send
+
+        def forgetful(items: Any, attempt: Any) -> bool:
+            try:
+                return send(items, attempt)
+            except RpcUnavailable:
+                poster.move_all([(item, SendState.NEW, "") for item in items])
+                return True
+
+        poster.send = forgetful
 
 
 class TrustsReceipts(Relayer):
     """A receipt is success, and the contract is not asked."""
 
-    def _advance(self, item: Any, job: Any, attempts: Any, chain: Any) -> bool:
-        if item.state in (SendState.SENT, SendState.MINED) and any(self._client.receipt(a.tx_hash) for a in attempts):
-            return self._move(item, SendState.DEAD)
-        return super()._advance(item, job, attempts, chain)
+    def _advance(self, case: Any, seen: Any) -> bool:
+        is_under_way = case.item.state in (SendState.SENT, SendState.MINED)
+        if is_under_way and any(attempt.mined_ok is not None for attempt in case.attempts):
+            return self._poster.move(case.item, SendState.DEAD)
+        return super()._advance(case, seen)
 
 
 class SendsBeforeStoring(Relayer):
     """The signed bytes leave first and are stored afterwards."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         sender, client = self._sender, self._client
         store = sender._store
 
-        def send_first(connection: Any, item_id: Any, unsigned: Any, now: float) -> Any:
+        def send_first(connection: Any, weights: Any, unsigned: Any, now: float) -> Any:
             client.send_raw(sender._signer.sign_transaction(unsigned).raw)
-            return store(connection, item_id, unsigned, now)
+            return store(connection, weights, unsigned, now)
 
         sender._store = send_first
 
@@ -115,19 +129,19 @@ class SendsBeforeStoring(Relayer):
 class NeverAgain(Relayer):
     """What was sent is not sent again, nor raised."""
 
-    def _send(self, item: Any, attempt: Any) -> bool:
-        return super()._send(item, attempt) if attempt.sent_at is None else False
+    def _resend(self, items: Any, newest: Any, chain: Any) -> bool:
+        return super()._resend(items, newest, chain) if newest.sent_at is None else False
 
-    def _raise_fees(self, item: Any, live: Any) -> bool:
+    def _raise_fees(self, items: Any, newest: Any, chain: Any) -> bool:
         return False
 
 
 class NoFilling(Relayer):
     """Nonces that no delivery needs any more stay open."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self._sender.fill_nonces = lambda _count: False
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._sender.fill_nonces = lambda _chain: False
 
 
 class OneLookIsEnough(Relayer):
@@ -140,8 +154,8 @@ class OneLookIsEnough(Relayer):
 class NoDepth(Relayer):
     """A request is answered as soon as it is seen."""
 
-    def _is_wanted(self, item: Any, job: Any, chain: Any) -> bool:
-        return super()._is_wanted(item, job, replace(chain, tip=chain.tip + 1000))
+    def _is_wanted(self, case: Any, chain: Any) -> bool:
+        return super()._is_wanted(case, replace(chain, tip=chain.tip + 1000))
 
 
 def _first_of_its_id() -> Any:
