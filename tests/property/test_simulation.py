@@ -10,7 +10,7 @@ from tests.simulation.runs import run_seed
 
 BASE = int(os.environ.get("INSULA_TEST_SEED", "1"))
 SEEDS = 25  # of each of the parts below
-PARTS = 8
+PARTS = 5
 ENOUGH = 200  # within so many seeds a deliberate fault shows
 
 
