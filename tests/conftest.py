@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import structlog
 
 from tests.chain_nodes import _anvil, _hardhat, _standing, anvil_chain, any_chain, both_chains, devnet, hardhat_chain
 from tests.docker_engine import docker_engine
@@ -29,3 +30,9 @@ def pytest_runtest_makereport(item, call):
         report.longrepr = f"{item.nodeid} was skipped, and CI skips nothing: {report.longrepr}"
         vars(report).pop("wasxfail", None)
     return report
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_at_first():
+    """No test hears of how another one set its logs up."""
+    structlog.reset_defaults()

@@ -8,6 +8,14 @@ import sys
 import structlog
 
 
+def log_to_errors() -> None:
+    """For verbs that answer: warnings go to standard error, and standard output holds the answer alone."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def set_up_logs() -> None:
     """Log to standard error. Libraries' own loggers are kept to warnings, in the same form."""
     shared: list[structlog.typing.Processor] = [

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from bridge.cli.logs import log_to_errors
 from bridge.cli.output import Exit, emit, errors, printable
 from bridge.errors import FatalError, RpcError
 from executor.errors import InsulaError, InvalidInput, PeerUnavailable
@@ -46,6 +47,7 @@ def exit_code_of(error: InsulaError) -> Exit:
 
 def run(action: Callable[[], object], *, as_json: bool = False) -> int:
     """Run `action`; an expected failure becomes a line (or a JSON object) and an exit code, never a traceback."""
+    log_to_errors()
     try:
         action()
     except SystemExit as exc:

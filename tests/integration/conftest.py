@@ -19,6 +19,7 @@ def insula(capsys, monkeypatch, tmp_path):
     application = _application()
 
     def call(*words):
+        capsys.readouterr()  # what a server in this process has said so far
         code = run(lambda: application(list(words)))
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err

@@ -218,7 +218,7 @@ def test_a_receipt_that_was_noted_before_a_kill_is_forgotten_when_its_block_left
     (attempt,) = attempts(parts.engine, request.hash)
     receipt = parts.client.receipt(attempt.tx_hash)
     with transaction(parts.engine) as connection:  # and the row is still SENT: the process died here
-        note_mined(connection, attempt.tx_hash, receipt.block_hash, receipt.block_number, receipt.ok)
+        note_mined(connection, receipt, None)
 
     parts.chain.revert(snapshot)
     parts.chain.mine(2)

@@ -30,6 +30,7 @@ def test_a_seed_gives_the_same_run_again():
     assert once == again
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_deliberate_fault_shows(name):
     assert any(run_seed(seed, MUTANTS[name]()).violation for seed in range(1, 1 + ENOUGH))
