@@ -239,3 +239,13 @@ def test_a_signature_that_is_not_in_its_one_form_is_refused(name):
 
     with pytest.raises(InvalidInput, match="signature"):
         recover(message, FORGED[name](KEY.sign(message)))
+
+
+def test_an_outcome_that_does_not_fit_its_abi_type_is_refused():
+    with pytest.raises(InvalidInput, match="outcome"):
+        Outcome(status=256).encode()
+
+
+def test_a_request_id_that_does_not_fit_its_abi_type_is_refused():
+    with pytest.raises(InvalidInput, match="request"):
+        request_hash(314, ZERO_ADDRESS, -1, ZERO_ADDRESS, Order(spec=b"x", ttl=60))
