@@ -46,6 +46,14 @@ def begin(api, headers, length):
     return opened
 
 
+def received(opened, part):
+    """Whether the answer has this part; its head and its body may come one after the other."""
+    answer = b""
+    while part not in answer and (more := opened.recv(65536)):
+        answer += more
+    return part in answer
+
+
 def forged(headers):
     return {**headers, SIGNATURE: f"0x{'11' * 64}1b"}
 
@@ -87,7 +95,7 @@ def test_a_recorded_upload_is_refused_before_its_body_comes(api):
     assert api.http.put(PATH, content=CAR, headers=headers).status_code == 200
 
     with begin(api, headers, len(CAR)) as opened:
-        assert b"replayed" in opened.recv(65536)
+        assert received(opened, b"replayed")
 
 
 def test_a_body_that_takes_longer_than_a_clock_may_be_off_is_fine(api, bridge):
