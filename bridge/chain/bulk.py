@@ -29,6 +29,7 @@ from executor.protocol.keccak import keccak
 from executor.protocol.wire import OnChainState
 
 WORD = 32
+_WORDS = {kind: topic for topic, kind in TOPICS.items()}
 _STRUCT = WORD.to_bytes(WORD, "big")  # abi.encode of one dynamic struct begins with its offset
 _ZEROS = bytes(WORD)
 _ONES = b"\xff" * WORD
@@ -60,13 +61,18 @@ class Result(NamedTuple):
 
 
 class Found(NamedTuple):
-    """One event. request_hash: None for a callback, whose log has none. fact: what the event says beside its kind."""
+    """One event. request_hash: None for a callback, whose log has none. fact: what the event says beside its kind.
+
+    rest: of a log in its usual form, what `log_of_request` or `log_of_result` need beside the other fields; None for a
+    log in any other form.
+    """
 
     log: Log
     kind: Kind
     request_id: int
     request_hash: bytes | None
     fact: Order | Result | bool | None
+    rest: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,20 @@ def found_of(event: Event, kind: Kind) -> Found:
     return Found(event.log, kind, event.request_id, event.request_hash, fact)
 
 
+def log_of_request(request_id: int, request_hash: bytes, order: Order) -> tuple[tuple[bytes, ...], bytes]:
+    """Topics and data of a JobRequested log in its usual form; `order.spec` does not matter."""
+    requester = _ZEROS[:12] + bytes.fromhex(order.requester[2:])
+    topics = _WORDS[Kind.REQUESTED], request_id.to_bytes(WORD, "big"), request_hash, requester
+    return topics, order.deadline.to_bytes(WORD, "big") + _ORDER_AT.to_bytes(WORD, "big") + order.encoded[WORD:]
+
+
+def log_of_result(request_id: int, request_hash: bytes, result: Result, rest: bytes) -> tuple[tuple[bytes, ...], bytes]:
+    """Topics and data of a JobSettled log in its usual form. rest: as in `Found`."""
+    encoded = result.outcome or b""
+    topics = _WORDS[Kind.SETTLED], request_id.to_bytes(WORD, "big"), request_hash, result.state.to_bytes(WORD, "big")
+    return topics, keccak(encoded) + _ZEROS[:12] + rest + _OUTCOME_AT.to_bytes(WORD, "big") + encoded[WORD:]
+
+
 def _usual_request(log: Log, chain_id: int) -> Found | None:
     """A JobRequested log in its canonical form whose request hash is right; None for any other."""
     data = log.data
@@ -139,7 +159,7 @@ def _usual_request(log: Log, chain_id: int) -> Found | None:
         return None
     kept = None if data[_IS_CID_AT] else spec
     fact = Order(checksummed(requester[12:]), deadline, encoded, kept)
-    return Found(log, Kind.REQUESTED, request_id, request_hash, fact)
+    return Found(log, Kind.REQUESTED, request_id, request_hash, fact, b"")
 
 
 def _spec(data: bytes) -> bytes | None:
@@ -171,7 +191,8 @@ def _usual_result(log: Log) -> Found | None:
     encoded = _STRUCT + data[_OUTCOME_AT:]
     if not 1 <= status <= 4 or state != OnChainState.FULFILLED + status - 1 or keccak(encoded) != data[:WORD]:
         return None
-    return Found(log, Kind.SETTLED, request_id, request_hash, Result(OnChainState(state), encoded))
+    result = Result(OnChainState(state), encoded)
+    return Found(log, Kind.SETTLED, request_id, request_hash, result, data[WORD + 12 : 2 * WORD])
 
 
 def _is_outcome(data: bytes) -> bool:

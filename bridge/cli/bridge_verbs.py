@@ -32,10 +32,12 @@ def run(config: ConfigOption) -> None:
     """Run a bridge until it is told to stop (SIGTERM, Ctrl-C)."""
     from bridge.compose import Bridge
     from bridge.config import BridgeConfig
+    from bridge.service import collect_seldom
 
     os.umask(0o077)  # what it writes is its own
     set_up_logs()
     bridge = Bridge(BridgeConfig.load(config))
+    collect_seldom()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: bridge.stop())
     bridge.run()

@@ -7,18 +7,20 @@ Where all events of a request lie in one range of final blocks, its rows are wri
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, select, update
+from sqlalchemy import Column, Connection, Table, func, select, update
 
 from bridge.chain.bulk import Found, Order, Result
 from bridge.chain.events import Event, Kind, decode_log
 from bridge.jobs import JobState
 from bridge.store.chain import Scope, add_events, finalise, mirror
-from bridge.store.schema import cursors, events, jobs, literally
+from bridge.store.schema import cursors, events, jobs
 from executor.protocol.wire import OnChainState
 
 _BATCH = 500  # values in one IN (...)
+_PARAMETERS = 5_000  # of one INSERT; SQLite and PostgreSQL take 32 766 at least
 _ENDINGS = frozenset((Kind.SETTLED, Kind.EXPIRED, Kind.CANCELLED))
 _EVENT_COLUMNS = ("block_hash", "tx_hash", "kind", "request_hash", "block_number", "request_id", "data", "topics")
 _JOB_COLUMNS = (
@@ -46,6 +48,9 @@ _JOB_COLUMNS = (
     "cancel_marked",
     "callback_ok",
 )
+_NAMES = {kind: kind.value for kind in Kind}
+_OBSERVED, _FINAL = JobState.OBSERVED.value, JobState.FINAL.value
+_NO_RESULT = Result(OnChainState.REQUESTED, None)
 Story = list[Found]  # the events of one request
 
 
@@ -62,7 +67,7 @@ def add_final(
     touched: requests of which events were taken away before; they are looked at again with the others.
     """
     whole, others = _stories(connection, found)
-    _insert(connection, events, _EVENT_COLUMNS, (_event_row(h, event) for h, story in whole.items() for event in story))
+    _insert(connection, events, _EVENT_COLUMNS, _event_rows(whole))
     rows = [_job_row(scope, request_hash, story, now) for request_hash, story in whole.items()]
     _insert(connection, jobs, _JOB_COLUMNS, rows)
     final = sum(any(event.kind in _ENDINGS for event in story) for story in whole.values())
@@ -109,23 +114,34 @@ def _stories(connection: Connection, found: Sequence[Found]) -> tuple[dict[bytes
 
 def _is_simple(story: Story) -> bool:
     """Whether there is at most one event of each kind, and at most one ending."""
+    if len(story) == 2:  # most are
+        return story[1].kind is not Kind.REQUESTED
     kinds = {event.kind for event in story}
     return len(kinds) == len(story) and len(kinds & _ENDINGS) <= 1
 
 
 def _known(connection: Connection, stories: dict[bytes, Story]) -> set[bytes]:
     """The requests of which something is stored already; and those with a callback whose id another request has."""
-    known: set[bytes] = set()
-    for hashes in _batches(list(stories)):
-        for column in (jobs.c.request_hash, events.c.request_hash):
-            known |= set(connection.scalars(select(column).where(column.in_(hashes))))
-    called = {s[0].request_id: h for h, s in stories.items() if any(event.kind is Kind.CALLBACK for event in s)}
-    for ids in _batches(list(called)):
-        query = select(events.c.request_id).where(
-            events.c.kind == literally(Kind.REQUESTED.value), events.c.request_id.in_(ids)
-        )
-        known |= {called[request_id] for request_id in connection.scalars(query)}
+    known: set[bytes] = set(_stored(connection, events, "request_hash", list(stories)))
+    newest = connection.scalar(select(func.max(jobs.c.request_id))) or 0
+    old = {s[0].request_id: request_hash for request_hash, s in stories.items() if s[0].request_id <= newest}
+    if not old:  # the contract counts its requests: all of these come after all that is stored
+        return known
+    known.update(_stored(connection, jobs, "request_hash", list(old.values())))
+    called = [i for i, h in old.items() if any(event.kind is Kind.CALLBACK for event in stories[h])]
+    known.update(old[request_id] for request_id in _stored(connection, jobs, "request_id", called))
     return known
+
+
+def _stored(connection: Connection, table: Table, column: str, values: Sequence[Any]) -> Iterable[Any]:
+    """Which of these values stand in a column; straight to the driver, as in `_insert`."""
+    mark = _mark(connection)
+    for start in range(0, len(values), _BATCH):
+        part = tuple(values[start : start + _BATCH])
+        marks = ", ".join([mark] * len(part))
+        query = f"SELECT {column} FROM {table.name} WHERE {column} IN ({marks})"  # noqa: S608 - our names
+        for (value,) in connection.exec_driver_sql(query, part):
+            yield value
 
 
 def _decoded(found: Iterable[Found], chain_id: int) -> list[Event]:
@@ -134,17 +150,22 @@ def _decoded(found: Iterable[Found], chain_id: int) -> list[Event]:
     return [event for event in decoded if event is not None]
 
 
+def _event_rows(stories: dict[bytes, Story]) -> list[tuple[Any, ...]]:
+    return [_event_row(request_hash, event) for request_hash, story in stories.items() for event in story]
+
+
 def _event_row(request_hash: bytes, event: Found) -> tuple[Any, ...]:
-    log = event.log
-    topics = '["' + '", "'.join([topic.hex() for topic in log.topics]) + '"]'
+    log, data, topics = event.log, event.rest, None
+    if data is None:  # else the job's row says the rest, and nothing of it changes any more
+        data, topics = log.data, '["' + '", "'.join([topic.hex() for topic in log.topics]) + '"]'
     return (
         log.block_hash,
         log.tx_hash,
-        event.kind.value,
+        _NAMES[event.kind],
         request_hash,
         log.block_number,
         event.request_id,
-        log.data,
+        data,
         topics,
     )
 
@@ -154,8 +175,15 @@ def _job_row(scope: Scope, request_hash: bytes, story: Story, now: float) -> tup
     order = requested.fact
     if not isinstance(order, Order):  # pragma: no cover - a story begins with its request
         raise TypeError(requested.kind)
-    ending = next((event for event in story if event.kind in _ENDINGS), None)
-    result = ending.fact if ending is not None and isinstance(ending.fact, Result) else None
+    ending, marked, called = None, False, None
+    for event in story[1:]:
+        if event.kind in _ENDINGS:
+            ending = event
+        elif event.kind is Kind.CALLBACK:
+            called = event.fact
+        else:
+            marked = True
+    result = ending.fact if ending is not None and isinstance(ending.fact, Result) else _NO_RESULT
     log = requested.log
     return (
         request_hash,
@@ -166,7 +194,7 @@ def _job_row(scope: Scope, request_hash: bytes, story: Story, now: float) -> tup
         order.deadline,
         order.encoded,
         order.spec,
-        (JobState.OBSERVED if ending is None else JobState.FINAL).value,
+        _OBSERVED if ending is None else _FINAL,
         0,
         "",
         log.block_number,
@@ -174,28 +202,33 @@ def _job_row(scope: Scope, request_hash: bytes, story: Story, now: float) -> tup
         log.tx_hash,
         now,
         now,
-        None if result is None else result.outcome,
-        int(OnChainState.REQUESTED if result is None else result.state),
+        result.outcome,
+        int(result.state),
         None if ending is None else ending.log.tx_hash,
         None if ending is None else ending.log.block_number,
         None if ending is None else ending.log.block_hash,
-        any(event.kind is Kind.CANCEL_REQUESTED for event in story),
-        next((event.fact for event in story if event.kind is Kind.CALLBACK), None),
+        marked,
+        called,
     )
 
 
-def _insert(connection: Connection, table: Table, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    """One statement for all rows, straight to the driver: what SQLAlchemy does for each value is most of the time."""
-    values = list(rows)
-    if not values:
-        return
+def _insert(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Many rows in each statement, straight to the driver: what SQLAlchemy does for each value is most of the time.
+
+    While SQLite works on a statement the thread that reads the next range goes on. With a statement for each row it
+    would be woken and stopped again thousands of times a second.
+    """
     columns: list[Column[Any]] = [table.c[name] for name in names]
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-    marks = ", ".join([mark] * len(columns))
     listed = ", ".join(column.name for column in columns)
-    connection.exec_driver_sql(f"INSERT INTO {table.name} ({listed}) VALUES ({marks})", values)  # noqa: S608 - our names
+    marks = "(" + ", ".join([_mark(connection)] * len(columns)) + ")"
+    size = _PARAMETERS // len(columns)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        values = tuple(chain.from_iterable(part))
+        statement = f"INSERT INTO {table.name} ({listed}) VALUES {', '.join([marks] * len(part))}"  # noqa: S608 - our names
+        connection.exec_driver_sql(statement, values)
 
 
-def _batches(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    for start in range(0, len(values), _BATCH):
-        yield values[start : start + _BATCH]
+def _mark(connection: Connection) -> str:
+    """What stands for a parameter in this driver's statements."""
+    return "?" if connection.dialect.paramstyle == "qmark" else "%s"

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from bridge.chain.bulk import Order, Result, log_of_request, log_of_result
 from bridge.chain.contracts import fulfilled_outcome
 from bridge.chain.cursor import Window
 from bridge.chain.events import (
@@ -172,7 +173,12 @@ def finalise(connection: Connection, final_number: int, now: float) -> int:
 
 def _place(connection: Connection, job: Job | None, requested: JobRequested, now: float) -> JobState:
     log = requested.log
-    where = {"block_number": log.block_number, "block_hash": log.block_hash, "tx_hash": log.tx_hash}
+    where = {
+        "block_number": log.block_number,
+        "block_hash": log.block_hash,
+        "tx_hash": log.tx_hash,
+        "deadline": requested.request.deadline,  # counted from the block's time
+    }
     if job is None:
         _insert_job(connection, requested, where, now)
         return JobState.OBSERVED
@@ -198,7 +204,6 @@ def _insert_job(connection: Connection, requested: JobRequested, where: dict[str
             contract=request.contract,
             request_id=request.id,
             requester=request.requester,
-            deadline=request.deadline,
             order_bytes=request.order.encode(),
             spec=None if request.order.spec_is_cid else request.order.spec,
             state=JobState.OBSERVED.value,
@@ -270,13 +275,34 @@ def _reopen(connection: Connection, request_hash: bytes, state: JobState, now: f
 
 def _events_of(connection: Connection, scope: Scope, request_hash: bytes) -> list[Event]:
     found = []
-    for row in connection.execute(select(events).where(events.c.request_hash == request_hash)):
-        topics = tuple(bytes.fromhex(topic) for topic in row.topics)
-        log = Log(scope.contract, topics, row.data, row.block_number, row.block_hash, row.tx_hash)
+    for log in logs_of(connection, scope, request_hash):
         event = decode_log(log, scope.chain_id)
         if event is not None:
             found.append(event)
     return found
+
+
+def logs_of(connection: Connection, scope: Scope, request_hash: bytes) -> list[Log]:
+    """The canonical logs that are about a request, as the chain gave them."""
+    query = (
+        select(events, jobs.c.requester, jobs.c.deadline, jobs.c.order_bytes, jobs.c.chain_state, jobs.c.outcome)
+        .outerjoin(jobs, jobs.c.request_hash == events.c.request_hash)
+        .where(events.c.request_hash == request_hash)
+    )
+    found = []
+    for row in connection.execute(query):
+        topics, data = _whole(row) if row.topics is None else ([bytes.fromhex(topic) for topic in row.topics], row.data)
+        found.append(Log(scope.contract, tuple(topics), data, row.block_number, row.block_hash, row.tx_hash))
+    return found
+
+
+def _whole(row: Row[Any]) -> tuple[Iterable[bytes], bytes]:
+    """Topics and data of a log that is kept short (`bridge.store.backfill`)."""
+    if row.kind == Kind.REQUESTED.value:
+        order = Order(row.requester, row.deadline, row.order_bytes, None)
+        return log_of_request(row.request_id, row.request_hash, order)
+    result = Result(OnChainState(row.chain_state), row.outcome)
+    return log_of_result(row.request_id, row.request_hash, result, row.data)
 
 
 def _request_hash(connection: Connection, event: Event) -> bytes | None:
@@ -297,8 +323,8 @@ def _add_event(connection: Connection, event: Event, request_hash: bytes) -> boo
         "request_hash": request_hash,
     }
     same = [events.c[name] == value for name, value in key.items()]
-    known = connection.execute(select(events.c.data).where(*same)).scalar_one_or_none()
-    if known == log.data:
+    known = connection.execute(select(events.c.data, events.c.topics).where(*same)).one_or_none()
+    if known is not None and (known.data == log.data or known.topics is None):  # kept short: final, and one of its kind
         return False
     if known is not None:  # two of a kind in one transaction, as a retried callback may be: the later one counts
         connection.execute(update(events).where(*same).values(data=log.data))

@@ -222,7 +222,7 @@ events = Table(
     Column("block_number", BigInteger, nullable=False),
     Column("request_id", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),  # the log's data, as the chain gave it
-    Column("topics", JSON, nullable=False),
+    Column("topics", JSON(none_as_null=True)),  # null: a final log that follows from its job, but for what is in `data`
 )
 Index("events_by_request", events.c.request_hash)
 _REQUESTED = events.c.kind == "JobRequested"

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import structlog
 
+from bridge.service import collect_seldom
 from tests.bench import backfill, batches, content, decoding, histories, latency, rest
 from tests.bench.runs import Benchmark, seconds_of
 
@@ -55,6 +56,7 @@ def main(names: list[str]) -> int:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    collect_seldom()  # as the bridge's process does
     print(f"{'ours':<42} {'baseline':<26} {'ours / baseline, min to max':<27} {'ours, s':>9}  target")
     for name in names or BENCHMARKS:
         print(line_of(BENCHMARKS[name]), flush=True)

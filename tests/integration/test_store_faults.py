@@ -28,6 +28,7 @@ def write(engine):
     with transaction(engine) as connection:
         connection.execute(text("PRAGMA max_page_count=1"))  # SQLite's own limit: the error is that of a full disk
         connection.execute(text("CREATE TABLE more (x)"))
+        connection.execute(text("INSERT INTO more VALUES (zeroblob(1000000))"))  # more than pages that are free
 
 
 def read(engine):

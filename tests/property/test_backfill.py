@@ -11,7 +11,7 @@ from bridge.chain.bulk import harvest
 from bridge.chain.events import TOPICS, Kind, decode_log
 from bridge.chain.shapes import Log
 from bridge.store.backfill import add_final
-from bridge.store.chain import Scope, add_events, finalise, mirror
+from bridge.store.chain import Scope, add_events, finalise, logs_of, mirror
 from bridge.store.engine import open_engine, transaction
 from bridge.store.schema import cursors, events, jobs, metadata
 from executor.protocol.wire import Order, Outcome, Request
@@ -85,9 +85,15 @@ def usual_way(connection, found, final):
 
 
 def contents(engine):
+    """Rows of jobs and cursors; of events their keys, and the logs that they stand for."""
     with transaction(engine) as connection:
-        keys = {jobs: (jobs.c.request_hash,), cursors: (cursors.c.chain_id,), events: tuple(events.primary_key.columns)}
-        return {table.name: connection.execute(select(table).order_by(*key)).all() for table, key in keys.items()}
+        keys = {jobs: (jobs.c.request_hash,), cursors: (cursors.c.chain_id,)}
+        found = {table.name: connection.execute(select(table).order_by(*key)).all() for table, key in keys.items()}
+        columns = (*events.primary_key.columns, events.c.block_number, events.c.request_id)
+        found["events"] = connection.execute(select(*columns).order_by(*events.primary_key.columns)).all()
+        hashes = connection.scalars(select(events.c.request_hash).distinct().order_by(events.c.request_hash)).all()
+        found["logs"] = [sorted(map(repr, logs_of(connection, SCOPE, request_hash))) for request_hash in hashes]
+        return found
 
 
 def emptied(engine):
