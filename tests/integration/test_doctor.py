@@ -6,6 +6,7 @@ import time
 import pytest
 
 from bridge.chain.client import ChainClient
+from bridge.chain.contracts import compute_bridge
 from bridge.cli.diagnosis import endpoint_names, plan_of
 from bridge.cli.endpoint_checks import EndpointCheck, Expected, Seen, compared
 from bridge.cli.main import _application, run
@@ -116,6 +117,19 @@ def test_an_endpoint_that_does_not_answer_is_one_problem(anvil_chain):
 
     assert list(found) == [""]
     assert problems(found) == {""}
+
+
+def test_at_an_endpoint_of_another_chain_nothing_else_is_looked_at(anvil_chain):
+    assert set(looked(anvil_chain, url_of(anvil_chain), chain_id=314)) == {"chain"}
+
+
+def test_a_contract_whose_owner_paused_new_requests_is_noted(anvil_chain):
+    with Proxy(url_of(anvil_chain)) as proxy:
+        paused = "0x" + compute_bridge().encode("paused").hex()
+        proxy.rules["eth_call"] = lambda r, f: ok(r, "0x" + "1".zfill(64)) if r["params"][0]["data"] == paused else f(r)
+        found = looked(anvil_chain, proxy.url)["contract"]
+
+    assert (found.level, "paused new ones" in found.detail) == ("note", True)
 
 
 def test_an_endpoint_without_batches_is_noted(anvil_chain):
