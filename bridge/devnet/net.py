@@ -113,7 +113,8 @@ def start(group: ProcessGroup, make_node: MakeNode, say: Say, chaos: ChaosRun | 
     node_url = start_chain(group)
     rpc_url = chaos.front(node_url) if chaos else node_url
     if chaos:
-        say(f"with the habits of {chaos.settings.dialect} and seed {chaos.seed} in front of it, at {rpc_url}")
+        for line in chaos.introduction(rpc_url):
+            say(line)
     with ChainClient(node_url) as client:
         say("deploying NodeRegistry, ComputeBridge and the example dApp ResultBook")
         deployed = deploy_all(
