@@ -110,6 +110,8 @@ class EndpointCheck:
             return problem(what, said, "it hangs, or the chain stands, or this machine's clock is ahead")
         if age < -SKEW_SECONDS:
             return problem(what, f"block {head.number} is {-age:.0f} s in the future", "set this machine's clock (NTP)")
+        if age < 0:
+            return ok(what, f"block {head.number}, {-age:.0f} s ahead of this machine's clock")
         return ok(what, said)
 
     def _latency(self, _head: Block) -> Finding:

@@ -211,7 +211,8 @@ def insula() -> list[str]:
 
 def node_program() -> str:
     """The Node.js binary itself: what is on the PATH may be a wrapper, which dies without its child."""
-    found = shutil.which("node")
+    own = str(Path(sys.executable).parent)  # ./dev setup puts one beside Python where the machine's is too old
+    found = shutil.which("node", path=own) or shutil.which("node")
     if found is None:
         raise InvalidInput("node", "Node.js >= 22.13 is not on the PATH; `./dev demo` sets it up")
     command = [found, "-p", "process.execPath"]

@@ -148,6 +148,13 @@ def test_a_head_that_does_not_fit_the_clock_is_a_problem(anvil_chain, moved, wor
     assert (found.level, words in found.detail) == ("problem", True)
 
 
+def test_a_head_from_a_little_ahead_is_no_problem_and_no_negative_age(anvil_chain):
+    stamp = anvil_chain.mine().timestamp
+    found = looked(anvil_chain, url_of(anvil_chain), clock=lambda: stamp - 12.0)["head"]
+
+    assert (found.level, found.detail.partition(", ")[2]) == ("ok", "12 s ahead of this machine's clock")
+
+
 def test_a_slow_endpoint_is_noted(anvil_chain):
     ticks = iter(range(0, 1000, 3))
 
