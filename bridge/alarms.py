@@ -35,8 +35,8 @@ REMEDIES: dict[Alarm, str] = {
     Alarm.NO_FUNDS: "Send funds to the relayer's account. Deliveries wait and go on by themselves.",
     Alarm.FEES_AT_CAP: "Wait for lower fees, or raise relayer.max_fee_per_gas_wei. A transaction that is out is sent "
     "again as it is.",
-    Alarm.DAY_CAP: "Deliveries go on tomorrow. Look at what was spent (insula_spent_today_wei) before you raise "
-    "relayer.max_spend_per_day_wei.",
+    Alarm.DAY_CAP: "Deliveries go on by themselves as the 24 hours move on. Look at what was spent "
+    "(insula_spent_today_wei) before you raise relayer.max_spend_per_day_wei.",
     Alarm.GAS_JUMP: "Look at the delivery that is named: a callback that wants far more gas than before, or an upgrade "
     "of the chain. It is not sent at that price.",
     Alarm.OUTCOME_CONFLICT: "The contract holds another outcome than the nodes gave this bridge. Compare both with: "

@@ -6,9 +6,10 @@ Depths have no default on purpose: what is deep enough depends on the chain (doc
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -140,6 +141,29 @@ def _placeholders(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value.replace(PLACEHOLDER, "").strip(" :")
 
 
+#: pydantic's words for a type that a TOML file does not know by that name
+_WORDS = {
+    "missing": "is missing",
+    "tuple_type": 'must be a list: ["...", "..."]',
+    "path_type": "must be a path in quotes",
+    "string_type": "must be text in quotes",
+    "model_type": "must be a section of its own, in square brackets",
+}
+
+
+def _in_words(kind: str, message: str, place: tuple[int | str, ...]) -> str:
+    if kind == "extra_forbidden":
+        return _no_such_key([str(part) for part in place])
+    return _WORDS.get(kind, message.removeprefix("Value error, "))
+
+
+def _no_such_key(place: list[str]) -> str:
+    section = BridgeConfig if len(place) == 1 else BridgeConfig.model_fields[place[0]].annotation
+    fields: Mapping[str, Any] = getattr(section, "model_fields", {})
+    near = get_close_matches(place[-1], fields, 1)
+    return f"is no key of a bridge's configuration{f'; do you mean {near[0]}?' if near else ''} (docs/operations.md)"
+
+
 class BridgeConfig(Section):
     """Everything that the bridge needs to know."""
 
@@ -173,11 +197,14 @@ class BridgeConfig(Section):
             raise InvalidInput(str(path), f"cannot be read ({exc.strerror})") from exc
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise InvalidInput(str(path), f"is not TOML: {exc}") from exc
-        for key, text in _placeholders(data):
-            raise InvalidInput(f"{path}: {key}", f"is not filled in yet; it wants {text or 'your value'}")
+        left = list(_placeholders(data))
+        if left:
+            (key, text), *others = left
+            also = f"; also to be filled in: {', '.join(key for key, _ in others)}" if others else ""
+            raise InvalidInput(f"{path}: {key}", f"is not filled in yet; it wants {text or 'your value'}{also}")
         try:
             return cls.model_validate(data)
         except ValidationError as exc:
             first = exc.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "configuration"
-            raise InvalidInput(f"{path}: {where}", first["msg"]) from exc
+            raise InvalidInput(f"{path}: {where}", _in_words(first["type"], first["msg"], first["loc"])) from exc

@@ -9,9 +9,10 @@ from bridge.jobs import JobState
 from bridge.watch import Alarm, Raised
 from executor.protocol.reasons import Reason
 
-FAILING = 3  # so many failures in a row are worth a sentence
+FAILING = 3  # so many failures in a row are worth a sentence,
+FAILING_SECONDS = 15.0  # and fewer that last so long: a call that hangs takes its whole deadline to fail
+MAX_ERROR = 160  # characters of it in the last line
 BEHIND = 5  # blocks that an endpoint may be behind another
-OLD_BLOCK_SECONDS = 300.0  # ten epochs of Filecoin
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ class DeliveriesFact:
 
 @dataclass(frozen=True)
 class EndpointFact:
-    """An endpoint as the bridge last saw it. problem: empty while it is used."""
+    """An endpoint as the bridge last saw it. problem: empty while it may be used; head: the newest block it showed."""
 
     name: str
     problem: str = ""
+    head: int = 0
 
 
 def endpoint_facts(heads: Mapping[str, int]) -> list[EndpointFact]:
@@ -57,7 +59,7 @@ def endpoint_facts(heads: Mapping[str, int]) -> list[EndpointFact]:
     top = max(heads.values(), default=0)
     behind = {name: top - head for name, head in heads.items()}
     return [
-        EndpointFact(name, f"{count} blocks behind the others" if count > BEHIND else "")
+        EndpointFact(name, f"{count} blocks behind the others" if count > BEHIND else "", heads[name])
         for name, count in sorted(behind.items())
     ]
 
@@ -74,6 +76,7 @@ class Facts:
     affordable: int | None = None  # deliveries that the relayer's balance pays for
     confirmation_depth: int
     posting_depth: int
+    stale_seconds: float  # a newest block older than this is old
     nodes: int = 0
     loops: Sequence[LoopFact] = ()
     endpoints: Sequence[EndpointFact] = ()
@@ -151,7 +154,7 @@ def _loops(facts: Facts) -> Iterator[str]:
 
 def _endpoints(facts: Facts) -> Iterator[str]:
     for endpoint in facts.endpoints:
-        yield f"endpoint {endpoint.name}: {endpoint.problem or 'in use'}"
+        yield f"endpoint {endpoint.name}: {endpoint.problem or f'last showed block {endpoint.head}'}"
 
 
 def _jobs(facts: Facts) -> Iterator[str]:
@@ -189,13 +192,16 @@ def _troubles(facts: Facts) -> Iterator[str]:
     others = standing - {Alarm.HALTED, Alarm.NO_FUNDS, Alarm.LOW_BALANCE}
     if others:
         yield f"a look at the alarms {', '.join(sorted(others))}"
-    for loop in _failing(facts):
-        yield f"loop {loop.name} to succeed"
+    for error in dict.fromkeys(loop.error for loop in _failing(facts)):
+        names = [loop.name for loop in _failing(facts) if loop.error == error]
+        yield f"{'loop' if len(names) == 1 else 'loops'} {', '.join(names)} to succeed ({error[:MAX_ERROR]})"
     if facts.endpoints and all(endpoint.problem for endpoint in facts.endpoints):
         yield "an endpoint that can be used"
     if facts.scanned is None:
         yield "the first block from the chain"
-    elif facts.block_at is not None and facts.now - facts.block_at > OLD_BLOCK_SECONDS:
+    elif facts.head is not None and facts.head - facts.scanned > BEHIND:
+        yield f"the bridge's own reading: {facts.head - facts.scanned} blocks are left"
+    elif facts.block_at is not None and facts.now - facts.block_at > facts.stale_seconds:
         yield f"a newer block than {facts.scanned}"
 
 
@@ -225,7 +231,11 @@ def _delivery(group: DeliveriesFact) -> str:
 
 
 def _failing(facts: Facts) -> list[LoopFact]:
-    return [loop for loop in facts.loops if loop.failures >= FAILING]
+    return [loop for loop in facts.loops if loop.failures >= FAILING or _lasts(loop, facts.now)]
+
+
+def _lasts(loop: LoopFact, now: float) -> bool:
+    return loop.failures > 0 and loop.failing_since is not None and now - loop.failing_since >= FAILING_SECONDS
 
 
 def _counted(count: int, noun: str, plural: str = "") -> str:

@@ -49,17 +49,18 @@ class Status:
         deliveries = [WaitingDeliveries(d.kind, d.state, self._shown(d.detail), d.count, d.since) for d in deliveries]
         alarms = [Raised(**{**vars(raised), "detail": self._shown(raised.detail)}) for raised in self.watch.alarms()]
         samples = self.watch.samples()
-        head, affordable = samples.get(("head", ())), samples.get(("balance_deliveries", ()))
+        taken_in, affordable = samples.get(("head", ())), samples.get(("balance_deliveries", ()))
         heads = {labels[0][1]: int(value) for (name, labels), value in samples.items() if name == "endpoint_head"}
         facts = Facts(
             now=now,
             scanned=place.scanned if place else None,
             final=place.final if place else None,
-            head=None if head is None else int(head),
+            head=max(heads.values(), default=None if taken_in is None else int(taken_in)),
             block_at=place.block_at if place else None,
             affordable=None if affordable is None else int(affordable),
             confirmation_depth=chain.confirmation_depth,
             posting_depth=chain.posting_depth,
+            stale_seconds=chain.stale_head_seconds,
             nodes=nodes,
             loops=[_loop(loop) for loop in loops],
             endpoints=endpoint_facts(heads),

@@ -123,6 +123,10 @@ class BridgeViews(_Views):
         """The registry's address."""
         return to_checksum_address(self._get("registry")[0])
 
+    def is_paused(self) -> bool:
+        """Whether its owner has paused new requests."""
+        return bool(self._get("paused")[0])
+
     def bounds(self) -> Bounds:
         """The contract's bounds in seconds."""
         return Bounds(*self._get("bounds"))

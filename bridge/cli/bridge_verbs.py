@@ -89,7 +89,7 @@ def _status_text(found: dict[str, Any]) -> str:
         [
             f"bridge {found.get('url')}, version {found.get('version')}",
             f"contract {found.get('contract')} on chain {found.get('chainId')}, relayer {found.get('relayer')}",
-            f"jobs: {by_state or 'none'}; {found.get('nodes')} nodes connected",
+            f"jobs: {by_state or 'none'}; nodes connected: {found.get('nodes')}",
             *lines,
             *remedies,
             str(fields.get("conclusion", "this bridge does not say what it waits for")),
@@ -174,9 +174,10 @@ def _database(config: Path) -> Iterator[Engine]:
 def _alarm_text(alarm: dict[str, Any]) -> str:
     over = alarm.get("over_at")
     cause = "its cause stands" if over is None else f"its cause is gone since {_when(over)}"
+    times = alarm.get("times")
     return (
         f"{alarm.get('alarm')}: {alarm.get('detail')}\n"
-        f"    {alarm.get('times')} times, last {_when(alarm.get('last_at'))}; {cause}\n"
+        f"    {'once' if times == 1 else f'{times} times'}, last {_when(alarm.get('last_at'))}; {cause}\n"
         f"    -> {alarm.get('remedy')}"
     )
 

@@ -16,12 +16,21 @@ from typing import Annotated, Any
 import typer
 
 from bridge.cli.chaos_options import (
+    DEFAULT_PRESET,
     ChaosOption,
     DialectOption,
+    DropLogsOption,
+    DropOption,
     FaultOption,
+    HttpErrorsOption,
+    LateReceiptsOption,
+    LostOption,
+    NullRoundsOption,
     PresetOption,
-    Probability,
     ReorgDepthOption,
+    ReorgOption,
+    StaleOption,
+    StuckOption,
     chaos_settings,
 )
 from bridge.cli.demo_text import narrate
@@ -41,18 +50,18 @@ def devnet(
     context: typer.Context,
     folder: DirOption = DEVNET_DIR,
     chaos: ChaosOption = None,
-    chaos_preset: PresetOption = "calm",
+    chaos_preset: PresetOption = DEFAULT_PRESET,
     dialect: DialectOption = None,
-    null_rounds: Probability = None,
-    reorg: Probability = None,
+    null_rounds: NullRoundsOption = None,
+    reorg: ReorgOption = None,
     reorg_depth: ReorgDepthOption = None,
-    drop_logs: Probability = None,
-    late_receipts: Probability = None,
-    stuck_tx: Probability = None,
-    drop_tx: Probability = None,
-    lost_responses: Probability = None,
-    stale_heads: Probability = None,
-    http_errors: Probability = None,
+    drop_logs: DropLogsOption = None,
+    late_receipts: LateReceiptsOption = None,
+    stuck_tx: StuckOption = None,
+    drop_tx: DropOption = None,
+    lost_responses: LostOption = None,
+    stale_heads: StaleOption = None,
+    http_errors: HttpErrorsOption = None,
     fault: FaultOption = [],  # noqa: B006
     as_json: JsonFlag = False,
 ) -> None:
@@ -87,7 +96,11 @@ def devnet(
             front = stack.enter_context(ChaosRun(settings, chaos or 0, folder / "logs" / "chaos.log", say))
         group = stack.enter_context(ProcessGroup(folder))
         net = devnet_net.start(group, init_node, say, front)
-        emit({"ok": True, **asdict(net)}, as_json=as_json, text=_next_steps(net.folder, net.bridge_url, net.rpc_url))
+        emit(
+            {"ok": True, **asdict(net)},
+            as_json=as_json,
+            text=_next_steps(net.folder, net.bridge_url, net.rpc_url, net.contract, net.chain_id),
+        )
         say("running; Ctrl-C stops everything")
         group.wait_until("Ctrl-C", lambda: False, float("inf"))
 
@@ -117,7 +130,8 @@ def demo(
     emit(result, as_json=as_json, text=narrate(result))
     if keep and not as_json:
         net = result["devnet"]
-        console.print(_next_steps(net["folder"], net["bridgeUrl"], net["rpcUrl"]), markup=False)
+        places = (net["folder"], net["bridgeUrl"], net["rpcUrl"], net["computeBridge"], net["chainId"])
+        console.print(_next_steps(*places), markup=False)
         console.print(f"stop it with:  {result['stop']}", markup=False)
     if not result["ok"]:
         raise typer.Exit(int(Exit.NOT_SO))
@@ -208,9 +222,10 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _next_steps(folder: str, bridge_url: str, rpc_url: str) -> str:
+def _next_steps(folder: str, bridge_url: str, rpc_url: str, contract: str, chain_id: int) -> str:
     return f"""bridge   {bridge_url}/v1/status
-chain    {rpc_url}
+chain    {rpc_url}  (chain id {chain_id}; funded test keys in {quote(f"{folder}/keys")})
+contract {contract}  (ComputeBridge; the others in {quote(f"{folder}/devnet.json")})
 next     . {quote(f"{folder}/env")}
          insula job list
          insula doctor

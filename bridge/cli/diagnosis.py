@@ -140,6 +140,8 @@ def _chain(plan: Plan, clock: Callable[[], float], timer: Callable[[], float]) -
                 yield from check_relayer(clients[0], plan.key, plan.expected.contract, plan.caps)
             except RpcError as exc:
                 yield problem("relayer", str(exc), "try again; if it stays, replace the first endpoint")
+        elif plan.key:
+            yield note("relayer", "not looked at: no endpoint of its chain answers", "correct the endpoints first")
 
 
 def endpoint_names(urls: Sequence[str]) -> list[str]:

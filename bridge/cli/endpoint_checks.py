@@ -67,7 +67,10 @@ class EndpointCheck:
     def run(self) -> Iterator[Finding]:
         """All looks; after a failure that concerns everything, no more."""
         try:
-            yield self._chain_id()
+            chain = self._chain_id()
+            yield chain
+            if chain.level == "problem":
+                return
             head = self._client.head()
             self.seen = Seen(self.name, head, self._client.genesis_hash())
         except RpcError as exc:
@@ -107,6 +110,8 @@ class EndpointCheck:
             return problem(what, said, "it hangs, or the chain stands, or this machine's clock is ahead")
         if age < -SKEW_SECONDS:
             return problem(what, f"block {head.number} is {-age:.0f} s in the future", "set this machine's clock (NTP)")
+        if age < 0:
+            return ok(what, f"block {head.number}, {-age:.0f} s ahead of this machine's clock")
         return ok(what, said)
 
     def _latency(self, _head: Block) -> Finding:
@@ -229,6 +234,12 @@ class EndpointCheck:
             nodes = RegistryViews(self._client, registry).node_count()
         except (RpcRefused, InvalidInput):
             return problem(what, f"{address} does not answer as a ComputeBridge", "check the contract's address")
+        if views.is_paused():
+            return note(
+                what,
+                f"{address}: {count} requests; its owner has paused new ones",
+                "open requests go on; new ones wait for its owner",
+            )
         said = f"{count} requests, ttl {bounds.min_ttl} to {bounds.max_ttl} s; registry {registry}, {nodes} nodes"
         return ok(what, f"{address}: {said}")
 

@@ -72,4 +72,8 @@ def _report(message: str, code: Exit, *, as_json: bool) -> int:
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(_application(), as_json="--json" in sys.argv[1:]))
+    sys.exit(run(_load_and_call, as_json="--json" in sys.argv[1:]))
+
+
+def _load_and_call() -> None:
+    _application()()  # one action with loading the verbs: a Ctrl-C meanwhile is no traceback either

@@ -113,7 +113,8 @@ def start(group: ProcessGroup, make_node: MakeNode, say: Say, chaos: ChaosRun | 
     node_url = start_chain(group)
     rpc_url = chaos.front(node_url) if chaos else node_url
     if chaos:
-        say(f"with the habits of {chaos.settings.dialect} and seed {chaos.seed} in front of it, at {rpc_url}")
+        for line in chaos.introduction(rpc_url):
+            say(line)
     with ChainClient(node_url) as client:
         say("deploying NodeRegistry, ComputeBridge and the example dApp ResultBook")
         deployed = deploy_all(
@@ -210,7 +211,8 @@ def insula() -> list[str]:
 
 def node_program() -> str:
     """The Node.js binary itself: what is on the PATH may be a wrapper, which dies without its child."""
-    found = shutil.which("node")
+    own = str(Path(sys.executable).parent)  # ./dev setup puts one beside Python where the machine's is too old
+    found = shutil.which("node", path=own) or shutil.which("node")
     if found is None:
         raise InvalidInput("node", "Node.js >= 22.13 is not on the PATH; `./dev demo` sets it up")
     command = [found, "-p", "process.execPath"]

@@ -137,7 +137,7 @@ def test_the_command_line_lists_alarms_with_what_to_do(api, bridge, capsys):
     bridge.watch.over(Alarm.LATE_LOGS, 90_000.0)
     text = said(capsys, "bridge", "alarms", "--bridge", api.base)
 
-    assert "1 times, last 1970-01-02 00:00:00Z; its cause is gone since 1970-01-02 01:00:00Z" in text
+    assert "once, last 1970-01-02 00:00:00Z; its cause is gone since 1970-01-02 01:00:00Z" in text
     assert "-> Nothing was lost" in text
 
 

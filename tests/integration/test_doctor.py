@@ -6,6 +6,7 @@ import time
 import pytest
 
 from bridge.chain.client import ChainClient
+from bridge.chain.contracts import compute_bridge
 from bridge.cli.diagnosis import endpoint_names, plan_of
 from bridge.cli.endpoint_checks import EndpointCheck, Expected, Seen, compared
 from bridge.cli.main import _application, run
@@ -118,6 +119,19 @@ def test_an_endpoint_that_does_not_answer_is_one_problem(anvil_chain):
     assert problems(found) == {""}
 
 
+def test_at_an_endpoint_of_another_chain_nothing_else_is_looked_at(anvil_chain):
+    assert set(looked(anvil_chain, url_of(anvil_chain), chain_id=314)) == {"chain"}
+
+
+def test_a_contract_whose_owner_paused_new_requests_is_noted(anvil_chain):
+    with Proxy(url_of(anvil_chain)) as proxy:
+        paused = "0x" + compute_bridge().encode("paused").hex()
+        proxy.rules["eth_call"] = lambda r, f: ok(r, "0x" + "1".zfill(64)) if r["params"][0]["data"] == paused else f(r)
+        found = looked(anvil_chain, proxy.url)["contract"]
+
+    assert (found.level, "paused new ones" in found.detail) == ("note", True)
+
+
 def test_an_endpoint_without_batches_is_noted(anvil_chain):
     with Proxy(url_of(anvil_chain)) as proxy:
         proxy.batch_rule = lambda requests, forward: (400, b"no batches")
@@ -132,6 +146,13 @@ def test_a_head_that_does_not_fit_the_clock_is_a_problem(anvil_chain, moved, wor
     found = looked(anvil_chain, url_of(anvil_chain), clock=lambda: stamp + moved, stale_seconds=240.0)["head"]
 
     assert (found.level, words in found.detail) == ("problem", True)
+
+
+def test_a_head_from_a_little_ahead_is_no_problem_and_no_negative_age(anvil_chain):
+    stamp = anvil_chain.mine().timestamp
+    found = looked(anvil_chain, url_of(anvil_chain), clock=lambda: stamp - 12.0)["head"]
+
+    assert (found.level, found.detail.partition(", ")[2]) == ("ok", "12 s ahead of this machine's clock")
 
 
 def test_a_slow_endpoint_is_noted(anvil_chain):

@@ -30,6 +30,7 @@ def test_http_errors_are_shared_out():
 BAD = {
     "an option without a seed": ((None, "calm", {"reorg": 0.1}, None, []), "--reorg: needs --chaos SEED"),
     "errors without a seed": ((None, "calm", NOTHING, 0.1, []), "--http-errors: needs --chaos SEED"),
+    "a preset without a seed": ((None, "rough", NOTHING, None, []), "--chaos-preset: needs --chaos SEED"),
     "a fault without a seed": ((None, "calm", NOTHING, None, ["hangs=1"]), "--fault: needs --chaos SEED"),
     "errors more often than always": ((1, "calm", NOTHING, 1.5, []), "--http-errors: is 1.5; it is a probability"),
     "a fault without a value": ((1, "calm", NOTHING, None, ["hangs"]), "--fault: is 'hangs'; write NAME=VALUE"),

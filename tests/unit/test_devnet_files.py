@@ -41,7 +41,7 @@ def test_the_env_file_names_the_engine_that_the_nodes_use(tmp_path, monkeypatch)
 
 
 def test_what_to_try_next_can_be_pasted(tmp_path):
-    line = next(line for line in _next_steps(ODD, "", "").splitlines() if line.startswith("next"))
+    line = next(line for line in _next_steps(ODD, "", "", "", 1).splitlines() if line.startswith("next"))
 
     assert split(line) == ["next", ".", f"{ODD}/env"]
 

@@ -58,6 +58,41 @@ def test_a_placeholder_that_is_left_is_named_by_its_key(tmp_path, network, key):
         loaded(tmp_path, filled(EXAMPLES[network].read_text(), leave=key))
 
 
+def test_every_placeholder_that_is_left_is_named(tmp_path):
+    with pytest.raises(InvalidInput) as caught:
+        loaded(tmp_path, EXAMPLES["mainnet"].read_text())
+
+    assert str(caught.value).endswith(
+        "; also to be filled in: chain.rpc_urls[1], chain.bridge_contract, chain.deploy_block"
+    )
+
+
+#: a slip -> (line of the example, line in its place, what is said)
+SLIPS = {
+    "a mistyped key": ("poll_seconds = 15", "pol_seconds = 15", "chain.pol_seconds: is no key of a bridge's"),
+    "a near key": ("poll_seconds = 15", "pol_seconds = 15", "; do you mean poll_seconds?"),
+    "a key from elsewhere": ("poll_seconds = 15", "gas_strategy = 1", "chain.gas_strategy: is no key"),
+    "a mistyped section": ("[dispatch]", "[dispach]", "dispach: is no key of a bridge's configuration; do you mean"),
+    "a value where a section belongs": ("[dispatch]", "content = 3\n[dispatch]", "relayer.content: is no key"),
+    "no key": ("chain_id = 314\n", "", "chain.chain_id: is missing"),
+    "one URL": ("rpc_urls = [", 'rpc_urls = "http://a"\nx = [', "chain.rpc_urls: must be a list"),
+    "a folder that is a number": ('data_dir = "/var/lib/insula"', "data_dir = 3", "data_dir: must be a path"),
+    "depths out of order": ("posting_depth = 30", "posting_depth = 3", "chain: must hold: confirmation_depth <="),
+    "an amount with a unit": ('"50000000000000000"', '"0.05 FIL"', "relayer.max_subsidy_wei: must be a decimal number"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_named_with_what_to_write(tmp_path, slip):
+    right, wrong, said = SLIPS[slip]
+    text = filled(EXAMPLES["mainnet"].read_text())
+    assert right in text
+
+    with pytest.raises(InvalidInput) as caught:
+        loaded(tmp_path, text.replace(right, wrong, 1))
+    assert said in str(caught.value)
+
+
 @pytest.mark.parametrize("network", EXAMPLES)
 def test_the_reasons_name_every_value_that_was_chosen(network):
     text = (DOCS / "networks.md").read_text()

@@ -21,6 +21,7 @@ def facts(**changes):
         "block_at": NOW - 30,
         "confirmation_depth": 5,
         "posting_depth": 7,
+        "stale_seconds": 300.0,
         "nodes": 1,
     }
     return Facts(**{**fields, **changes})
@@ -44,6 +45,10 @@ CONCLUSIONS = {
     "at rest": ({}, REST),
     "nothing read yet": ({"scanned": None, "final": None}, "waiting for: the first block from the chain"),
     "an old head": ({"block_at": NOW - 3600}, "waiting for: a newer block than 100"),
+    "blocks that are left to read": (
+        {"scanned": 0, "head": 554, "block_at": NOW - 3600},
+        "waiting for: the bridge's own reading: 554 blocks are left",
+    ),
     "a head of unknown age": ({"block_at": None}, REST),
     "young requests": (jobs("observed", count=2), "waiting for: 5 blocks on top of the request (2 jobs)"),
     "no node at all": ({**jobs("ready"), "nodes": 0}, "waiting for: a node: none is connected (1 job)"),
@@ -78,9 +83,23 @@ CONCLUSIONS = {
     ),
     "a delivery in an unknown state": (deliveries("dozing"), "waiting for: the relayer (1 delivery)"),
     "one failure of a loop": ({"loops": [LoopFact("listener", 1, NOW, "x")]}, REST),
+    "a failure that lasts": (
+        {"loops": [LoopFact("listener", 1, NOW - 20, "x")]},
+        "waiting for: loop listener to succeed (x)",
+    ),
     "a loop that fails": (
         {"loops": [LoopFact("listener", 3, NOW - 300, "x")]},
-        "waiting for: loop listener to succeed",
+        "waiting for: loop listener to succeed (x)",
+    ),
+    "two loops that fail of one cause, and one of another": (
+        {
+            "loops": [
+                LoopFact("listener", 3, NOW, "x"),
+                LoopFact("relayer", 3, NOW, "x"),
+                LoopFact("server", 3, NOW, "y"),
+            ]
+        },
+        "waiting for: loops listener, relayer to succeed (x); loop server to succeed (y)",
     ),
     "no funds": ({"alarms": [raised(Alarm.NO_FUNDS)]}, "waiting for: funds for the relayer: it is paused"),
     "low balance": ({"alarms": [raised(Alarm.LOW_BALANCE)]}, "waiting for: funds for the relayer: its balance is low"),
@@ -139,7 +158,10 @@ LINES = {
         {"loops": [LoopFact("relayer", 12, None, "no")]},
         "loop relayer: failing for 0 s, 12 times in a row: no",
     ),
-    "an endpoint in use": ({"endpoints": [EndpointFact("http://a")]}, "endpoint http://a: in use"),
+    "an endpoint that may be used": (
+        {"endpoints": [EndpointFact("http://a", "", 7)]},
+        "endpoint http://a: last showed block 7",
+    ),
     "an endpoint that is not": ({"endpoints": [EndpointFact("http://a", "behind")]}, "endpoint http://a: behind"),
     "jobs with a reason": (
         jobs("ready", Reason.NODES_BUSY, 2),

@@ -332,4 +332,4 @@ class Methods:
 def _range_words(query: dict[str, Any]) -> str:
     if "blockHash" in query:
         return f"block {query['blockHash']}"
-    return f"{query.get('fromBlock')}..{query.get('toBlock')}"
+    return f"{query.get('fromBlock', 'latest')}..{query.get('toBlock', 'latest')}"

@@ -241,7 +241,11 @@ class Personality:
             self._methods.offer_again(again)
         words = "lost" if lost else "offered again"
         since = self.epochs.epoch_of(bottom + 1)
-        self._note("reorg", "", f"of {top - bottom} from epoch {since}, {len(dying)} transactions {words}")
+        self._note(
+            "reorg",
+            "",
+            f"of {top - bottom - unseen} shown blocks from epoch {since}, {len(dying)} transactions {words}",
+        )
         return top - shorter
 
     def _transactions(self, numbers: range) -> list[str]:

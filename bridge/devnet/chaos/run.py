@@ -70,6 +70,17 @@ class ChaosRun:
         self._personality = Personality(rpc_url, self.settings, self.seed, listen=self._heard)
         return self._stack.enter_context(serve(self._personality))
 
+    def introduction(self, rpc_url: str) -> list[str]:
+        """What is in front of the node: every setting that is not at rest, and what the bridge is told to wait for."""
+        changed = self.settings.model_dump(exclude_defaults=True)
+        words = ", ".join(name if value is True else f"{name} {value}" for name, value in changed.items())
+        depths = self.depths
+        return [
+            f"with the habits of a Filecoin endpoint and seed {self.seed} in front of it, at {rpc_url}:",
+            f"  {words or 'nothing is changed'}",
+            f"  the bridge waits for {depths.confirmation} blocks on a request, {depths.finality} on a result",
+        ]
+
     def summary(self) -> list[str]:
         """How often each fault happened, most often first."""
         counts = self._personality.counts.most_common() if self._personality else []
