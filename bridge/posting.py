@@ -209,11 +209,17 @@ class Poster:
         """Hand stored bytes in. Only a clear "never" ends a delivery; anything else is looked at again."""
         answer, error = self._sender.hand_in(attempt)
         if answer is SendAnswer.INVALID and not attempt.is_batch:
+            self._sender.note_alone(attempt, error)
             return self.kill(items[0], error)
         after = SendState.NEW if answer is SendAnswer.INVALID else SendState.SENT
-        with transaction(self._engine) as connection:
-            for item in items:
-                outbox.move_item(connection, item, after, self._clock(), error)
+        try:
+            with transaction(self._engine) as connection:
+                self._sender.note(connection, attempt, error)
+                for item in items:
+                    outbox.move_item(connection, item, after, self._clock(), error)
+        except StaleTransition:  # a row was moved meanwhile; the bytes went out all the same
+            self._sender.note_alone(attempt, error)
+            raise
         return True
 
     def move(self, item: Item, after: SendState, detail: str = "") -> bool:

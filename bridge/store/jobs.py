@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,12 @@ def get_job(connection: Connection, request_hash: bytes) -> Job | None:
     """The job of this request hash."""
     row = connection.execute(select(jobs).where(jobs.c.request_hash == request_hash)).one_or_none()
     return None if row is None else job_of(row)
+
+
+def jobs_of(connection: Connection, request_hashes: Iterable[bytes]) -> dict[bytes, Job]:
+    """The jobs of these request hashes, by hash; those that there are none of are left out."""
+    query = select(jobs).where(jobs.c.request_hash.in_(set(request_hashes)))
+    return {row.request_hash: job_of(row) for row in connection.execute(query)}
 
 
 def jobs_in(connection: Connection, states: Sequence[JobState], limit: int = 1000) -> list[Job]:
