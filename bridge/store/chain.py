@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from bridge.chain.contracts import fulfilled_outcome
 from bridge.chain.cursor import Window
@@ -40,6 +40,21 @@ _BATCH = 500  # values in one IN (...)
 _ENDED = {JobSettled: JobState.POSTED, JobExpired: JobState.EXPIRED, JobCancelled: JobState.CANCELLED}
 _ENDINGS = frozenset(_ENDED.values())
 _DELIVERY = {JobState.POSTED: Delivery.FULFIL, JobState.EXPIRED: Delivery.EXPIRE, JobState.CANCELLED: Delivery.DRAW}
+# Statements of every step are made once: making one costs more than running it.
+_CURSOR = select(cursors).where(
+    cursors.c.chain_id == bindparam("chain_id"), cursors.c.contract == bindparam("contract")
+)
+_WINDOW = select(blocks).order_by(blocks.c.number)
+_DEEP = select(jobs.c.request_hash).where(
+    jobs.c.state == JobState.OBSERVED.value, jobs.c.block_number <= bindparam("limit")
+)
+_SETTLED = select(jobs.c.request_hash, jobs.c.state).where(
+    jobs.c.state.in_([state.value for state in _ENDINGS]), jobs.c.settled_block_number <= bindparam("final")
+)
+_EVENTS = select(events).where(events.c.request_hash == bindparam("request_hash"))
+_SAME_EVENT = select(events.c.data).where(
+    *(events.c[name] == bindparam(name) for name in ("block_hash", "tx_hash", "kind", "request_hash"))
+)
 _NOT_SETTLED = {"settled_tx": None, "settled_block_number": None, "settled_block_hash": None}
 #: a request that is open again: what was agreed on is found again from its slots, whose answers are kept
 _REOPENED: dict[str, Any] = {
@@ -72,7 +87,7 @@ class Cursor:
 
 def load_cursor(connection: Connection, scope: Scope) -> Cursor | None:
     """The cursor; None before the first start."""
-    row = connection.execute(select(cursors).where(*_of(scope))).one_or_none()
+    row = connection.execute(_CURSOR, vars(scope)).one_or_none()
     if row is None:
         return None
     return Cursor(row.genesis_hash, row.scanned_number, row.scanned_hash, row.final_number, row.final_hash)
@@ -80,7 +95,7 @@ def load_cursor(connection: Connection, scope: Scope) -> Cursor | None:
 
 def load_window(connection: Connection) -> Window:
     """The window's blocks, oldest first."""
-    rows = connection.execute(select(blocks).order_by(blocks.c.number))
+    rows = connection.execute(_WINDOW)
     return tuple(Block(row.number, row.hash, row.parent_hash, row.timestamp) for row in rows)
 
 
@@ -148,8 +163,7 @@ def mirror(connection: Connection, scope: Scope, request_hash: bytes, now: float
 
 def promote(connection: Connection, tip: int, depth: int, now: float) -> int:
     """OBSERVED -> READY for requests at least `depth` below the tip; how many."""
-    deep = (jobs.c.state == JobState.OBSERVED.value, jobs.c.block_number <= tip - depth)
-    rows = connection.execute(select(jobs.c.request_hash).where(*deep)).all()
+    rows = connection.execute(_DEEP, {"limit": tip - depth}).all()
     for row in rows:
         move_job(connection, row.request_hash, JobState.OBSERVED, JobState.READY, now)
     return len(rows)
@@ -157,9 +171,7 @@ def promote(connection: Connection, tip: int, depth: int, now: float) -> int:
 
 def finalise(connection: Connection, final_number: int, now: float) -> int:
     """POSTED, EXPIRED, CANCELLED -> FINAL where the ending's block is final; how many."""
-    ended = jobs.c.state.in_([state.value for state in _ENDINGS])
-    query = select(jobs.c.request_hash, jobs.c.state).where(ended, jobs.c.settled_block_number <= final_number)
-    rows = connection.execute(query).all()
+    rows = connection.execute(_SETTLED, {"final": final_number}).all()
     for row in rows:
         move_job(connection, row.request_hash, JobState(row.state), JobState.FINAL, now)
     if rows:
@@ -270,7 +282,7 @@ def _reopen(connection: Connection, request_hash: bytes, state: JobState, now: f
 
 def _events_of(connection: Connection, scope: Scope, request_hash: bytes) -> list[Event]:
     found = []
-    for row in connection.execute(select(events).where(events.c.request_hash == request_hash)):
+    for row in connection.execute(_EVENTS, {"request_hash": request_hash}):
         topics = tuple(bytes.fromhex(topic) for topic in row.topics)
         log = Log(scope.contract, topics, row.data, row.block_number, row.block_hash, row.tx_hash)
         event = decode_log(log, scope.chain_id)
@@ -296,11 +308,11 @@ def _add_event(connection: Connection, event: Event, request_hash: bytes) -> boo
         "kind": KIND_OF[type(event)].value,
         "request_hash": request_hash,
     }
-    same = [events.c[name] == value for name, value in key.items()]
-    known = connection.execute(select(events.c.data).where(*same)).scalar_one_or_none()
+    known = connection.execute(_SAME_EVENT, key).scalar_one_or_none()
     if known == log.data:
         return False
     if known is not None:  # two of a kind in one transaction, as a retried callback may be: the later one counts
+        same = [events.c[name] == value for name, value in key.items()]
         connection.execute(update(events).where(*same).values(data=log.data))
         return True
     connection.execute(

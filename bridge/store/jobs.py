@@ -6,12 +6,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, func, or_, select, update
 
 from bridge.errors import StaleTransition
 from bridge.jobs import OPEN_STATES, JobState, is_allowed
 from bridge.store.schema import STANDING, blocks, cursors, jobs, leases, literally, outbox, slots
 from executor.protocol.wire import Order, Outcome, Request
+
+# Statements of every step are made once: making one costs more than running it.
+_OF_HASH = select(jobs).where(jobs.c.request_hash == bindparam("request_hash"))
+_OF_HASHES = select(jobs).where(jobs.c.request_hash.in_(bindparam("hashes", expanding=True)))
+_SCANNED_NUMBER = select(cursors.c.scanned_number).where(
+    cursors.c.chain_id == bindparam("chain_id"), cursors.c.contract == bindparam("contract")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +89,14 @@ def job_of(row: Row[Any]) -> Job:
 
 def get_job(connection: Connection, request_hash: bytes) -> Job | None:
     """The job of this request hash."""
-    row = connection.execute(select(jobs).where(jobs.c.request_hash == request_hash)).one_or_none()
+    row = connection.execute(_OF_HASH, {"request_hash": request_hash}).one_or_none()
     return None if row is None else job_of(row)
 
 
 def jobs_of(connection: Connection, request_hashes: Iterable[bytes]) -> dict[bytes, Job]:
     """The jobs of these request hashes, by hash; those that there are none of are left out."""
-    query = select(jobs).where(jobs.c.request_hash.in_(set(request_hashes)))
-    return {row.request_hash: job_of(row) for row in connection.execute(query)}
+    rows = connection.execute(_OF_HASHES, {"hashes": list(set(request_hashes))})
+    return {row.request_hash: job_of(row) for row in rows}
 
 
 def jobs_in(connection: Connection, states: Sequence[JobState], limit: int = 1000) -> list[Job]:
@@ -237,8 +244,8 @@ def running_by_requester(connection: Connection) -> dict[str, int]:
 
 def scanned_number(connection: Connection, chain_id: int, contract: str) -> int | None:
     """The number of the last block that the listener has taken in."""
-    where = (cursors.c.chain_id == chain_id, cursors.c.contract == contract)
-    return connection.execute(select(cursors.c.scanned_number).where(*where)).scalar_one_or_none()
+    where = {"chain_id": chain_id, "contract": contract}
+    return connection.execute(_SCANNED_NUMBER, where).scalar_one_or_none()
 
 
 def scanned_time(connection: Connection) -> int:

@@ -26,7 +26,7 @@ def close_engines():
         _engines.pop().dispose()
 
 
-def config_for(chain, folder, *, confirmation=1, posting=1, finality=3, **relayer):
+def config_for(chain, folder, *, confirmation=1, posting=1, finality=3, poll=10.0, **relayer):
     """The configuration of a bridge for a chain's newest deployment."""
     return BridgeConfig.model_validate(
         {
@@ -40,6 +40,7 @@ def config_for(chain, folder, *, confirmation=1, posting=1, finality=3, **relaye
                 "confirmation_depth": confirmation,
                 "posting_depth": posting,
                 "finality_depth": finality,
+                "poll_seconds": poll,
             },
             "relayer": {"key": "env:UNUSED", **relayer},
         }
