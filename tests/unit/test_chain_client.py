@@ -55,6 +55,16 @@ def test_an_address_that_is_no_url_is_refused():
         ChainClient("ws://127.0.0.1:1")
 
 
+def test_the_environments_proxy_is_used(proxy, monkeypatch):
+    answer(proxy, "0x7")
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ChainClient("http://endpoint.invalid", 2.0) as client:
+        assert client.chain_id() == 7
+    with ChainClient("http://127.0.0.1:1", 2.0) as client, pytest.raises(RpcUnavailable):
+        client.chain_id()
+
+
 def test_nobody_listening_is_unavailable():
     with ChainClient("http://127.0.0.1:1", 2.0) as client, pytest.raises(RpcUnavailable):
         client.chain_id()
@@ -77,6 +87,18 @@ def test_another_block_than_the_hash_asked_for_is_malformed(proxy, client):
     answer(proxy, block())
     with pytest.raises(RpcUnavailable, match=r"block\.hash"):
         client.block_by_hash(b"\x01" * 32)
+
+
+def test_of_several_numbers_what_is_no_block_of_its_number_is_left_out(proxy, client):
+    answers = {"0x5": block(5), "0x6": None, "0x7": block(5), "0x8": {"number": "0x8"}}
+
+    def by_number(request, forward):
+        number = request["params"][0]
+        return ok(request, answers[number]) if number in answers else error(request, 12, "null round")
+
+    proxy.rules["eth_getBlockByNumber"] = by_number
+    assert client.blocks_at(range(5, 10)) == [Block(5, HASH, b"\xbb" * 32, 16)]
+    assert len(proxy.seen) == 1
 
 
 def test_an_unknown_hash_is_none(proxy, client):
