@@ -28,7 +28,7 @@ from bridge.sender import DAY_SECONDS, Sender
 from bridge.store import outbox, senders
 from bridge.store.engine import Connection, Engine, reading, transaction
 from bridge.store.jobs import Job, jobs_of, overdue_jobs, scanned_number, scanned_time
-from bridge.store.outbox import Attempt, Delivery, Item, SendState
+from bridge.store.outbox import Attempt, Delivery, Item, Move, SendState
 from bridge.survey import Case, Survey, Surveyor
 from bridge.watch import Alarm, Watch
 
@@ -54,7 +54,7 @@ class _Round:
     blocks: dict[int, bytes | None]  # canonical hashes of the blocks that receipts name
     cases: Sequence[Case]
     sign: list[Case] = field(default_factory=list)
-    moves: list[tuple[Item, SendState, str]] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
     handled: set[int] = field(default_factory=set)  # nonces whose bytes went out
 
 

@@ -150,8 +150,7 @@ class Sender:
             if outbox.in_flight(connection) >= self._config.max_in_flight:
                 return None
             self._keep_lease(connection, now)
-            for item in items:
-                outbox.move_item(connection, item, SendState.SIGNED, now)
+            outbox.move_items(connection, [(item, SendState.SIGNED, "") for item in items], now)
             nonce = senders.take_nonce(connection, self._chain_id, self.address, at_least)
             unsigned = self._unsigned(nonce, self._contract, calldata, gas, fees)
             attempt = self._store(connection, weights, unsigned, now)
@@ -169,8 +168,7 @@ class Sender:
         now = self._clock()
         with transaction(self._engine) as connection:
             self._keep_lease(connection, now)
-            for item in items:
-                outbox.move_item(connection, item, item.state, now, item.detail)
+            outbox.move_items(connection, [(item, item.state, item.detail) for item in items], now)
             unsigned = self._unsigned(newest.nonce, newest.destination, newest.calldata, newest.gas, fees)
             attempt = self._store(connection, newest.weights, unsigned, now)
         self._watch.count("fee_raises")

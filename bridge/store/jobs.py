@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, exists, func, or_, select, update
 
 from bridge.errors import StaleTransition
 from bridge.jobs import OPEN_STATES, JobState, is_allowed
@@ -116,13 +117,18 @@ def move_job(
     """Move a job, and set `values` with it. StaleTransition if it is no longer in `before`."""
     if not is_allowed(before, after):
         raise StaleTransition(f"a job cannot move from {before} to {after}")
-    result = connection.execute(
-        update(jobs)
-        .where(jobs.c.request_hash == request_hash, jobs.c.state == before.value)
-        .values(state=after.value, changed_at=now, **values)
-    )
+    new = {"state": after.value, "changed_at": now, **values}
+    was = {"of": request_hash, "before": before.value}
+    result = connection.execute(_moving(*new), was | {f"new_{name}": value for name, value in new.items()})
     if result.rowcount != 1:
         raise StaleTransition(f"job 0x{request_hash.hex()} is no longer {before}")
+
+
+@cache
+def _moving(*names: str) -> Update:
+    """The update of a job in a state that sets these columns."""
+    where = (jobs.c.request_hash == bindparam("of"), jobs.c.state == bindparam("before"))
+    return update(jobs).where(*where).values({name: bindparam(f"new_{name}") for name in names})
 
 
 def annotate_job(connection: Connection, request_hash: bytes, reason: int, detail: str) -> None:

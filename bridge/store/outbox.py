@@ -109,6 +109,9 @@ class Item:
     changed_at: float
 
 
+Move = tuple[Item, SendState, str]  # a row as it was, its next state, and why
+
+
 @dataclass(frozen=True)
 class Attempt:
     """A signed transaction. `weights` names the outbox rows that it carries; none: it only fills a nonce."""
@@ -219,10 +222,28 @@ def in_flight(connection: Connection) -> int:
 
 def move_item(connection: Connection, item: Item, after: SendState, now: float, detail: str = "") -> None:
     """Move a row. StaleTransition if it is no longer as `item` says."""
-    was = {"row": item.id, "before": item.state.value, "same": item.calldata}
-    result = connection.execute(_MOVE, {**was, "after": after.value, "why": detail[:4000], "now": now})
-    if result.rowcount != 1:
-        raise StaleTransition(f"outbox row {item.id} is no longer {item.state}")
+    move_items(connection, [(item, after, detail)], now)
+
+
+def move_items(connection: Connection, moves: Sequence[Move], now: float) -> None:
+    """Move rows, in one statement. StaleTransition if one is no longer as its item says: roll all back."""
+    values = [
+        {
+            "row": item.id,
+            "before": item.state.value,
+            "same": item.calldata,
+            "after": after.value,
+            "why": detail[:4000],
+            "now": now,
+        }
+        for item, after, detail in moves
+    ]
+    # Not every database's driver counts the rows of several updates together.
+    together = connection.dialect.supports_sane_multi_rowcount
+    for part in [values] if together else [[each] for each in values]:
+        if connection.execute(_MOVE, part).rowcount != len(part):
+            rows = ", ".join(str(each["row"]) for each in part)
+            raise StaleTransition(f"outbox rows are not all as they were: {rows}"[:1000])
 
 
 def attempts_of(connection: Connection, item_id: int) -> list[Attempt]:
