@@ -28,7 +28,7 @@ from bridge.chain.cursor import (
     plan,
 )
 from bridge.chain.events import Event, UndecodableLog, decode_log
-from bridge.chain.reading import NEAR_HEAD, LogReader, within
+from bridge.chain.reading import LogReader, within
 from bridge.config import BridgeConfig
 from bridge.errors import EndpointsDisagree, FatalError, HistoryPruned, RpcRefused, RpcUnavailable
 from bridge.headwatch import HeadWatch
@@ -214,11 +214,6 @@ class Listener:
             if not isinstance(decision, Fetch):
                 self._lower_seen = self._lower_seen + 1 if decision is Stay.LOWER else 0
                 return decision
-            missing = range(window[-1].number + 1, head.number)
-            if not fetched and 1 < len(missing) <= NEAR_HEAD:  # in one request; only those that link up are used
-                fetched = {block.hash: block for block in self._client.blocks_at(missing)}
-                if decision.block_hash in fetched:
-                    continue
             block = self._client.block_by_hash(decision.block_hash)
             if block is None:
                 raise RpcUnavailable(

@@ -149,12 +149,6 @@ class ChainClient:
         calls: list[Call] = [("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
         return {n: _hash_at(n, answer) for n, answer in zip(numbers, self.batch(calls), strict=True)}
 
-    def blocks_at(self, numbers: Sequence[int]) -> list[Block]:
-        """Blocks at numbers not beyond the head, in few requests; whatever is no block of its number is left out."""
-        answers = self.batch([("eth_getBlockByNumber", (hex(number), False)) for number in numbers])
-        found = [(number, _block_or_none(answer)) for number, answer in zip(numbers, answers, strict=True)]
-        return [block for number, block in found if block is not None and block.number == number]
-
     def block_by_hash(self, block_hash: bytes) -> Block | None:
         """The block of this hash, canonical or not; None when the endpoint does not know it."""
         answer = self._ask("eth_getBlockByHash", _hex(block_hash), False)

@@ -318,27 +318,12 @@ def test_a_header_that_contradicts_the_logs_stores_nothing(slow_finality):
 
 def test_a_parent_that_the_endpoint_does_not_know_is_asked_for_again(parts):
     run(parts.listener)
-    parts.chain.mine(2)
+    parts.chain.mine(3)
     parts.proxy.rules["eth_getBlockByHash"] = lambda request, forward: ok(request, None)
     with pytest.raises(RpcUnavailable, match="parent"):
         parts.listener.step()
     parts.proxy.rules.clear()
     assert parts.listener.step()
-
-
-def test_blocks_of_another_branch_at_the_numbers_between_are_not_used(parts):
-    run(parts.listener)
-    parts.chain.mine(4)
-    odd = {"hash": "0x" + "ee" * 32, "parentHash": "0x" + "ef" * 32, "timestamp": "0x10"}
-
-    def of_another_branch(request, forward):
-        number = request["params"][0]
-        return ok(request, {**odd, "number": number}) if number.startswith("0x") else forward(request)
-
-    parts.proxy.rules["eth_getBlockByNumber"] = of_another_branch
-    assert parts.listener.step()
-    assert "eth_getBlockByHash" in parts.proxy.methods()
-    assert parts.cursor().scanned_hash == parts.chain.client.head().hash
 
 
 def test_an_endpoint_without_old_state_is_not_counted_against(parts):

@@ -89,18 +89,6 @@ def test_another_block_than_the_hash_asked_for_is_malformed(proxy, client):
         client.block_by_hash(b"\x01" * 32)
 
 
-def test_of_several_numbers_what_is_no_block_of_its_number_is_left_out(proxy, client):
-    answers = {"0x5": block(5), "0x6": None, "0x7": block(5), "0x8": {"number": "0x8"}}
-
-    def by_number(request, forward):
-        number = request["params"][0]
-        return ok(request, answers[number]) if number in answers else error(request, 12, "null round")
-
-    proxy.rules["eth_getBlockByNumber"] = by_number
-    assert client.blocks_at(range(5, 10)) == [Block(5, HASH, b"\xbb" * 32, 16)]
-    assert len(proxy.seen) == 1
-
-
 def test_an_unknown_hash_is_none(proxy, client):
     answer(proxy, None)
     assert client.block_by_hash(HASH) is None
