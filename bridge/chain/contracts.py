@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -38,7 +38,7 @@ class Entry:
         """`name(type,type,...)`."""
         return f"{self.name}({','.join(self.inputs)})"
 
-    @property
+    @cached_property
     def selector(self) -> bytes:
         """keccak256(signature)[:4]."""
         return keccak(text=self.signature)[:4]
