@@ -17,7 +17,7 @@ from bridge.errors import BridgeError, RpcRefused, RpcUnavailable, StaleTransiti
 from bridge.sender import NotNow, OverBudget, Sender
 from bridge.store import outbox, senders
 from bridge.store.engine import Engine, reading, transaction
-from bridge.store.outbox import Attempt, Delivery, Item, SendState
+from bridge.store.outbox import Attempt, Delivery, Item, Move, SendState
 from bridge.survey import Case, Survey
 from bridge.watch import Alarm, Watch
 from executor.errors import InvalidInput
@@ -209,11 +209,16 @@ class Poster:
         """Hand stored bytes in. Only a clear "never" ends a delivery; anything else is looked at again."""
         answer, error = self._sender.hand_in(attempt)
         if answer is SendAnswer.INVALID and not attempt.is_batch:
+            self._sender.note_alone(attempt, error)
             return self.kill(items[0], error)
         after = SendState.NEW if answer is SendAnswer.INVALID else SendState.SENT
-        with transaction(self._engine) as connection:
-            for item in items:
-                outbox.move_item(connection, item, after, self._clock(), error)
+        try:
+            with transaction(self._engine) as connection:
+                self._sender.note(connection, attempt, error)
+                outbox.move_items(connection, [(item, after, error) for item in items], self._clock())
+        except StaleTransition:  # a row was moved meanwhile; the bytes went out all the same
+            self._sender.note_alone(attempt, error)
+            raise
         return True
 
     def move(self, item: Item, after: SendState, detail: str = "") -> bool:
@@ -221,13 +226,12 @@ class Poster:
         self.move_all([(item, after, detail)])
         return True
 
-    def move_all(self, moves: Sequence[tuple[Item, SendState, str]]) -> None:
+    def move_all(self, moves: Sequence[Move]) -> None:
         """Move rows, all or none: the commit costs more than the rows. StaleTransition if one is not as it was."""
         if not moves:
             return
         with transaction(self._engine) as connection:
-            for item, after, detail in moves:
-                outbox.move_item(connection, item, after, self._clock(), detail)
+            outbox.move_items(connection, moves, self._clock())
         for item, after, detail in moves:
             if after in (SendState.SUPERSEDED, SendState.DEAD):
                 request = "0x" + item.request_hash.hex()

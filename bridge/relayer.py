@@ -8,7 +8,7 @@ and nonces only tell what to try next (`bridge.chain.sendstate`). Killed between
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -27,8 +27,8 @@ from bridge.posting import Poster
 from bridge.sender import DAY_SECONDS, Sender
 from bridge.store import outbox, senders
 from bridge.store.engine import Connection, Engine, reading, transaction
-from bridge.store.jobs import Job, get_job, overdue_jobs, scanned_number, scanned_time
-from bridge.store.outbox import Attempt, Delivery, Item, SendState
+from bridge.store.jobs import Job, jobs_of, overdue_jobs, scanned_number, scanned_time
+from bridge.store.outbox import Attempt, Delivery, Item, Move, SendState
 from bridge.survey import Case, Survey, Surveyor
 from bridge.watch import Alarm, Watch
 
@@ -54,9 +54,8 @@ class _Round:
     blocks: dict[int, bytes | None]  # canonical hashes of the blocks that receipts name
     cases: Sequence[Case]
     sign: list[Case] = field(default_factory=list)
-    moves: list[tuple[Item, SendState, str]] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
     handled: set[int] = field(default_factory=set)  # nonces whose bytes went out
-    final_count: int | None = None
 
 
 class Relayer:
@@ -105,19 +104,22 @@ class Relayer:
         With nothing in the outbox and no nonce open, nothing is asked of the endpoint.
         """
         self._check_chain()
-        with reading(self._engine) as connection:
-            tip = scanned_number(connection, self._chain.chain_id, self._chain.bridge_contract)
-        if tip is None or not self._sender.hold_lease():
+        if not self._sender.hold_lease():
             return False
         moved = self._config.expire_requests and self._enqueue_refunds()
-        cases = self._cases()
-        if not cases and self._sender.is_settled:
-            return moved
-        chain = self._surveyor.look(tip, cases, self._unseen())
-        if self._note_receipts(chain):
-            cases = self._cases()
+        with reading(self._engine) as connection:
+            tip = scanned_number(connection, self._chain.chain_id, self._chain.bridge_contract)
+            cases = _cases(connection)
+            if tip is None or (not cases and self._sender.is_settled(connection)):
+                return moved
+            unseen = senders.without_receipt(connection, self.address, self._clock() - DAY_SECONDS)
+        final = max(0, tip - self._chain.finality_depth)
+        chain = self._surveyor.look(tip, final, cases, unseen)
+        self._note_receipts(chain)
+        cases = [case.noted(chain.mined) for case in cases]
         self._watch_money(chain)
-        seen = _Round(chain, self._surveyor.canonical(_block_numbers(cases)), cases)
+        numbers = {number for case in cases for number in case.blocks}
+        seen = _Round(chain, self._surveyor.canonical(numbers, chain.headers), cases)
         for case in cases:
             moved |= self._look_at(case, seen)
         moved |= self._move_all(seen)
@@ -131,6 +133,9 @@ class Relayer:
 
     def _enqueue_refunds(self) -> bool:
         now = self._clock()
+        with reading(self._engine) as connection:  # first, so that no other writer waits when there is nothing to do
+            if not overdue_jobs(connection, scanned_time(connection), 1):
+                return False
         with transaction(self._engine) as connection:
             due = overdue_jobs(connection, scanned_time(connection))
             for job in due:
@@ -138,20 +143,10 @@ class Relayer:
                 outbox.enqueue(connection, job.request_hash, Delivery.EXPIRE, calldata, now)
         return bool(due)
 
-    def _cases(self) -> list[Case]:
-        with reading(self._engine) as connection:
-            items = outbox.work(connection)
-            attempts = outbox.attempts_for(connection, [item.id for item in items])
-            return [Case(item, _existing(connection, item.request_hash), attempts[item.id]) for item in items]
-
-    def _unseen(self) -> list[bytes]:
-        with reading(self._engine) as connection:
-            return senders.without_receipt(connection, self.address, self._clock() - DAY_SECONDS)
-
-    def _note_receipts(self, chain: Survey) -> bool:
+    def _note_receipts(self, chain: Survey) -> None:
         """Store receipts when they are first seen: endpoints forget them."""
         if not chain.mined:
-            return False
+            return
         with transaction(self._engine) as connection:
             for mining in chain.mined.values():
                 outbox.note_mined(connection, mining.receipt, mining.gas_price)
@@ -159,13 +154,12 @@ class Relayer:
             receipt = mining.receipt
             self._watch.count("spent_wei", receipt.gas_used * (mining.gas_price or 0))
             log.info("transaction mined", tx="0x" + tx_hash.hex(), block=receipt.block_number, ok=receipt.ok)
-        return True
 
     def _watch_money(self, chain: Survey) -> None:
         now = self._clock()
         self._watch.set("balance_wei", chain.balance)
-        self._watch.set("spent_today_wei", self._sender.spent_today())
         with reading(self._engine) as connection:
+            self._watch.set("spent_today_wei", self._sender.spent_today(connection))
             usual = usual_cost(senders.samples(connection, self.address, Delivery.FULFIL))
         if not usual:
             return
@@ -292,14 +286,10 @@ class Relayer:
             return Mined.REORGED
         return Mined.OK if any(attempt.mined_ok for attempt in known) else Mined.FAILED
 
-    def _is_gone(self, nonce: int, seen: _Round) -> bool:
-        """Whether a final block's state has this nonce used. Asked only when the newest state says so, once a step."""
-        if seen.chain.count <= nonce:
-            return False
-        if seen.final_count is None:
-            final = max(0, seen.chain.head.number - self._chain.finality_depth)
-            seen.final_count = self._client.nonce(self.address, final)
-        return seen.final_count > nonce
+    @staticmethod
+    def _is_gone(nonce: int, seen: _Round) -> bool:
+        """Whether a final block's state has this nonce used."""
+        return seen.chain.final_count is not None and min(seen.chain.count, seen.chain.final_count) > nonce
 
     # -- one transaction ------------------------------------------------------------------------------------------
 
@@ -331,15 +321,19 @@ class Relayer:
         return is_due and self._poster.send(items, newest)
 
 
-def _existing(connection: Connection, request_hash: bytes) -> Job:
-    job = get_job(connection, request_hash)
-    if job is None:
+def _cases(connection: Connection) -> list[Case]:
+    items = outbox.work(connection)
+    if not items:
+        return []
+    attempts = outbox.attempts_for(connection, [item.id for item in items])
+    jobs = jobs_of(connection, [item.request_hash for item in items])
+    return [Case(item, _existing(jobs, item.request_hash), attempts[item.id]) for item in items]
+
+
+def _existing(jobs: Mapping[bytes, Job], request_hash: bytes) -> Job:
+    if request_hash not in jobs:
         raise BridgeError(f"the outbox names request 0x{request_hash.hex()}, which has no job")
-    return job
-
-
-def _block_numbers(cases: Sequence[Case]) -> list[int]:
-    return [a.mined_block_number for case in cases for a in case.attempts if a.mined_block_number is not None]
+    return jobs[request_hash]
 
 
 def _was_left_out(attempts: Sequence[Attempt], chain: Survey) -> bool:

@@ -20,7 +20,7 @@ from bridge.errors import BridgeError, NullRound, RpcRefused, RpcUnavailable
 from bridge.jobs import JobState
 from bridge.store import outbox, senders
 from bridge.store.engine import Connection, Engine, reading, transaction
-from bridge.store.jobs import get_job
+from bridge.store.jobs import get_job, jobs_of
 from bridge.store.outbox import Attempt, Delivery, Item, SendState
 from bridge.survey import Survey
 from bridge.watch import Alarm, Watch
@@ -66,7 +66,6 @@ class Sender:
         self._client = client
         self._signer = signer
         self._chain_id = config.chain.chain_id
-        self._finality_depth = config.chain.finality_depth
         self._contract = config.chain.bridge_contract
         self._config = config.relayer
         self._clock = clock
@@ -131,24 +130,27 @@ class Sender:
             self._watch.alarm(Alarm.FEES_AT_CAP, f"the base fee is {chain.base_fee} wei", self._clock())
             raise NotNow("the base fee is above relayer.max_fee_per_gas_wei", "base fee")
         at_most = gas * fees.max_fee
-        over = beyond(at_most, weights, self._allowances(weights, None))
+        with reading(self._engine) as connection:
+            allowances, costs = self._allowances(connection, weights, None), self._costs_of_a_day(connection)
+            known = senders.next_nonce(connection, self._chain_id, self.address)
+        over = beyond(at_most, weights, allowances)
         if over:
             raise OverBudget(
                 f"it may cost {at_most} wei; delivery fee, relayer.max_subsidy_wei and what was spent leave less", over
             )
-        if not self._within_day(None, at_most):
+        if not self._within_day(costs, None, at_most):
             raise NotNow("relayer.max_spend_per_day_wei is reached", "day cap")
         if chain.balance < at_most:
             self.pause("its balance does not cover the next delivery")
             return None
-        at_least = self._lowest_nonce(chain.count)
+        # A database that was rebuilt does not know what its predecessor had sent: it starts behind that.
+        at_least = max(chain.count, self._client.nonce(self.address, "pending")) if known is None else chain.count
         now = self._clock()
         with transaction(self._engine) as connection:
             if outbox.in_flight(connection) >= self._config.max_in_flight:
                 return None
             self._keep_lease(connection, now)
-            for item in items:
-                outbox.move_item(connection, item, SendState.SIGNED, now)
+            outbox.move_items(connection, [(item, SendState.SIGNED, "") for item in items], now)
             nonce = senders.take_nonce(connection, self._chain_id, self.address, at_least)
             unsigned = self._unsigned(nonce, self._contract, calldata, gas, fees)
             attempt = self._store(connection, weights, unsigned, now)
@@ -166,8 +168,7 @@ class Sender:
         now = self._clock()
         with transaction(self._engine) as connection:
             self._keep_lease(connection, now)
-            for item in items:
-                outbox.move_item(connection, item, item.state, now, item.detail)
+            outbox.move_items(connection, [(item, item.state, item.detail) for item in items], now)
             unsigned = self._unsigned(newest.nonce, newest.destination, newest.calldata, newest.gas, fees)
             attempt = self._store(connection, newest.weights, unsigned, now)
         self._watch.count("fee_raises")
@@ -175,18 +176,29 @@ class Sender:
         return attempt
 
     def hand_in(self, attempt: Attempt) -> tuple[SendAnswer, str]:
-        """Send stored bytes; what the endpoint thinks of them, and its words (empty: it has them)."""
+        """Send stored bytes; what the endpoint thinks of them, and its words (empty: it has them).
+
+        The caller notes the answer (`note`), in one transaction with what follows from it.
+        """
         self._watch.count("transactions_sent" if attempt.sent_at is None else "transactions_resent")
         try:
             self._client.send_raw(attempt.raw)
         except RpcUnavailable as exc:  # they may have arrived: the same bytes go out again
-            self._note(attempt, str(exc))
+            self.note_alone(attempt, str(exc))
             raise
         except RpcRefused as exc:
             return self._refused(attempt, exc.message)
-        self._note(attempt, "")
         log.info("transaction sent", tx="0x" + attempt.tx_hash.hex(), nonce=attempt.nonce, carries=len(attempt.weights))
         return SendAnswer.KNOWN, ""
+
+    def note(self, connection: Connection, attempt: Attempt, error: str) -> None:
+        """Remember that these bytes were handed in, and what the endpoint said against it."""
+        outbox.note_sending(connection, attempt.tx_hash, self._clock(), error)
+
+    def note_alone(self, attempt: Attempt, error: str) -> None:
+        """`note` in a transaction of its own."""
+        with transaction(self._engine) as connection:
+            self.note(connection, attempt, error)
 
     def pause(self, reason: str) -> None:
         """Sign nothing new for a while: the account needs funds."""
@@ -196,17 +208,18 @@ class Sender:
 
     # -- money ----------------------------------------------------------------------------------------------------
 
-    def spent_today(self) -> int:
+    def spent_today(self, connection: Connection) -> int:
         """What the last 24 hours cost in wei: by receipts where they are known, else at most."""
-        return spent(self._costs_of_a_day())
+        return spent(self._costs_of_a_day(connection))
 
-    def _costs_of_a_day(self) -> list[Cost]:
-        with reading(self._engine) as connection:
-            return senders.costs_since(connection, self.address, self._clock() - DAY_SECONDS)
+    def _costs_of_a_day(self, connection: Connection) -> list[Cost]:
+        return senders.costs_since(connection, self.address, self._clock() - DAY_SECONDS)
 
-    def _within_day(self, nonce: int | None, at_most: int) -> bool:
-        """Whether a transaction under a new nonce (None), or a replacement, stays within the cap of a day."""
-        costs = self._costs_of_a_day()
+    def _within_day(self, costs: Sequence[Cost], nonce: int | None, at_most: int) -> bool:
+        """Whether a transaction under a new nonce (None), or a replacement, stays within the cap of a day.
+
+        `costs`: what the day cost until now.
+        """
         before, after = spent(costs), spent([*costs, Cost(-1 if nonce is None else nonce, at_most)])
         cap, now = self._config.max_spend_per_day_wei, self._clock()
         if after <= cap:
@@ -215,25 +228,23 @@ class Sender:
         self._watch.alarm(Alarm.DAY_CAP, f"{before} wei of {cap} spent in 24 hours", now)
         return False
 
-    def _allowances(self, weights: Mapping[int, int], nonce: int | None) -> dict[int, int]:
+    def _allowances(self, connection: Connection, weights: Mapping[int, int], nonce: int | None) -> dict[int, int]:
         """What each row may still cost, apart from what is under `nonce` (which is about to be replaced)."""
         allowances = {}
-        with reading(self._engine) as connection:
-            attempts = outbox.attempts_for(connection, weights)
-            for item in outbox.items_by_id(connection, weights):
-                job = get_job(connection, item.request_hash)
-                fee = job.request.order.delivery_fee if job and item.kind is Delivery.FULFIL else 0
-                earlier = [a.cost_to(item.id) for a in attempts[item.id] if a.nonce != nonce]
-                allowances[item.id] = fee + self._config.max_subsidy_wei - spent(earlier)
+        attempts, items = outbox.attempts_for(connection, weights), outbox.items_by_id(connection, weights)
+        jobs = jobs_of(connection, [item.request_hash for item in items])
+        for item in items:
+            job = jobs.get(item.request_hash)
+            fee = job.request.order.delivery_fee if job and item.kind is Delivery.FULFIL else 0
+            earlier = [a.cost_to(item.id) for a in attempts[item.id] if a.nonce != nonce]
+            allowances[item.id] = fee + self._config.max_subsidy_wei - spent(earlier)
         return allowances
 
     # -- nonces ---------------------------------------------------------------------------------------------------
 
-    @property
-    def is_settled(self) -> bool:
+    def is_settled(self, connection: Connection) -> bool:
         """Whether a final block was seen to have used every nonce that was taken."""
-        with reading(self._engine) as connection:
-            known = senders.next_nonce(connection, self._chain_id, self.address)
+        known = senders.next_nonce(connection, self._chain_id, self.address)
         return known is None or known <= self._settled_nonce
 
     def fill_nonces(self, chain: Survey) -> bool:
@@ -244,14 +255,10 @@ class Sender:
             under = [(n, outbox.attempts_at(connection, self.address, n)) for n in range(chain.count, upto)]
             free = next(((n, found) for n, found in under if not self._is_held(connection, found)), None)
         if free is None:
-            self._look_whether_settled(known, chain)
+            if chain.final_count is not None and chain.count >= known > self._settled_nonce:
+                self._settled_nonce = min(known, chain.final_count)
             return False
         return not self._is_used(free[1]) and self._fill(*free, chain)
-
-    def _look_whether_settled(self, known: int, chain: Survey) -> None:
-        if chain.count >= known > self._settled_nonce:
-            final = max(0, chain.head.number - self._finality_depth)
-            self._settled_nonce = min(known, self._client.nonce(self.address, final))
 
     def _is_used(self, attempts: Sequence[Attempt]) -> bool:
         """Whether one of them is mined after all: the endpoint's count was that of a node that is behind."""
@@ -264,14 +271,6 @@ class Sender:
             except NullRound:
                 continue
         return False
-
-    def _lowest_nonce(self, chain_count: int) -> int:
-        with reading(self._engine) as connection:
-            known = senders.next_nonce(connection, self._chain_id, self.address)
-        if known is not None:
-            return chain_count
-        # A database that was rebuilt does not know what its predecessor had sent: it starts behind that.
-        return max(chain_count, self._client.nonce(self.address, "pending"))
 
     def _is_held(self, connection: Connection, attempts: Sequence[Attempt]) -> bool:
         """Whether a delivery works on this nonce, or did until lately."""
@@ -295,7 +294,7 @@ class Sender:
                 newest.sent_at is None or not 0 <= self._clock() - newest.sent_at < self._config.resend_after_seconds
             )
             if is_due:
-                self.hand_in(newest)
+                self._hand_in_filler(newest)
             return is_due
         gas = max(SELF_SEND_GAS, self._client.estimate_gas(self.address, self.address, b""))
         fees = None if self.is_paused else self._filler_fees(newest, gas, chain)
@@ -307,8 +306,12 @@ class Sender:
             attempt = self._store(connection, {}, self._unsigned(nonce, self.address, b"", gas, fees), now)
         log.warning("filling an unused nonce", nonce=nonce)
         self._watch.count("nonces_filled")
-        self.hand_in(attempt)
+        self._hand_in_filler(attempt)
         return True
+
+    def _hand_in_filler(self, attempt: Attempt) -> None:
+        _, error = self.hand_in(attempt)
+        self.note_alone(attempt, error)
 
     def _filler_fees(self, newest: Attempt | None, gas: int, chain: Survey) -> Fees | None:
         if newest is not None:
@@ -326,13 +329,13 @@ class Sender:
         cap = self._config.max_fee_per_gas_wei
         fees = raised_fees(previous.fees, chain.base_fee, chain.tip_fee, cap)
         why = "relayer.max_fee_per_gas_wei"
-        if fees is not None and filler_gas is None:
-            over = beyond(
-                previous.gas * fees.max_fee, previous.weights, self._allowances(previous.weights, previous.nonce)
-            )
-            if over:
-                fees, why = None, "its delivery fee and relayer.max_subsidy_wei"
-        if fees is not None and not self._within_day(previous.nonce, (filler_gas or previous.gas) * fees.max_fee):
+        with reading(self._engine) as connection:
+            costs = self._costs_of_a_day(connection)
+            allowances = self._allowances(connection, previous.weights, previous.nonce) if filler_gas is None else {}
+        if fees is not None and allowances and beyond(previous.gas * fees.max_fee, previous.weights, allowances):
+            fees, why = None, "its delivery fee and relayer.max_subsidy_wei"
+        at_most = (filler_gas or previous.gas) * (0 if fees is None else fees.max_fee)
+        if fees is not None and not self._within_day(costs, previous.nonce, at_most):
             fees, why = None, "relayer.max_spend_per_day_wei"
         if fees is None:
             detail = f"nonce {previous.nonce} stays at {previous.fees.max_fee} wei per gas: {why}"
@@ -352,13 +355,8 @@ class Sender:
     def _refused(self, attempt: Attempt, message: str) -> tuple[SendAnswer, str]:
         answer = classify_send_error(message)
         error = "" if answer is SendAnswer.KNOWN else message
-        self._note(attempt, error)
         if answer is SendAnswer.NO_FUNDS:
             self.pause(message)
         if error:
             log.warning("transaction refused", nonce=attempt.nonce, meaning=answer.value, error=error)
         return answer, error
-
-    def _note(self, attempt: Attempt, error: str) -> None:
-        with transaction(self._engine) as connection:
-            outbox.note_sending(connection, attempt.tx_hash, self._clock(), error)

@@ -1,9 +1,10 @@
-"""What the chain says about all deliveries at once: two JSON-RPC batches a step, however many there are."""
+"""What the chain says about all deliveries at once: one JSON-RPC batch a step, two when receipts are new."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from bridge.chain.client import Block, Call, ChainClient
@@ -31,6 +32,15 @@ class Case:
     def live(self) -> Sequence[Attempt]:
         """The attempts under the newest nonce, newest last."""
         return [attempt for attempt in self.attempts if attempt.nonce == self.attempts[-1].nonce]
+
+    @property
+    def blocks(self) -> set[int]:
+        """The numbers of the blocks that its receipts name."""
+        return {a.mined_block_number for a in self.attempts if a.mined_block_number is not None}
+
+    def noted(self, mined: Mapping[bytes, Mining]) -> Case:
+        """The same with these receipts, as the store holds them now."""
+        return replace(self, attempts=[_noted(a, mined.get(a.tx_hash)) for a in self.attempts])
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,8 @@ class Survey:
     tip: int  # the listener's newest block
     seen: dict[int, Seen] = field(default_factory=dict)  # by outbox row
     mined: dict[bytes, Mining] = field(default_factory=dict)  # by transaction
+    final_count: int | None = None  # transactions that our account has in a final block's state, where it was told
+    headers: dict[int, Any] = field(default_factory=dict)  # unchecked: what was answered for blocks of known receipts
 
 
 class Surveyor:
@@ -73,24 +85,31 @@ class Surveyor:
         self._contract = contract
         self._address = address
 
-    def look(self, tip: int, cases: Sequence[Case], others: Iterable[bytes]) -> Survey:
-        """Ask one endpoint for everything, in one batch. `others`: transactions whose receipts are wanted too."""
+    def look(self, tip: int, final: int, cases: Sequence[Case], others: Iterable[bytes]) -> Survey:
+        """Ask one endpoint for everything, in one batch. `others`: transactions whose receipts are wanted too.
+
+        `final`: the number of a block that is final. With several endpoints, the whole step is asked of the one that
+        answers here.
+        """
         hashes = {a.tx_hash for case in cases for a in case.attempts if a.mined_block_hash is None} | set(others)
         wanted = sorted(hashes)
+        numbers = sorted({number for case in cases for number in case.blocks})
         calls: list[Call] = [
             ("eth_getBlockByNumber", ("latest", False)),
             ("eth_getTransactionCount", (self._address, "latest")),
             ("eth_maxPriorityFeePerGas", ()),
             ("eth_getBalance", (self._address, "latest")),
+            ("eth_getTransactionCount", (self._address, hex(final))),
             *(call for case in cases for call in self._standing_calls(case)),
             *(("eth_getTransactionReceipt", ("0x" + tx_hash.hex(),)) for tx_hash in wanted),
+            *_header_calls(numbers),
         ]
-        self._client.poll(at_least=tip)  # with several endpoints: all of this step is asked of the one that answers
-        answers = self._client.batch(calls)
-        head, count, tip_fee, balance = (_needed(answer) for answer in answers[:4])
+        answers = iter(self._client.poll(at_least=tip, more=calls).more)
+        head, count, tip_fee, balance = (_needed(answer) for answer in islice(answers, 4))
+        final_count = next(answers)
         fields = fields_of(head, "block")
-        states = answers[4 : 4 + 2 * len(cases)]
-        receipts = answers[4 + 2 * len(cases) :]
+        states = list(islice(answers, 2 * len(cases)))
+        receipts = list(islice(answers, len(wanted)))
         return Survey(
             head=block_of(head),
             base_fee=quantity(fields.get("baseFeePerGas"), "block.baseFeePerGas", MAX_AMOUNT),
@@ -101,16 +120,19 @@ class Surveyor:
             tip=tip,
             seen={case.item.id: _seen(case, *states[2 * n : 2 * n + 2]) for n, case in enumerate(cases)},
             mined={h: mining for h, answer in zip(wanted, receipts, strict=True) if (mining := _mining(h, answer))},
+            final_count=None if isinstance(final_count, RpcError) else quantity(final_count, "nonce"),
+            headers=dict(zip(numbers, answers, strict=True)),
         )
 
-    def canonical(self, numbers: Iterable[int]) -> dict[int, bytes | None]:
-        """The hash of the canonical block at each number; None where there is none. In one batch.
+    def canonical(self, numbers: Iterable[int], known: Mapping[int, Any]) -> dict[int, bytes | None]:
+        """The hash of the canonical block at each number; None where there is none.
 
-        RpcUnavailable when an endpoint does not answer for one of them.
+        `known`: a survey's headers; the others are asked for in one batch. RpcUnavailable when an endpoint does not
+        answer for one of them.
         """
-        asked = sorted(set(numbers))
-        answers = self._client.batch([("eth_getBlockByNumber", (hex(number), False)) for number in asked])
-        return {number: self._hash_at(number, answer) for number, answer in zip(asked, answers, strict=True)}
+        asked = sorted(set(numbers) - known.keys())
+        answers = dict(zip(asked, self._client.batch(_header_calls(asked)), strict=True)) if asked else {}
+        return {number: self._hash_at(number, answer) for number, answer in ({**known, **answers}).items()}
 
     def _hash_at(self, number: int, answer: Any) -> bytes | None:
         if isinstance(answer, RpcError):  # a null round in one of its dialects, or no answer: asked once more, alone
@@ -125,6 +147,24 @@ class Surveyor:
         bridge, request_id = compute_bridge(), case.job.request.id
         data = (bridge.encode("resultOf", request_id), bridge.encode("requestHash", request_id))
         return [("eth_call", ({"to": self._contract, "data": "0x" + each.hex()}, "latest")) for each in data]
+
+
+def _header_calls(numbers: Iterable[int]) -> list[Call]:
+    return [("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
+
+
+def _noted(attempt: Attempt, mining: Mining | None) -> Attempt:
+    if mining is None:
+        return attempt
+    receipt = mining.receipt
+    return replace(
+        attempt,
+        mined_block_hash=receipt.block_hash,
+        mined_block_number=receipt.block_number,
+        mined_ok=receipt.ok,
+        gas_used=receipt.gas_used,
+        gas_price=mining.gas_price,
+    )
 
 
 def _needed(answer: Any) -> Any:

@@ -7,6 +7,7 @@ import structlog
 
 from tests.chain_nodes import _anvil, _hardhat, _standing, anvil_chain, any_chain, both_chains, devnet, hardhat_chain
 from tests.docker_engine import docker_engine
+from tests.integration.bridge_parts import close_engines
 
 __all__ = [
     "_anvil",
@@ -36,3 +37,10 @@ def pytest_runtest_makereport(item, call):
 def _logs_as_at_first():
     """No test hears of how another one set its logs up."""
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _databases_closed():
+    """Idle connections are closed with their test."""
+    yield
+    close_engines()

@@ -69,6 +69,7 @@ def add_history(engine, count, chain_id, contract):
         (_TRANSACTIONS, {}),
         (_ITEMS, {}),
     )
+    engine.dispose()  # leaving the write-ahead log takes the only connection
     connection = engine.raw_connection()
     try:
         cursor = connection.cursor()
@@ -83,4 +84,4 @@ def add_history(engine, count, chain_id, contract):
         cursor.execute("UPDATE cursors SET final_jobs = final_jobs + :count", common)
         cursor.execute("COMMIT")
     finally:
-        connection.close()
+        connection.invalidate()  # the next one has its own settings again

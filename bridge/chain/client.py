@@ -50,13 +50,14 @@ class Poll:
     """One look at a chain, all of it from one endpoint.
 
     `tagged`: the blocks of the tags that were asked for, without those that the endpoint does not give. `genesis`: the
-    hash of block 0 where it was asked for and is shown.
+    hash of block 0 where it was asked for and is shown. `more`: the answers to the calls that were asked with it.
     """
 
     chain_id: int
     head: Block
     tagged: Mapping[str, Block]
     genesis: bytes | None = None
+    more: Sequence[Any] = ()
 
 
 class ChainClient:
@@ -83,18 +84,25 @@ class ChainClient:
 
     # -- chain ----------------------------------------------------------------------------------------------------
 
-    def poll(self, *tags: str, at_least: int = 0) -> Poll:  # noqa: ARG002 - for those with a choice
-        """Begin a step: chain id, head and the blocks of `tags` ("safe", "finalized"), in one HTTP request.
+    def poll(
+        self,
+        *tags: str,
+        at_least: int = 0,  # noqa: ARG002 - for those with a choice
+        more: Sequence[Call] = (),
+    ) -> Poll:
+        """Begin a step: chain id, head, the blocks of `tags` ("safe", "finalized") and `more`, in one HTTP request.
 
         `at_least`: the newest block that the caller has taken in. With several endpoints (`bridge.chain.endpoints`) the
         step stays with the one that answers here, and one that is behind that block is passed over.
         """
-        return self.look(*tags)
+        return self.look(*tags, more=more)
 
-    def look(self, *tags: str, genesis: bool = False) -> Poll:
+    def look(self, *tags: str, genesis: bool = False, more: Sequence[Call] = ()) -> Poll:
         """`poll`, of whatever endpoint is in use; with block 0 where asked for."""
         wanted = [("eth_getBlockByNumber", (tag, False)) for tag in (_LATEST, *tags)]
-        answers = self.batch([("eth_chainId", ()), *wanted, *([_GENESIS] if genesis else [])])
+        own: list[Call] = [("eth_chainId", ()), *wanted, *([_GENESIS] if genesis else [])]
+        asked = self.batch([*own, *more])
+        answers = asked[: len(own)]
         for answer in answers[:2]:
             if isinstance(answer, RpcError):
                 raise answer
@@ -105,6 +113,7 @@ class ChainClient:
             head=block_of(answers[1]),
             tagged={tag: block for tag, block in tagged.items() if block is not None},
             genesis=first.hash if first is not None and first.number == 0 else None,
+            more=asked[len(own) :],
         )
 
     def blame(self, error: RpcError) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -38,7 +38,7 @@ class Entry:
         """`name(type,type,...)`."""
         return f"{self.name}({','.join(self.inputs)})"
 
-    @property
+    @cached_property
     def selector(self) -> bytes:
         """keccak256(signature)[:4]."""
         return keccak(text=self.signature)[:4]
@@ -143,6 +143,7 @@ def delivered_flags(returned: bytes) -> tuple[bool, ...]:
     return tuple(compute_bridge().decode("fulfilMany", returned)[0])
 
 
+@lru_cache(maxsize=256)  # a delivery that waits is looked at in each step
 def fulfilled_outcome(calldata: bytes) -> Outcome:
     """The outcome in the calldata of `fulfil`."""
     return Outcome.from_tuple(compute_bridge().decode_input("fulfil", calldata)[2])

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from bridge.chain import endpoint_health as health_rules
-from bridge.chain.client import MAX_RESPONSE_BYTES, ChainClient, Poll
+from bridge.chain.client import MAX_RESPONSE_BYTES, Call, ChainClient, Poll
 from bridge.chain.endpoint_health import Health
 from bridge.chain.transport import HttpTransport, Transport
 from bridge.config import ChainConfig
@@ -286,7 +286,7 @@ class _PooledClient(ChainClient):
         self._chosen = chosen
         self._blamed: RpcError | None = None
 
-    def poll(self, *tags: str, at_least: int = 0) -> Poll:
+    def poll(self, *tags: str, at_least: int = 0, more: Sequence[Call] = ()) -> Poll:
         before = self._chosen.endpoint
         endpoint = self._pool.choose(at_least, checked=False)
         self._chosen.endpoint = endpoint
@@ -294,7 +294,7 @@ class _PooledClient(ChainClient):
             self._singly = 0
         due = self._pool.needs_check(endpoint)
         try:
-            poll = self.look(*tags, genesis=due)
+            poll = self.look(*tags, genesis=due, more=more)
         except RpcRefused as exc:  # an endpoint that does not tell its head is of no use
             self.blame(exc)
             raise

@@ -50,6 +50,13 @@ class _BoundedSession(requests.Session):
         self._limit = limit
         self._seconds = seconds
 
+    def take_environment(self, url: str) -> None:
+        """Look up once what the environment says about `url` (proxies, certificates, .netrc), not at each request."""
+        settings = self.merge_environment_settings(url, {}, None, None, None)
+        self.proxies, self.verify, self.cert = settings["proxies"], settings["verify"], settings["cert"]
+        self.auth = requests.utils.get_netrc_auth(url)
+        self.trust_env = False
+
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         end = time.monotonic() + self._seconds
         response = super().send(request, **{**kwargs, "stream": True})
@@ -78,6 +85,7 @@ class HttpTransport(HTTPProvider):
         if not url.startswith(("http://", "https://")):
             raise InvalidInput("rpc_url", "must start with http:// or https://")
         self._session = _BoundedSession(max_response_bytes, timeout_seconds)
+        self._session.take_environment(url)
         super().__init__(
             URI(url),
             request_kwargs={"timeout": timeout_seconds, "allow_redirects": False},

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from bridge.chain.bulk import Order, Result, log_of_request, log_of_result
 from bridge.chain.contracts import fulfilled_outcome
@@ -41,6 +41,25 @@ _BATCH = 500  # values in one IN (...)
 _ENDED = {JobSettled: JobState.POSTED, JobExpired: JobState.EXPIRED, JobCancelled: JobState.CANCELLED}
 _ENDINGS = frozenset(_ENDED.values())
 _DELIVERY = {JobState.POSTED: Delivery.FULFIL, JobState.EXPIRED: Delivery.EXPIRE, JobState.CANCELLED: Delivery.DRAW}
+# Statements of every step are made once: making one costs more than running it.
+_CURSOR = select(cursors).where(
+    cursors.c.chain_id == bindparam("chain_id"), cursors.c.contract == bindparam("contract")
+)
+_WINDOW = select(blocks).order_by(blocks.c.number)
+_DEEP = select(jobs.c.request_hash).where(
+    jobs.c.state == JobState.OBSERVED.value, jobs.c.block_number <= bindparam("limit")
+)
+_SETTLED = select(jobs.c.request_hash, jobs.c.state).where(
+    jobs.c.state.in_([state.value for state in _ENDINGS]), jobs.c.settled_block_number <= bindparam("final")
+)
+_EVENTS = (
+    select(events, jobs.c.requester, jobs.c.deadline, jobs.c.order_bytes, jobs.c.chain_state, jobs.c.outcome)
+    .outerjoin(jobs, jobs.c.request_hash == events.c.request_hash)
+    .where(events.c.request_hash == bindparam("request_hash"))
+)
+_SAME_EVENT = select(events.c.data, events.c.topics).where(
+    *(events.c[name] == bindparam(name) for name in ("block_hash", "tx_hash", "kind", "request_hash"))
+)
 _NOT_SETTLED = {"settled_tx": None, "settled_block_number": None, "settled_block_hash": None}
 #: a request that is open again: what was agreed on is found again from its slots, whose answers are kept
 _REOPENED: dict[str, Any] = {
@@ -73,7 +92,7 @@ class Cursor:
 
 def load_cursor(connection: Connection, scope: Scope) -> Cursor | None:
     """The cursor; None before the first start."""
-    row = connection.execute(select(cursors).where(*_of(scope))).one_or_none()
+    row = connection.execute(_CURSOR, vars(scope)).one_or_none()
     if row is None:
         return None
     return Cursor(row.genesis_hash, row.scanned_number, row.scanned_hash, row.final_number, row.final_hash)
@@ -81,7 +100,7 @@ def load_cursor(connection: Connection, scope: Scope) -> Cursor | None:
 
 def load_window(connection: Connection) -> Window:
     """The window's blocks, oldest first."""
-    rows = connection.execute(select(blocks).order_by(blocks.c.number))
+    rows = connection.execute(_WINDOW)
     return tuple(Block(row.number, row.hash, row.parent_hash, row.timestamp) for row in rows)
 
 
@@ -149,8 +168,7 @@ def mirror(connection: Connection, scope: Scope, request_hash: bytes, now: float
 
 def promote(connection: Connection, tip: int, depth: int, now: float) -> int:
     """OBSERVED -> READY for requests at least `depth` below the tip; how many."""
-    deep = (jobs.c.state == JobState.OBSERVED.value, jobs.c.block_number <= tip - depth)
-    rows = connection.execute(select(jobs.c.request_hash).where(*deep)).all()
+    rows = connection.execute(_DEEP, {"limit": tip - depth}).all()
     for row in rows:
         move_job(connection, row.request_hash, JobState.OBSERVED, JobState.READY, now)
     return len(rows)
@@ -158,9 +176,7 @@ def promote(connection: Connection, tip: int, depth: int, now: float) -> int:
 
 def finalise(connection: Connection, final_number: int, now: float) -> int:
     """POSTED, EXPIRED, CANCELLED -> FINAL where the ending's block is final; how many."""
-    ended = jobs.c.state.in_([state.value for state in _ENDINGS])
-    query = select(jobs.c.request_hash, jobs.c.state).where(ended, jobs.c.settled_block_number <= final_number)
-    rows = connection.execute(query).all()
+    rows = connection.execute(_SETTLED, {"final": final_number}).all()
     for row in rows:
         move_job(connection, row.request_hash, JobState(row.state), JobState.FINAL, now)
     if rows:
@@ -284,13 +300,8 @@ def _events_of(connection: Connection, scope: Scope, request_hash: bytes) -> lis
 
 def logs_of(connection: Connection, scope: Scope, request_hash: bytes) -> list[Log]:
     """The canonical logs that are about a request, as the chain gave them."""
-    query = (
-        select(events, jobs.c.requester, jobs.c.deadline, jobs.c.order_bytes, jobs.c.chain_state, jobs.c.outcome)
-        .outerjoin(jobs, jobs.c.request_hash == events.c.request_hash)
-        .where(events.c.request_hash == request_hash)
-    )
     found = []
-    for row in connection.execute(query):
+    for row in connection.execute(_EVENTS, {"request_hash": request_hash}):
         topics, data = _whole(row) if row.topics is None else ([bytes.fromhex(topic) for topic in row.topics], row.data)
         found.append(Log(scope.contract, tuple(topics), data, row.block_number, row.block_hash, row.tx_hash))
     return found
@@ -322,11 +333,11 @@ def _add_event(connection: Connection, event: Event, request_hash: bytes) -> boo
         "kind": KIND_OF[type(event)].value,
         "request_hash": request_hash,
     }
-    same = [events.c[name] == value for name, value in key.items()]
-    known = connection.execute(select(events.c.data, events.c.topics).where(*same)).one_or_none()
+    known = connection.execute(_SAME_EVENT, key).one_or_none()
     if known is not None and (known.data == log.data or known.topics is None):  # kept short: final, and one of its kind
         return False
     if known is not None:  # two of a kind in one transaction, as a retried callback may be: the later one counts
+        same = [events.c[name] == value for name, value in key.items()]
         connection.execute(update(events).where(*same).values(data=log.data))
         return True
     connection.execute(

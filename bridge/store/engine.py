@@ -8,12 +8,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import SQLAlchemyError as StoreError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from bridge.errors import BridgeError, FatalError, StoreFull, StoreUnavailable
 
@@ -31,7 +33,10 @@ __all__ = [
 
 BUSY_TIMEOUT_MS = 30_000
 CACHE_KIB = 65_536  # of pages, for the time of one transaction: storing many rows must not spill into the log again
+IDLE_CONNECTIONS = 4  # kept open for the next use: opening one costs more than most transactions
 _READING = "insula_reading"
+_FILE = "insula_file"
+_FAILED = "insula_failed"
 _FULL = frozenset({sqlite3.SQLITE_FULL})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 #: What a disk, a limit of the process or another process does to us, and what goes by without a change of ours.
@@ -50,11 +55,34 @@ _PASSING = frozenset(
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `url`. SQLite connections are opened per use (no state shared between threads) and synced fully."""
+    """An engine for `url`. SQLite syncs fully; each use has a connection to itself, and as many as there are uses.
+
+    A connection is not used again after an error of the disk, nor when its path holds another file by now.
+    """
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
-    event.listen(engine, "connect", _prepare_sqlite)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=IDLE_CONNECTIONS,
+        max_overflow=-1,
+        pool_use_lifo=True,
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+    path = str(engine.url.database)
+
+    def connected(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+        entry.info[_FILE] = _file_at(path)
+        _prepare_sqlite(connection)
+
+    def checked_out(_connection: sqlite3.Connection, entry: ConnectionPoolEntry, _proxy: object) -> None:
+        if entry.info[_FILE] != _file_at(path):
+            raise DisconnectionError(f"{path} is another file now")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "checkout", checked_out)
+    event.listen(engine, "checkin", _checked_in)
+    event.listen(engine, "handle_error", _mark_what_failed)
     event.listen(engine, "begin", _begin_immediate)
     return engine
 
@@ -68,8 +96,9 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def kept_open(engine: Engine) -> Iterator[None]:
-    """Keep one connection open. SQLite works its log into the database whenever the last connection is closed, which
-    costs each transaction two more waits for the disk.
+    """Keep one connection open, and close all that are idle at the end.
+
+    SQLite works its log into the database whenever the last connection is closed: two more waits for the disk.
     """
     with engine.connect() as connection:
         if connection.dialect.name == "sqlite":
@@ -77,6 +106,7 @@ def kept_open(engine: Engine) -> Iterator[None]:
             cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
             cursor.close()
         yield
+    engine.dispose()
 
 
 @contextmanager
@@ -120,7 +150,31 @@ def _translated(engine: Engine) -> Iterator[None]:
         raise error from exc
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _file_at(path: str) -> tuple[int, int] | None:
+    """Which file a path holds now; None where there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _mark_what_failed(context: ExceptionContext) -> None:
+    code = getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF
+    if context.connection is not None and code in _FULL | _DAMAGED | _PASSING:
+        context.connection.info[_FAILED] = True  # closed when it comes back: it is rolled back until then
+
+
+def _checked_in(connection: sqlite3.Connection | None, entry: ConnectionPoolEntry) -> None:
+    if connection is None:
+        return
+    if entry.info.pop(_FAILED, False):
+        entry.invalidate()
+    else:
+        connection.execute("PRAGMA shrink_memory").close()
+
+
+def _prepare_sqlite(connection: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, below
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, exists, func, or_, select, update
 
 from bridge.errors import StaleTransition
 from bridge.jobs import OPEN_STATES, JobState, is_allowed
 from bridge.store.schema import STANDING, blocks, cursors, jobs, leases, literally, outbox, slots
 from executor.protocol.wire import Order, Outcome, Request
+
+# Statements of every step are made once: making one costs more than running it.
+_OF_HASH = select(jobs).where(jobs.c.request_hash == bindparam("request_hash"))
+_OF_HASHES = select(jobs).where(jobs.c.request_hash.in_(bindparam("hashes", expanding=True)))
+_SCANNED_NUMBER = select(cursors.c.scanned_number).where(
+    cursors.c.chain_id == bindparam("chain_id"), cursors.c.contract == bindparam("contract")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +90,14 @@ def job_of(row: Row[Any]) -> Job:
 
 def get_job(connection: Connection, request_hash: bytes) -> Job | None:
     """The job of this request hash."""
-    row = connection.execute(select(jobs).where(jobs.c.request_hash == request_hash)).one_or_none()
+    row = connection.execute(_OF_HASH, {"request_hash": request_hash}).one_or_none()
     return None if row is None else job_of(row)
+
+
+def jobs_of(connection: Connection, request_hashes: Iterable[bytes]) -> dict[bytes, Job]:
+    """The jobs of these request hashes, by hash; those that there are none of are left out."""
+    rows = connection.execute(_OF_HASHES, {"hashes": list(set(request_hashes))})
+    return {row.request_hash: job_of(row) for row in rows}
 
 
 def jobs_in(connection: Connection, states: Sequence[JobState], limit: int = 1000) -> list[Job]:
@@ -103,13 +117,18 @@ def move_job(
     """Move a job, and set `values` with it. StaleTransition if it is no longer in `before`."""
     if not is_allowed(before, after):
         raise StaleTransition(f"a job cannot move from {before} to {after}")
-    result = connection.execute(
-        update(jobs)
-        .where(jobs.c.request_hash == request_hash, jobs.c.state == before.value)
-        .values(state=after.value, changed_at=now, **values)
-    )
+    new = {"state": after.value, "changed_at": now, **values}
+    was = {"of": request_hash, "before": before.value}
+    result = connection.execute(_moving(*new), was | {f"new_{name}": value for name, value in new.items()})
     if result.rowcount != 1:
         raise StaleTransition(f"job 0x{request_hash.hex()} is no longer {before}")
+
+
+@cache
+def _moving(*names: str) -> Update:
+    """The update of a job in a state that sets these columns."""
+    where = (jobs.c.request_hash == bindparam("of"), jobs.c.state == bindparam("before"))
+    return update(jobs).where(*where).values({name: bindparam(f"new_{name}") for name in names})
 
 
 def annotate_job(connection: Connection, request_hash: bytes, reason: int, detail: str) -> None:
@@ -231,8 +250,8 @@ def running_by_requester(connection: Connection) -> dict[str, int]:
 
 def scanned_number(connection: Connection, chain_id: int, contract: str) -> int | None:
     """The number of the last block that the listener has taken in."""
-    where = (cursors.c.chain_id == chain_id, cursors.c.contract == contract)
-    return connection.execute(select(cursors.c.scanned_number).where(*where)).scalar_one_or_none()
+    where = {"chain_id": chain_id, "contract": contract}
+    return connection.execute(_SCANNED_NUMBER, where).scalar_one_or_none()
 
 
 def scanned_time(connection: Connection) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
 
 from bridge.chain.budget import Cost
 from bridge.chain.fees import Fees
@@ -42,6 +42,58 @@ IN_FLIGHT = (SendState.SIGNED, SendState.SENT)
 LIVE = (SendState.NEW, *IN_FLIGHT, SendState.MINED)
 ENDED = (SendState.DONE, SendState.SUPERSEDED, SendState.DEAD)
 
+# Statements of every step are made once: making one costs more than running it.
+_LIVE_ROWS = (
+    select(outbox)
+    .where(outbox.c.state.in_([state.value for state in LIVE]))
+    .order_by(outbox.c.id)
+    .limit(bindparam("limit"))
+)
+_ENDED_ROWS = (
+    select(outbox)
+    .join(jobs, jobs.c.request_hash == outbox.c.request_hash)
+    .where(
+        outbox.c.state.in_([SendState.DONE.value, SendState.SUPERSEDED.value]),
+        or_(
+            and_(jobs.c.state == JobState.POSTING.value, outbox.c.kind == Delivery.FULFIL.value),
+            and_(jobs.c.state.in_([s.value for s in OPEN_STATES]), outbox.c.kind != Delivery.FULFIL.value),
+        ),
+    )
+    .limit(bindparam("limit"))
+)
+_NEWEST = (
+    select(func.max(transactions.c.nonce).label("nonce"))
+    .join(transaction_items, transaction_items.c.tx_hash == transactions.c.tx_hash)
+    .join(outbox, outbox.c.id == transaction_items.c.outbox_id)
+    .where(outbox.c.state.in_([state.value for state in IN_FLIGHT]))
+    .group_by(outbox.c.id)
+    .subquery()
+)
+_IN_FLIGHT_COUNT = select(func.count(_NEWEST.c.nonce.distinct()))
+_ROW = select(outbox).where(outbox.c.request_hash == bindparam("request_hash"), outbox.c.kind == bindparam("kind"))
+_ROWS = select(outbox).where(outbox.c.id.in_(bindparam("ids", expanding=True)))
+_MOVE = (
+    update(outbox)
+    .where(
+        outbox.c.id == bindparam("row"), outbox.c.state == bindparam("before"), outbox.c.calldata == bindparam("same")
+    )
+    .values(state=bindparam("after"), detail=bindparam("why"), changed_at=bindparam("now"))
+)
+_OF_ROWS = select(transactions).where(
+    transactions.c.tx_hash.in_(
+        select(transaction_items.c.tx_hash).where(transaction_items.c.outbox_id.in_(bindparam("ids", expanding=True)))
+    )
+)
+_AT_NONCE = select(transactions).where(
+    transactions.c.sender == bindparam("sender"), transactions.c.nonce == bindparam("nonce")
+)
+_OF_HASH = select(transactions).where(transactions.c.tx_hash == bindparam("tx_hash"))
+_CARRIED = (
+    select(transaction_items)
+    .where(transaction_items.c.tx_hash.in_(bindparam("hashes", expanding=True)))
+    .order_by(transaction_items.c.outbox_id)
+)
+
 
 @dataclass(frozen=True)
 class Item:
@@ -55,6 +107,9 @@ class Item:
     detail: str
     created_at: float
     changed_at: float
+
+
+Move = tuple[Item, SendState, str]  # a row as it was, its next state, and why
 
 
 @dataclass(frozen=True)
@@ -118,8 +173,7 @@ def enqueue(connection: Connection, request_hash: bytes, kind: str, calldata: by
 
 def find(connection: Connection, request_hash: bytes, kind: str) -> Item | None:
     """The row of a delivery."""
-    query = select(outbox).where(outbox.c.request_hash == request_hash, outbox.c.kind == kind)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_ROW, {"request_hash": request_hash, "kind": kind}).one_or_none()
     return None if row is None else _item(row)
 
 
@@ -151,50 +205,45 @@ def forget_receipts(connection: Connection, item: Item, now: float) -> None:
 
 def work(connection: Connection, limit: int = 1000) -> list[Item]:
     """Rows that are not at their end, oldest first; also ended ones whose job still waits: their end may be undone."""
-    live = select(outbox).where(outbox.c.state.in_([state.value for state in LIVE])).order_by(outbox.c.id).limit(limit)
-    ended = (
-        select(outbox)
-        .join(jobs, jobs.c.request_hash == outbox.c.request_hash)
-        .where(
-            outbox.c.state.in_([SendState.DONE.value, SendState.SUPERSEDED.value]),
-            or_(
-                and_(jobs.c.state == JobState.POSTING.value, outbox.c.kind == Delivery.FULFIL.value),
-                and_(jobs.c.state.in_([s.value for s in OPEN_STATES]), outbox.c.kind != Delivery.FULFIL.value),
-            ),
-        )
-        .limit(limit)
-    )
-    rows = [*connection.execute(live), *connection.execute(ended)]
+    most = {"limit": limit}
+    rows = [*connection.execute(_LIVE_ROWS, most), *connection.execute(_ENDED_ROWS, most)]
     return sorted((_item(row) for row in rows), key=lambda item: item.id)[:limit]
 
 
 def items_by_id(connection: Connection, ids: Iterable[int]) -> list[Item]:
     """These rows, whatever their state."""
-    return [_item(row) for row in connection.execute(select(outbox).where(outbox.c.id.in_(list(ids))))]
+    return [_item(row) for row in connection.execute(_ROWS, {"ids": list(ids)})]
 
 
 def in_flight(connection: Connection) -> int:
     """How many transactions are under way: nonces under which rows have signed bytes that are not mined."""
-    newest = (
-        select(func.max(transactions.c.nonce).label("nonce"))
-        .join(transaction_items, transaction_items.c.tx_hash == transactions.c.tx_hash)
-        .join(outbox, outbox.c.id == transaction_items.c.outbox_id)
-        .where(outbox.c.state.in_([state.value for state in IN_FLIGHT]))
-        .group_by(outbox.c.id)
-        .subquery()
-    )
-    return int(connection.execute(select(func.count(newest.c.nonce.distinct()))).scalar_one())
+    return int(connection.execute(_IN_FLIGHT_COUNT).scalar_one())
 
 
 def move_item(connection: Connection, item: Item, after: SendState, now: float, detail: str = "") -> None:
     """Move a row. StaleTransition if it is no longer as `item` says."""
-    result = connection.execute(
-        update(outbox)
-        .where(outbox.c.id == item.id, outbox.c.state == item.state.value, outbox.c.calldata == item.calldata)
-        .values(state=after.value, detail=detail[:4000], changed_at=now)
-    )
-    if result.rowcount != 1:
-        raise StaleTransition(f"outbox row {item.id} is no longer {item.state}")
+    move_items(connection, [(item, after, detail)], now)
+
+
+def move_items(connection: Connection, moves: Sequence[Move], now: float) -> None:
+    """Move rows, in one statement. StaleTransition if one is no longer as its item says: roll all back."""
+    values = [
+        {
+            "row": item.id,
+            "before": item.state.value,
+            "same": item.calldata,
+            "after": after.value,
+            "why": detail[:4000],
+            "now": now,
+        }
+        for item, after, detail in moves
+    ]
+    # Not every database's driver counts the rows of several updates together.
+    together = connection.dialect.supports_sane_multi_rowcount
+    for part in [values] if together else [[each] for each in values]:
+        if connection.execute(_MOVE, part).rowcount != len(part):
+            rows = ", ".join(str(each["row"]) for each in part)
+            raise StaleTransition(f"outbox rows are not all as they were: {rows}"[:1000])
 
 
 def attempts_of(connection: Connection, item_id: int) -> list[Attempt]:
@@ -205,8 +254,7 @@ def attempts_of(connection: Connection, item_id: int) -> list[Attempt]:
 def attempts_for(connection: Connection, item_ids: Iterable[int]) -> dict[int, list[Attempt]]:
     """All transactions of each of these rows, newest last."""
     found: dict[int, list[Attempt]] = {item_id: [] for item_id in item_ids}
-    carried = select(transaction_items.c.tx_hash).where(transaction_items.c.outbox_id.in_(list(found)))
-    for attempt in _attempts(connection, transactions.c.tx_hash.in_(carried)):
+    for attempt in _attempts(connection, connection.execute(_OF_ROWS, {"ids": list(found)}).all()):
         for item_id in attempt.weights:
             if item_id in found:
                 found[item_id].append(attempt)
@@ -215,7 +263,7 @@ def attempts_for(connection: Connection, item_ids: Iterable[int]) -> dict[int, l
 
 def attempts_at(connection: Connection, sender: str, nonce: int) -> list[Attempt]:
     """All transactions under one nonce, newest last."""
-    return _attempts(connection, transactions.c.sender == sender, transactions.c.nonce == nonce)
+    return _attempts(connection, connection.execute(_AT_NONCE, {"sender": sender, "nonce": nonce}).all())
 
 
 def store_attempt(
@@ -244,7 +292,7 @@ def store_attempt(
     rows = [{"tx_hash": signed.hash, "outbox_id": item_id, "weight": part} for item_id, part in weights.items()]
     if rows:
         connection.execute(insert(transaction_items), rows)
-    return _attempts(connection, transactions.c.tx_hash == signed.hash)[0]
+    return _attempts(connection, connection.execute(_OF_HASH, {"tx_hash": signed.hash}).all())[0]
 
 
 def note_sending(connection: Connection, tx_hash: bytes, now: float, error: str) -> None:
@@ -265,11 +313,11 @@ def note_mined(connection: Connection, receipt: TxReceipt, gas_price: int | None
     connection.execute(update(transactions).where(transactions.c.tx_hash == receipt.tx_hash).values(**fields))
 
 
-def _attempts(connection: Connection, *where: Any) -> list[Attempt]:
-    rows = connection.execute(select(transactions).where(*where)).all()
+def _attempts(connection: Connection, rows: Sequence[Row[Any]]) -> list[Attempt]:
     weights: dict[bytes, dict[int, int]] = {row.tx_hash: {} for row in rows}
-    carried = select(transaction_items).where(transaction_items.c.tx_hash.in_(list(weights)))
-    for row in connection.execute(carried.order_by(transaction_items.c.outbox_id)):
+    if not weights:
+        return []
+    for row in connection.execute(_CARRIED, {"hashes": list(weights)}):
         weights[row.tx_hash][row.outbox_id] = row.weight
     found = [_attempt(row, weights[row.tx_hash]) for row in rows]
     # Not by time: a clock may jump. A replacement always offers more.

@@ -4,12 +4,64 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, exists, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bridge.chain.budget import Cost, Sample
 from bridge.errors import StaleTransition
 from bridge.store.schema import outbox, senders, transaction_items, transactions
+
+# Statements of every step are made once: making one costs more than running it.
+_NEXT_NONCE = select(senders.c.next_nonce).where(
+    senders.c.chain_id == bindparam("chain_id"), senders.c.address == bindparam("address")
+)
+_COSTS = select(
+    transactions.c.nonce,
+    transactions.c.gas,
+    transactions.c.max_fee_wei,
+    transactions.c.gas_used,
+    transactions.c.gas_price_wei,
+).where(transactions.c.sender == bindparam("sender"), transactions.c.signed_at >= bindparam("since"))
+_CARRIES = (
+    select(func.count())
+    .select_from(transaction_items)
+    .where(transaction_items.c.tx_hash == transactions.c.tx_hash)
+    .scalar_subquery()
+)
+_SAMPLES = (
+    select(
+        transactions.c.gas_used,
+        transactions.c.gas_price_wei,
+        func.length(transactions.c.calldata).label("size"),
+        _CARRIES.label("carries"),
+    )
+    .where(
+        transactions.c.sender == bindparam("sender"),
+        transactions.c.mined_ok.is_(True),
+        transactions.c.gas_used.is_not(None),
+        exists().where(
+            transaction_items.c.tx_hash == transactions.c.tx_hash,
+            transaction_items.c.outbox_id == outbox.c.id,
+            outbox.c.kind == bindparam("kind"),
+        ),
+    )
+    .order_by(transactions.c.nonce.desc())
+    .limit(bindparam("limit"))
+)
+_OTHER = transactions.alias()
+_WITHOUT_RECEIPT = (
+    select(transactions.c.tx_hash)
+    .where(
+        and_(transactions.c.sender == bindparam("sender"), transactions.c.signed_at >= bindparam("since")),
+        ~exists().where(
+            _OTHER.c.sender == bindparam("sender"),
+            _OTHER.c.nonce == transactions.c.nonce,
+            _OTHER.c.mined_block_number.is_not(None),
+        ),
+    )
+    .order_by(transactions.c.nonce)
+    .limit(bindparam("limit"))
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +101,7 @@ def keep_lease(connection: Connection, chain_id: int, address: str, owner: str, 
 
 def next_nonce(connection: Connection, chain_id: int, address: str) -> int | None:
     """The nonce that we would use next; None for an account with which this database has never sent."""
-    where = (senders.c.chain_id == chain_id, senders.c.address == address)
-    return connection.execute(select(senders.c.next_nonce).where(*where)).scalar_one_or_none() or None
+    return connection.execute(_NEXT_NONCE, {"chain_id": chain_id, "address": address}).scalar_one_or_none() or None
 
 
 def take_nonce(connection: Connection, chain_id: int, address: str, at_least: int) -> int:
@@ -65,56 +116,28 @@ def take_nonce(connection: Connection, chain_id: int, address: str, at_least: in
 
 def costs_since(connection: Connection, sender: str, since: float) -> list[Cost]:
     """What an account's transactions that were signed since then cost, or may cost."""
-    query = select(transactions).where(transactions.c.sender == sender, transactions.c.signed_at >= since)
     return [
         Cost(row.nonce, row.gas * int(row.max_fee_wei), _actual(row.gas_used, row.gas_price_wei))
-        for row in connection.execute(query)
+        for row in connection.execute(_COSTS, {"sender": sender, "since": since})
     ]
 
 
 def samples(connection: Connection, sender: str, kind: str, limit: int = 50) -> list[Sample]:
     """Gas, bytes and cost per delivery of the last successful transactions that carried this kind."""
-    count = (
-        select(func.count())
-        .select_from(transaction_items)
-        .where(transaction_items.c.tx_hash == transactions.c.tx_hash)
-        .scalar_subquery()
-    )
-    carried = exists().where(
-        transaction_items.c.tx_hash == transactions.c.tx_hash,
-        transaction_items.c.outbox_id == outbox.c.id,
-        outbox.c.kind == kind,
-    )
-    query = (
-        select(transactions, count.label("carries"))
-        .where(
-            transactions.c.sender == sender,
-            transactions.c.mined_ok.is_(True),
-            transactions.c.gas_used.is_not(None),
-            carried,
-        )
-        .order_by(transactions.c.nonce.desc())
-        .limit(limit)
-    )
     return [
         Sample(
             row.gas_used // row.carries,
-            len(row.calldata) // row.carries,
+            row.size // row.carries,
             (_actual(row.gas_used, row.gas_price_wei) or 0) // row.carries,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_SAMPLES, {"sender": sender, "kind": kind, "limit": limit})
     ]
 
 
 def without_receipt(connection: Connection, sender: str, since: float, limit: int = 50) -> list[bytes]:
     """Hashes of lately sent transactions under whose nonce no receipt was seen yet."""
-    other = transactions.alias()
-    seen = exists().where(
-        other.c.sender == sender, other.c.nonce == transactions.c.nonce, other.c.mined_block_number.is_not(None)
-    )
-    recent = and_(transactions.c.sender == sender, transactions.c.signed_at >= since)
-    query = select(transactions.c.tx_hash).where(recent, ~seen).order_by(transactions.c.nonce).limit(limit)
-    return list(connection.execute(query).scalars())
+    values = {"sender": sender, "since": since, "limit": limit}
+    return list(connection.execute(_WITHOUT_RECEIPT, values).scalars())
 
 
 def _actual(gas_used: int | None, price: str | None) -> int | None:

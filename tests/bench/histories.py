@@ -72,7 +72,9 @@ def start(stack):
     def side(ended):
         place = folder / str(ended)
         place.mkdir()
-        migrate(open_engine(f"sqlite:///{place / 'bridge.db'}"))
+        engine = open_engine(f"sqlite:///{place / 'bridge.db'}")
+        migrate(engine)
+        engine.dispose()
         with relaying(chain, place, 2, past=ended):
             pass
         config = folder / f"{ended}.toml"

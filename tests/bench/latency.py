@@ -21,8 +21,8 @@ def there_and_back(stack):
     """Listener, database and relayer at depth 0, against a loop that asks every 50 ms and sends the transaction."""
     folder = folder_of(stack)
     chain = chain_of(stack, folder)
-    depths = {"confirmation": 0, "posting": 0}
-    parts = stack.enter_context(relaying(chain, folder / "bridge", 2, **depths))
+    options = {"confirmation": 0, "posting": 0, "poll": POLL_SECONDS}
+    parts = stack.enter_context(relaying(chain, folder / "bridge", 2, **options))
     while parts.listener.step():
         pass
     chain.automine()
@@ -53,6 +53,7 @@ def _until(chain, request, step):
 
 
 def _step(parts, chain, request):
+    parts.clock.now = time.time()
     busy = parts.listener.step()
     with reading(parts.engine) as connection:
         found = jobs_in(connection, [JobState.OBSERVED, JobState.READY])

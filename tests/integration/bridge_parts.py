@@ -8,17 +8,25 @@ from bridge.store.jobs import get_job, jobs_in, move_job
 from bridge.store.schema import metadata
 
 MAX_STEPS = 200
+_engines = []
 
 
 def new_engine(folder):
-    """An empty database in a folder."""
+    """An empty database in a folder. Its connections are closed after the test."""
     engine = open_engine(f"sqlite:///{folder / 'bridge.db'}")
     with transaction(engine) as connection:
         metadata.create_all(connection)
+    _engines.append(engine)
     return engine
 
 
-def config_for(chain, folder, *, confirmation=1, posting=1, finality=3, **relayer):
+def close_engines():
+    """Close the connections of all engines made here."""
+    while _engines:
+        _engines.pop().dispose()
+
+
+def config_for(chain, folder, *, confirmation=1, posting=1, finality=3, poll=10.0, **relayer):
     """The configuration of a bridge for a chain's newest deployment."""
     return BridgeConfig.model_validate(
         {
@@ -32,6 +40,7 @@ def config_for(chain, folder, *, confirmation=1, posting=1, finality=3, **relaye
                 "confirmation_depth": confirmation,
                 "posting_depth": posting,
                 "finality_depth": finality,
+                "poll_seconds": poll,
             },
             "relayer": {"key": "env:UNUSED", **relayer},
         }

@@ -11,7 +11,9 @@ from executor.errors import InvalidInput
 
 
 def test_a_database_is_put_aside_whole_and_the_next_one_begins_empty(tmp_path):
-    migrate(open_engine(f"sqlite:///{tmp_path / 'bridge.db'}"))
+    first = open_engine(f"sqlite:///{tmp_path / 'bridge.db'}")
+    migrate(first)
+    first.dispose()
     (tmp_path / "bridge.db-wal").write_bytes(b"not yet written back")
 
     moved = put_aside(tmp_path / "bridge.db", "T")
@@ -21,6 +23,7 @@ def test_a_database_is_put_aside_whole_and_the_next_one_begins_empty(tmp_path):
     migrate(engine)
     with reading(engine) as connection:
         assert count_by_state(connection) == {}
+    engine.dispose()
 
 
 def test_a_folder_without_a_database_is_bad_input(tmp_path):

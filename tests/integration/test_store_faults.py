@@ -41,6 +41,27 @@ def test_a_full_disk_has_a_name(engine):
         write(engine)
 
 
+def test_a_connection_that_met_an_error_of_the_disk_is_not_used_again(engine):
+    with pytest.raises(StoreFull):
+        write(engine)
+
+    with transaction(engine) as connection:
+        connection.execute(text("CREATE TABLE more (x)"))
+
+
+def test_a_file_that_took_the_databases_place_is_read_at_once(engine, tmp_path):
+    read(engine)
+    for end in ("", "-wal", "-shm"):
+        (tmp_path / f"bridge.db{end}").rename(tmp_path / f"away.db{end}")
+    other = sqlite3.connect(tmp_path / "bridge.db")
+    other.execute("CREATE TABLE other (x)")
+    other.close()
+
+    with reading(engine) as connection:
+        tables = connection.execute(text("SELECT name FROM sqlite_master")).scalars().all()
+    assert tables == ["other"]
+
+
 def test_a_file_that_cannot_be_opened_has_a_name(engine, tmp_path):
     (tmp_path / "bridge.db").rename(tmp_path / "gone")
     (tmp_path / "bridge.db").mkdir()

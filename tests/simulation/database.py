@@ -43,9 +43,11 @@ class Database:
         return found is not None
 
     def close(self) -> None:
-        """Take the hooks away."""
+        """Take the hooks away, and close a file's connections."""
         for name, hook in self._hooks.items():
             event.remove(self.engine, name, hook)
+        if self._path is not None:
+            self.engine.dispose()
 
     def _fresh(self) -> Engine:
         engine = _memory() if self._folder is None else self._file(self._folder)

@@ -55,6 +55,16 @@ def test_an_address_that_is_no_url_is_refused():
         ChainClient("ws://127.0.0.1:1")
 
 
+def test_the_environments_proxy_is_used(proxy, monkeypatch):
+    answer(proxy, "0x7")
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ChainClient("http://endpoint.invalid", 2.0) as client:
+        assert client.chain_id() == 7
+    with ChainClient("http://127.0.0.1:1", 2.0) as client, pytest.raises(RpcUnavailable):
+        client.chain_id()
+
+
 def test_nobody_listening_is_unavailable():
     with ChainClient("http://127.0.0.1:1", 2.0) as client, pytest.raises(RpcUnavailable):
         client.chain_id()
