@@ -16,7 +16,7 @@ from bridge.chain.fees import Fees, first_fees, raised_fees
 from bridge.chain.sendstate import SendAnswer, classify_send_error
 from bridge.chain.signer import Transaction, TxSigner
 from bridge.config import BridgeConfig
-from bridge.errors import BridgeError, NullRound, RpcRefused, RpcUnavailable
+from bridge.errors import BridgeError, NullRound, RpcError, RpcRefused, RpcUnavailable
 from bridge.jobs import JobState
 from bridge.store import outbox, senders
 from bridge.store.engine import Connection, Engine, reading, transaction
@@ -28,7 +28,8 @@ from bridge.watch import Alarm, Watch
 log = structlog.get_logger("bridge.sender")
 
 SELF_SEND_GAS = 21_000  # EVM; an endpoint's estimate is used where it is higher (Filecoin)
-MAX_GAP = 64  # nonces looked at in one step
+MAX_GAP = 64  # nonces looked at in one step; more than so many that others used at once are believed when final
+MAX_PENDING = 128  # of the transactions that a predecessor may have left in the mempool
 LEASE_SECONDS = 60.0
 DAY_SECONDS = 86_400.0
 
@@ -141,7 +142,7 @@ class Sender:
         if chain.balance < at_most:
             self.pause("its balance does not cover the next delivery")
             return None
-        at_least = self._lowest_nonce(chain.count)
+        at_least = self._lowest_nonce(chain)
         now = self._clock()
         with transaction(self._engine) as connection:
             if outbox.in_flight(connection) >= self._config.max_in_flight:
@@ -265,13 +266,38 @@ class Sender:
                 continue
         return False
 
-    def _lowest_nonce(self, chain_count: int) -> int:
+    def _lowest_nonce(self, chain: Survey) -> int:
+        """What the next nonce is at least. NotNow while it is not sure that the chain is ahead of us."""
         with reading(self._engine) as connection:
             known = senders.next_nonce(connection, self._chain_id, self.address)
+        if chain.count > (known or 0):
+            self._check_count(chain, known)
         if known is not None:
-            return chain_count
+            return chain.count
         # A database that was rebuilt does not know what its predecessor had sent: it starts behind that.
-        return max(chain_count, self._client.nonce(self.address, "pending"))
+        return max(chain.count, min(self._client.nonce(self.address, "pending"), chain.count + MAX_PENDING))
+
+    def _check_count(self, chain: Survey, known: int | None) -> None:
+        """NotNow unless others used our key as often as the endpoint says: a nonce that is too high is never mined, and
+        keeps all later ones waiting.
+        """
+        if known is not None and chain.count > known + MAX_GAP:
+            final = max(0, chain.head.number - self._finality_depth)
+            if self._client.nonce(self.address, final) < chain.count - MAX_GAP:
+                what = f"{chain.count} transactions of {self.address}, and {known} are known"
+                raise NotNow(f"the endpoint shows {what}: believed when its final blocks show them too", "nonce")
+        for other in self._client.others(chain.head.number):
+            try:
+                theirs = other.nonce(self.address)
+            except RpcError as exc:
+                log.info("no second opinion", account=self.address, reason=str(exc))
+                continue
+            if theirs >= chain.count:
+                return
+            detail = f"of {self.address}, one endpoint shows {chain.count} transactions and another one {theirs}"
+            self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, detail, self._clock())
+            self._client.blame(RpcUnavailable(detail))
+            raise NotNow(detail, "nonce")
 
     def _is_held(self, connection: Connection, attempts: Sequence[Attempt]) -> bool:
         """Whether a delivery works on this nonce, or did until lately."""

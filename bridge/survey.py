@@ -9,7 +9,7 @@ from typing import Any
 from bridge.chain.client import Block, Call, ChainClient
 from bridge.chain.contracts import compute_bridge, fulfilled_outcome
 from bridge.chain.sendstate import Standing
-from bridge.chain.shapes import MAX_AMOUNT, TxReceipt, block_of, data_of, fields_of, quantity, receipt_of
+from bridge.chain.shapes import MAX_AMOUNT, MAX_NONCE, TxReceipt, block_of, data_of, fields_of, quantity, receipt_of
 from bridge.errors import NullRound, RpcError, RpcRefused, RpcUnavailable
 from bridge.store.jobs import Job
 from bridge.store.outbox import Attempt, Delivery, Item
@@ -96,7 +96,7 @@ class Surveyor:
             base_fee=quantity(fields.get("baseFeePerGas"), "block.baseFeePerGas", MAX_AMOUNT),
             gas_limit=quantity(fields.get("gasLimit"), "block.gasLimit"),
             tip_fee=quantity(tip_fee, "tip", MAX_AMOUNT),
-            count=quantity(count, "nonce"),
+            count=quantity(count, "nonce", MAX_NONCE),
             balance=quantity(balance, "balance", MAX_AMOUNT),
             tip=tip,
             seen={case.item.id: _seen(case, *states[2 * n : 2 * n + 2]) for n, case in enumerate(cases)},

@@ -18,6 +18,7 @@ from eth_utils.crypto import keccak
 from bridge.chain.rpc_errors import RESPONSE_TOO_LARGE, error_of, http_error_of
 from bridge.chain.shapes import (
     MAX_AMOUNT,
+    MAX_NONCE,
     Block,
     Log,
     TxReceipt,
@@ -216,7 +217,7 @@ class ChainClient:
 
     def nonce(self, address: str, block: Tag = _LATEST) -> int:
         """How many transactions an account has sent."""
-        return quantity(self._ask("eth_getTransactionCount", address, _tag(block)), "nonce")
+        return quantity(self._ask("eth_getTransactionCount", address, _tag(block)), "nonce", MAX_NONCE)
 
     # -- sending --------------------------------------------------------------------------------------------------
 
