@@ -10,7 +10,7 @@ from bridge.chain.client import Block, Call, ChainClient
 from bridge.chain.contracts import compute_bridge, fulfilled_outcome
 from bridge.chain.sendstate import Standing
 from bridge.chain.shapes import MAX_AMOUNT, MAX_NONCE, TxReceipt, block_of, data_of, fields_of, quantity, receipt_of
-from bridge.errors import NullRound, RpcError, RpcRefused, RpcUnavailable
+from bridge.errors import FatalError, NullRound, RpcError, RpcRefused, RpcUnavailable
 from bridge.store.jobs import Job
 from bridge.store.outbox import Attempt, Delivery, Item
 from executor.errors import InvalidInput
@@ -66,15 +66,19 @@ class Survey:
 
 
 class Surveyor:
-    """Asks for one account and one contract."""
+    """Asks for one account and one contract on one chain."""
 
-    def __init__(self, client: ChainClient, contract: str, address: str) -> None:
+    def __init__(self, client: ChainClient, chain_id: int, contract: str, address: str) -> None:
         self._client = client
+        self._chain_id = chain_id
         self._contract = contract
         self._address = address
 
     def look(self, tip: int, cases: Sequence[Case], others: Iterable[bytes]) -> Survey:
-        """Ask one endpoint for everything, in one batch. `others`: transactions whose receipts are wanted too."""
+        """Ask one endpoint for everything, in one batch. `others`: transactions whose receipts are wanted too.
+
+        FatalError when it is on another chain.
+        """
         hashes = {a.tx_hash for case in cases for a in case.attempts if a.mined_block_hash is None} | set(others)
         wanted = sorted(hashes)
         calls: list[Call] = [
@@ -85,7 +89,9 @@ class Surveyor:
             *(call for case in cases for call in self._standing_calls(case)),
             *(("eth_getTransactionReceipt", ("0x" + tx_hash.hex(),)) for tx_hash in wanted),
         ]
-        self._client.poll(at_least=tip)  # with several endpoints: all of this step is asked of the one that answers
+        poll = self._client.poll(at_least=tip)  # with several endpoints: all of this step is asked of that one
+        if poll.chain_id != self._chain_id:
+            raise FatalError(f"the endpoint is not on chain {self._chain_id}; check chain.rpc_urls")
         answers = self._client.batch(calls)
         head, count, tip_fee, balance = (_needed(answer) for answer in answers[:4])
         fields = fields_of(head, "block")

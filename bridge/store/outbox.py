@@ -149,9 +149,18 @@ def forget_receipts(connection: Connection, item: Item, now: float) -> None:
     connection.execute(update(outbox).where(outbox.c.id == item.id).values(**fields))
 
 
-def work(connection: Connection, limit: int = 1000) -> list[Item]:
-    """Rows that are not at their end, oldest first; also ended ones whose job still waits: their end may be undone."""
-    live = select(outbox).where(outbox.c.state.in_([state.value for state in LIVE])).order_by(outbox.c.id).limit(limit)
+PAGE = 1000  # rows of one kind that are looked at at once
+
+
+def work(connection: Connection, after: int = 0, limit: int = PAGE) -> list[Item]:
+    """Rows that are not at their end, oldest first; also ended ones whose job still waits: their end may be undone.
+
+    Of those that wait to be signed only `limit` above row `after`: a thousand of one requester hide nobody else's.
+    """
+    signed = outbox.c.state.in_([state.value for state in (*IN_FLIGHT, SendState.MINED)])
+    live = select(outbox).where(signed).order_by(outbox.c.id).limit(limit)
+    waiting = and_(outbox.c.state == SendState.NEW.value, outbox.c.id > after)
+    unsigned = select(outbox).where(waiting).order_by(outbox.c.id).limit(limit)
     ended = (
         select(outbox)
         .join(jobs, jobs.c.request_hash == outbox.c.request_hash)
@@ -164,8 +173,8 @@ def work(connection: Connection, limit: int = 1000) -> list[Item]:
         )
         .limit(limit)
     )
-    rows = [*connection.execute(live), *connection.execute(ended)]
-    return sorted((_item(row) for row in rows), key=lambda item: item.id)[:limit]
+    rows = [row for query in (live, unsigned, ended) for row in connection.execute(query)]
+    return sorted((_item(row) for row in rows), key=lambda item: item.id)
 
 
 def items_by_id(connection: Connection, ids: Iterable[int]) -> list[Item]:
