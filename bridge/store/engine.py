@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import SQLAlchemyError as StoreError
 from sqlalchemy.pool import NullPool
 
 from bridge.errors import BridgeError, FatalError, StoreFull, StoreUnavailable
+from executor.errors import InvalidInput
 
 __all__ = [
     "BUSY_TIMEOUT_MS",
@@ -50,13 +51,24 @@ _PASSING = frozenset(
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `url`. SQLite connections are opened per use (no state shared between threads) and synced fully."""
+    """An engine for `url`. SQLite connections are opened per use (no state shared between threads) and synced fully.
+
+    InvalidInput("database_url"): it is no such URL, or the database's driver is not installed.
+    """
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+        return _engine(url, pool_pre_ping=True)
+    engine = _engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
+
+
+def _engine(url: str, **options: Any) -> Engine:
+    try:
+        return create_engine(url, **options)
+    except (ArgumentError, ValueError, ImportError):
+        reason = "is no URL of SQLAlchemy's, or its driver is not installed; leave it out for SQLite in data_dir"
+    raise InvalidInput("database_url", reason)  # outside the handler: an error of the URL may repeat its password
 
 
 @contextmanager
