@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from bridge.chain.contracts import fulfilled_outcome
 from bridge.chain.cursor import Window
@@ -269,8 +269,14 @@ def _reopen(connection: Connection, request_hash: bytes, state: JobState, now: f
 
 
 def _events_of(connection: Connection, scope: Scope, request_hash: bytes) -> list[Event]:
+    """A request's events; of its callbacks, which anybody can have retried without end, only the last.
+
+    One that succeeded is not retried, so in its block it is the last; its data sorts above that of one that failed.
+    """
+    mine, is_callback = events.c.request_hash == request_hash, events.c.kind == Kind.CALLBACK.value
+    last = select(events).where(mine, is_callback).order_by(events.c.block_number.desc(), events.c.data.desc()).limit(1)
     found = []
-    for row in connection.execute(select(events).where(events.c.request_hash == request_hash)):
+    for row in [*connection.execute(select(events).where(mine, ~is_callback)), *connection.execute(last)]:
         topics = tuple(bytes.fromhex(topic) for topic in row.topics)
         log = Log(scope.contract, topics, row.data, row.block_number, row.block_hash, row.tx_hash)
         event = decode_log(log, scope.chain_id)
@@ -303,6 +309,8 @@ def _add_event(connection: Connection, event: Event, request_hash: bytes) -> boo
     if known is not None:  # two of a kind in one transaction, as a retried callback may be: the later one counts
         connection.execute(update(events).where(*same).values(data=log.data))
         return True
+    if isinstance(event, CallbackResult):
+        _forget_callbacks(connection, request_hash)
     connection.execute(
         insert(events).values(
             **key,
@@ -313,6 +321,16 @@ def _add_event(connection: Connection, event: Event, request_hash: bytes) -> boo
         )
     )
     return True
+
+
+def _forget_callbacks(connection: Connection, request_hash: bytes) -> None:
+    """Of a request's callbacks in final blocks only the last can still count."""
+    mine = (events.c.request_hash == request_hash, events.c.kind == Kind.CALLBACK.value)
+    final = select(func.min(blocks.c.number)).scalar_subquery()
+    last = select(func.max(events.c.block_number)).where(*mine, events.c.block_number <= final)
+    number = connection.execute(last).scalar_one_or_none()
+    if number is not None:
+        connection.execute(delete(events).where(*mine, events.c.block_number < number))
 
 
 def _of(scope: Scope) -> tuple[Any, Any]:
