@@ -189,6 +189,19 @@ class Sender:
         log.info("transaction sent", tx="0x" + attempt.tx_hash.hex(), nonce=attempt.nonce, carries=len(attempt.weights))
         return SendAnswer.KNOWN, ""
 
+    def is_taken_elsewhere(self, attempt: Attempt) -> bool:
+        """Whether another endpoint takes stored bytes, or may later, that one would never take."""
+        for other in self._client.others(0):
+            try:
+                other.send_raw(attempt.raw)
+            except RpcUnavailable as exc:
+                log.info("no second opinion", nonce=attempt.nonce, reason=str(exc))
+                continue
+            except RpcRefused as exc:
+                return classify_send_error(exc.message) is not SendAnswer.INVALID
+            return True
+        return False
+
     def pause(self, reason: str) -> None:
         """Sign nothing new for a while: the account needs funds."""
         self._paused_at = self._clock()
