@@ -66,7 +66,7 @@ class FinalReader:
         """The events of blocks before+1..last, which are passed over for good afterwards.
 
         The contract counts its requests: as many must have been found. Where it cannot be asked, or nothing was found,
-        another endpoint is asked for the same.
+        another endpoint is asked for the same; in any case it is asked for the last block.
         """
         entries, counted = self._reader.final(before, last.number)
         check(entries)
@@ -74,6 +74,8 @@ class FinalReader:
         if not entries or counted is None or _requests(found) < counted:
             more = self._harvest(self._reader.left_out(before + 1, last, entries, check))
             found = Harvest(found.events + more.events, found.refused + more.refused)
+        else:
+            self._reader.confirm(last)
         if counted is not None and _requests(found) < counted:
             where, requests = f"blocks {before + 1}..{last.number}", _requests(found) - len(found.refused)
             raise RpcUnavailable(f"the contract took {counted} requests in {where}, the endpoint shows {requests}")

@@ -27,7 +27,14 @@ from executor.protocol.leases import Address, Amount
 
 
 def _path(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if "\0" in value:
+        raise ValueError("a path has no NUL in it")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as exc:
+        raise ValueError("there is no user of this name, whose home folder ~ would be") from exc
 
 
 def _is_http(url: str) -> bool:
@@ -39,6 +46,8 @@ def _is_http(url: str) -> bool:
 
 
 FilePath = Annotated[Path, BeforeValidator(_path)]
+Seconds = Annotated[float, Field(le=10 * 365 * 86400)]  # what every timer and socket takes
+Count = Annotated[int, Field(lt=2**63)]  # what the database holds
 
 
 class Section(BaseModel):
@@ -51,18 +60,18 @@ class ChainConfig(Section):
     """Which chain, which contract, and how deep is deep enough (in blocks)."""
 
     rpc_urls: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
-    chain_id: int = Field(ge=1)
+    chain_id: Count = Field(ge=1)
     bridge_contract: Address
-    deploy_block: int = Field(ge=0)  # where the contract was deployed; nothing older is read
-    confirmation_depth: int = Field(ge=0)  # a request this deep may run
-    posting_depth: int = Field(ge=0)  # a request this deep may be answered on-chain
-    finality_depth: int = Field(ge=1)  # a block this deep never leaves the chain; if one does, the bridge halts
-    poll_seconds: float = Field(default=10.0, gt=0)
-    rpc_timeout_seconds: float = Field(default=20.0, gt=0)
+    deploy_block: Count = Field(ge=0)  # where the contract was deployed; nothing older is read
+    confirmation_depth: Count = Field(ge=0)  # a request this deep may run
+    posting_depth: Count = Field(ge=0)  # a request this deep may be answered on-chain
+    finality_depth: Count = Field(ge=1)  # a block this deep never leaves the chain; if one does, the bridge halts
+    poll_seconds: Seconds = Field(default=10.0, gt=0)
+    rpc_timeout_seconds: Seconds = Field(default=20.0, gt=0)
     finality_tag: Literal["", "safe", "finalized"] = ""  # what the endpoint calls so is final before finality_depth
     confirmation_tag: Literal["", "safe", "finalized"] = ""  # a request also waits for this tag before it runs
     optimistic: bool = False  # run at once, at depth 0; only the posting waits for its depth
-    stale_head_seconds: float = Field(default=240.0, gt=0)  # a newest block older than this raises an alarm
+    stale_head_seconds: Seconds = Field(default=240.0, gt=0)  # a newest block older than this raises an alarm
 
     @field_validator("rpc_urls")
     @classmethod
@@ -90,29 +99,29 @@ class RelayerConfig(Section):
     max_fee_per_gas_wei: Amount = 10**12
     max_subsidy_wei: Amount = 10**16  # what a delivery may cost beyond its delivery fee
     max_spend_per_day_wei: Amount = 10**18  # in any 24 hours; at the cap nothing new is signed
-    low_balance_deliveries: int = Field(default=20, ge=0)  # an alarm when the balance pays for fewer
+    low_balance_deliveries: Count = Field(default=20, ge=0)  # an alarm when the balance pays for fewer
     max_batch: int = Field(default=20, ge=1, le=64)  # deliveries in one transaction; 1 turns batches off
-    max_batch_gas: int = Field(default=2_000_000_000, ge=1)
+    max_batch_gas: Count = Field(default=2_000_000_000, ge=1)
     max_in_flight: int = Field(default=4, ge=1, le=100)
-    bump_after_seconds: float = Field(default=180.0, gt=0)  # resend with higher fees when not mined by then
-    resend_after_seconds: float = Field(default=60.0, gt=0)  # send the same bytes again
+    bump_after_seconds: Seconds = Field(default=180.0, gt=0)  # resend with higher fees when not mined by then
+    resend_after_seconds: Seconds = Field(default=60.0, gt=0)  # send the same bytes again
     expire_requests: bool = False  # also send the refund of requests that nobody fulfilled
 
 
 class DispatchConfig(Section):
     """Leases and shares."""
 
-    lease_seconds: float = Field(default=60.0, gt=0)  # a lease without a heartbeat for this long is given elsewhere
-    heartbeat_seconds: float = Field(default=15.0, gt=0)
-    delivery_margin_seconds: float = Field(default=120.0, ge=0)  # kept free before the deadline for the delivery
-    max_attempts: int = Field(default=5, ge=1)  # per slot
-    max_running_per_requester: int = Field(default=16, ge=1)
-    fetch_allowance_seconds: float = Field(default=900.0, ge=0)  # a lease lives so long, its job's wall limit, and ...
-    upload_margin_seconds: float = Field(default=900.0, ge=0)  # ... so long, whatever its heartbeats say
-    held_seconds: float = Field(default=3600.0, gt=0)  # a held lease may live, and be silent, so much longer
-    max_leases_per_node: int = Field(default=64, ge=1)  # at once, whatever the node says it has room for
-    max_callback_gas: int = Field(default=100_000_000, ge=0)  # orders that ask for more are not started
-    agreement_grace_seconds: float = Field(default=10.0, ge=0)  # once a quorum agrees, wait this long for the others
+    lease_seconds: Seconds = Field(default=60.0, gt=0)  # a lease without a heartbeat for this long is given elsewhere
+    heartbeat_seconds: Seconds = Field(default=15.0, gt=0)
+    delivery_margin_seconds: Seconds = Field(default=120.0, ge=0)  # kept free before the deadline for the delivery
+    max_attempts: Count = Field(default=5, ge=1)  # per slot
+    max_running_per_requester: Count = Field(default=16, ge=1)
+    fetch_allowance_seconds: Seconds = Field(default=900.0, ge=0)  # a lease lives so long, its job's wall limit and
+    upload_margin_seconds: Seconds = Field(default=900.0, ge=0)  # so long, whatever its heartbeats say
+    held_seconds: Seconds = Field(default=3600.0, gt=0)  # a held lease may live, and be silent, so much longer
+    max_leases_per_node: Count = Field(default=64, ge=1)  # at once, whatever the node says it has room for
+    max_callback_gas: Count = Field(default=100_000_000, ge=0)  # orders that ask for more are not started
+    agreement_grace_seconds: Seconds = Field(default=10.0, ge=0)  # once a quorum agrees, wait this long for the others
     min_unit_price: Amount = 0
     min_delivery_fee: Amount = 0
 
@@ -120,9 +129,9 @@ class DispatchConfig(Section):
 class ContentConfig(Section):
     """What the bridge stores for others."""
 
-    max_output_bytes: int = Field(default=256 * 2**20, ge=0)  # per lease, whatever the job's own limits
-    retention_seconds: float = Field(default=30 * 86400.0, gt=0)  # public results and uploads are kept this long
-    upload_quota_bytes: int = Field(default=0, ge=0)  # per account below; 0: nobody may upload
+    max_output_bytes: Count = Field(default=256 * 2**20, ge=0)  # per lease, whatever the job's own limits
+    retention_seconds: Seconds = Field(default=30 * 86400.0, gt=0)  # public results and uploads are kept this long
+    upload_quota_bytes: Count = Field(default=0, ge=0)  # per account below; 0: nobody may upload
     upload_accounts: tuple[Address, ...] = ()
 
 

@@ -106,11 +106,11 @@ class Listener:
             self._failed(exc)
             raise
         except DeepReorg as exc:
-            if not self._reader.stands_elsewhere(exc.block):
+            block = exc.block
+            if not self._elsewhere(block.number, lambda other: other.block_by_number(block.number).hash == block.hash):
                 self._watch.alarm(Alarm.REORG_BELOW_FINALITY, str(exc), self._clock())
                 raise
-            error = RpcUnavailable(f"final block {exc.block.number} left one endpoint's chain and stands at another")
-            self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, str(error), self._clock())
+            error = self._contradicted(f"final block {block.number} left one endpoint's chain and stands at another")
             self._failed(error)
             raise error from exc
         if stored:
@@ -169,14 +169,26 @@ class Listener:
         log.info("following the chain", contract=self._scope.contract, from_block=anchor.number, head=head.number)
 
     def _check_genesis(self, cursor: Cursor) -> None:
-        genesis = self._client.genesis_hash()
+        genesis, contract = self._client.genesis_hash(), self._chain.bridge_contract
         if genesis is not None and cursor.genesis_hash not in (NO_HASH, genesis):
+            if self._elsewhere(0, lambda other: other.genesis_hash() == cursor.genesis_hash):
+                raise self._contradicted("the first block is another one at one endpoint, and ours at another")
             raise self._heads.reset("the endpoint's chain has another first block: it was reset, or is another one")
-        if not self._client.code(self._chain.bridge_contract):
+        if not self._client.code(contract):
+            if self._elsewhere(cursor.scanned_number, lambda other: bool(other.code(contract))):
+                raise self._contradicted("the contract is not there at one endpoint, and there at another")
             raise self._heads.reset(
                 "the contract is no longer on the endpoint's chain: it was reset, or is another one"
             )
         self._genesis_checked = True
+
+    def _elsewhere(self, number: int, holds: Callable[[ChainClient], bool]) -> bool:
+        return self._reader.holds_elsewhere(number, holds)
+
+    def _contradicted(self, detail: str) -> RpcUnavailable:
+        """The error for what one endpoint alone says: nothing halts for it."""
+        self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, detail, self._clock())
+        return RpcUnavailable(detail)
 
     # -- near the head --------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from bridge.chain.contracts import delivered_flags, fulfil_many_calldata, fulfil
 from bridge.chain.sendstate import SendAnswer, classify_send_error
 from bridge.chain.simulate import Verdict, WouldRevert, needed_gas
 from bridge.config import BridgeConfig
-from bridge.errors import BridgeError, RpcRefused, RpcUnavailable, StaleTransition
+from bridge.errors import BridgeError, RpcError, RpcRefused, RpcUnavailable, StaleTransition
 from bridge.sender import NotNow, OverBudget, Sender
 from bridge.store import outbox, senders
 from bridge.store.engine import Engine, reading, transaction
@@ -175,9 +175,33 @@ class Poster:
         fault = _fault(case)
         if fault is not None:
             raise WouldRevert(fault, Verdict.NEVER)
-        gas = needed_gas(self._client, self._sender.address, self._contract, item.calldata, _callback_gas(case))
+        try:
+            gas = self._needed(self._client, case)
+        except WouldRevert as exc:
+            if exc.verdict is Verdict.NEVER and self._is_taken_elsewhere(case):
+                error = RpcUnavailable(f"one endpoint says that it can never be accepted ({exc}), another one does not")
+                self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, str(error), self._clock())
+                self._client.blame(error)
+                raise error from exc
+            raise
         self._check_gas([case], gas, chain)
         return self._sender.first([item], {item.id: _weight(case)}, item.calldata, gas, chain)
+
+    def _needed(self, client: ChainClient, case: Case) -> int:
+        return needed_gas(client, self._sender.address, self._contract, case.item.calldata, _callback_gas(case))
+
+    def _is_taken_elsewhere(self, case: Case) -> bool:
+        """Whether another endpoint does not rule out this delivery for good: its end is not one endpoint's to say."""
+        for other in self._client.others(case.job.block_number):
+            try:
+                self._needed(other, case)
+            except WouldRevert as exc:
+                return exc.verdict is not Verdict.NEVER
+            except RpcError as exc:
+                log.info("no second opinion", request_hash="0x" + case.item.request_hash.hex(), reason=str(exc))
+                continue
+            return True
+        return False
 
     def _tried(self, act: Callable[[Item, str], bool], item: Item, reason: str) -> None:
         try:
@@ -208,6 +232,8 @@ class Poster:
     def send(self, items: Sequence[Item], attempt: Attempt) -> bool:
         """Hand stored bytes in. Only a clear "never" ends a delivery; anything else is looked at again."""
         answer, error = self._sender.hand_in(attempt)
+        if answer is SendAnswer.INVALID and self._sender.is_taken_elsewhere(attempt):
+            answer = SendAnswer.UNKNOWN
         if answer is SendAnswer.INVALID and not attempt.is_batch:
             self._sender.note_alone(attempt, error)
             return self.kill(items[0], error)

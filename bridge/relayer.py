@@ -21,7 +21,7 @@ from bridge.chain.contracts import expire_calldata
 from bridge.chain.sendstate import Mined, SendAnswer, Sending, Standing, Step, classify_send_error, next_step
 from bridge.chain.signer import TxSigner
 from bridge.config import BridgeConfig
-from bridge.errors import BridgeError, FatalError, RpcUnavailable, StaleTransition
+from bridge.errors import BridgeError, RpcUnavailable, StaleTransition
 from bridge.jobs import OPEN_STATES, JobState
 from bridge.posting import Poster
 from bridge.sender import DAY_SECONDS, Sender
@@ -82,11 +82,11 @@ class Relayer:
         name = owner or f"{platform.node()}:{config.data_dir.absolute()}"[:300]
         self._sender = Sender(engine, client, signer, config, clock, self._watch, name)
         self._poster = Poster(engine, client, self._sender, config, clock, self._watch)
-        self._surveyor = Surveyor(client, config.chain.bridge_contract, signer.address)
+        self._surveyor = Surveyor(client, config.chain.chain_id, config.chain.bridge_contract, signer.address)
         self._chain = config.chain
         self._config = config.relayer
         self._clock = clock
-        self._chain_checked = False
+        self._page_after = 0  # an outbox row: those that were not signed yet are looked at in pages
 
     @property
     def address(self) -> str:
@@ -103,13 +103,13 @@ class Relayer:
 
         With nothing in the outbox and no nonce open, nothing is asked of the endpoint.
         """
-        self._check_chain()
         if not self._sender.hold_lease():
             return False
         moved = self._config.expire_requests and self._enqueue_refunds()
         with reading(self._engine) as connection:
             tip = scanned_number(connection, self._chain.chain_id, self._chain.bridge_contract)
-            cases = _cases(connection)
+            cases = _cases(connection, self._page_after)
+            self._page_after = _next_page(cases)
             if tip is None or (not cases and self._sender.is_settled(connection)):
                 return moved
             unseen = senders.without_receipt(connection, self.address, self._clock() - DAY_SECONDS)
@@ -125,11 +125,6 @@ class Relayer:
         moved |= self._move_all(seen)
         moved |= self._poster.post(seen.sign, chain)
         return self._filled(chain) or moved
-
-    def _check_chain(self) -> None:
-        if not self._chain_checked and self._client.chain_id() != self._chain.chain_id:
-            raise FatalError(f"the endpoint is not on chain {self._chain.chain_id}; check chain.rpc_urls")
-        self._chain_checked = True
 
     def _enqueue_refunds(self) -> bool:
         now = self._clock()
@@ -321,13 +316,19 @@ class Relayer:
         return is_due and self._poster.send(items, newest)
 
 
-def _cases(connection: Connection) -> list[Case]:
-    items = outbox.work(connection)
+def _cases(connection: Connection, after: int) -> list[Case]:
+    items = outbox.work(connection, after)
     if not items:
         return []
     attempts = outbox.attempts_for(connection, [item.id for item in items])
     jobs = jobs_of(connection, [item.request_hash for item in items])
     return [Case(item, _existing(jobs, item.request_hash), attempts[item.id]) for item in items]
+
+
+def _next_page(cases: Sequence[Case]) -> int:
+    """The row behind which the next step looks for deliveries to sign: 0 after the last page."""
+    unsigned = [case.item.id for case in cases if case.item.state is SendState.NEW]
+    return unsigned[-1] if len(unsigned) >= outbox.PAGE else 0
 
 
 def _existing(jobs: Mapping[bytes, Job], request_hash: bytes) -> Job:

@@ -16,7 +16,7 @@ from bridge.chain.fees import Fees, first_fees, raised_fees
 from bridge.chain.sendstate import SendAnswer, classify_send_error
 from bridge.chain.signer import Transaction, TxSigner
 from bridge.config import BridgeConfig
-from bridge.errors import BridgeError, NullRound, RpcRefused, RpcUnavailable
+from bridge.errors import BridgeError, NullRound, RpcError, RpcRefused, RpcUnavailable
 from bridge.jobs import JobState
 from bridge.store import outbox, senders
 from bridge.store.engine import Connection, Engine, reading, transaction
@@ -28,7 +28,8 @@ from bridge.watch import Alarm, Watch
 log = structlog.get_logger("bridge.sender")
 
 SELF_SEND_GAS = 21_000  # EVM; an endpoint's estimate is used where it is higher (Filecoin)
-MAX_GAP = 64  # nonces looked at in one step
+MAX_GAP = 64  # nonces looked at in one step; more than so many that others used at once are believed when final
+MAX_PENDING = 128  # of the transactions that a predecessor may have left in the mempool
 LEASE_SECONDS = 60.0
 DAY_SECONDS = 86_400.0
 
@@ -143,8 +144,7 @@ class Sender:
         if chain.balance < at_most:
             self.pause("its balance does not cover the next delivery")
             return None
-        # A database that was rebuilt does not know what its predecessor had sent: it starts behind that.
-        at_least = max(chain.count, self._client.nonce(self.address, "pending")) if known is None else chain.count
+        at_least = self._lowest_nonce(chain, known)
         now = self._clock()
         with transaction(self._engine) as connection:
             if outbox.in_flight(connection) >= self._config.max_in_flight:
@@ -199,6 +199,19 @@ class Sender:
         """`note` in a transaction of its own."""
         with transaction(self._engine) as connection:
             self.note(connection, attempt, error)
+
+    def is_taken_elsewhere(self, attempt: Attempt) -> bool:
+        """Whether another endpoint takes stored bytes, or may later, that one would never take."""
+        for other in self._client.others(0):
+            try:
+                other.send_raw(attempt.raw)
+            except RpcUnavailable as exc:
+                log.info("no second opinion", nonce=attempt.nonce, reason=str(exc))
+                continue
+            except RpcRefused as exc:
+                return classify_send_error(exc.message) is not SendAnswer.INVALID
+            return True
+        return False
 
     def pause(self, reason: str) -> None:
         """Sign nothing new for a while: the account needs funds."""
@@ -271,6 +284,35 @@ class Sender:
             except NullRound:
                 continue
         return False
+
+    def _lowest_nonce(self, chain: Survey, known: int | None) -> int:
+        """What the next nonce is at least; `known`: ours. NotNow while it is not sure that the chain is ahead of us."""
+        if chain.count > (known or 0):
+            self._check_count(chain, known)
+        if known is not None:
+            return chain.count
+        # A database that was rebuilt does not know what its predecessor had sent: it starts behind that.
+        return max(chain.count, min(self._client.nonce(self.address, "pending"), chain.count + MAX_PENDING))
+
+    def _check_count(self, chain: Survey, known: int | None) -> None:
+        """NotNow unless others used our key as often as the endpoint says: a nonce that is too high is never mined, and
+        keeps all later ones waiting.
+        """
+        if known is not None and chain.count > known + MAX_GAP and (chain.final_count or 0) < chain.count - MAX_GAP:
+            what = f"{chain.count} transactions of {self.address}, and {known} are known"
+            raise NotNow(f"the endpoint shows {what}: believed when its final blocks show them too", "nonce")
+        for other in self._client.others(chain.head.number):
+            try:
+                theirs = other.nonce(self.address)
+            except RpcError as exc:
+                log.info("no second opinion", account=self.address, reason=str(exc))
+                continue
+            if theirs >= chain.count:
+                return
+            detail = f"of {self.address}, one endpoint shows {chain.count} transactions and another one {theirs}"
+            self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, detail, self._clock())
+            self._client.blame(RpcUnavailable(detail))
+            raise NotNow(detail, "nonce")
 
     def _is_held(self, connection: Connection, attempts: Sequence[Attempt]) -> bool:
         """Whether a delivery works on this nonce, or did until lately."""

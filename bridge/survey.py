@@ -10,8 +10,8 @@ from typing import Any
 from bridge.chain.client import Block, Call, ChainClient
 from bridge.chain.contracts import compute_bridge, fulfilled_outcome
 from bridge.chain.sendstate import Standing
-from bridge.chain.shapes import MAX_AMOUNT, TxReceipt, block_of, data_of, fields_of, quantity, receipt_of
-from bridge.errors import NullRound, RpcError, RpcRefused, RpcUnavailable
+from bridge.chain.shapes import MAX_AMOUNT, MAX_NONCE, TxReceipt, block_of, data_of, fields_of, quantity, receipt_of
+from bridge.errors import FatalError, NullRound, RpcError, RpcRefused, RpcUnavailable
 from bridge.store.jobs import Job
 from bridge.store.outbox import Attempt, Delivery, Item
 from executor.errors import InvalidInput
@@ -78,10 +78,11 @@ class Survey:
 
 
 class Surveyor:
-    """Asks for one account and one contract."""
+    """Asks for one account and one contract on one chain."""
 
-    def __init__(self, client: ChainClient, contract: str, address: str) -> None:
+    def __init__(self, client: ChainClient, chain_id: int, contract: str, address: str) -> None:
         self._client = client
+        self._chain_id = chain_id
         self._contract = contract
         self._address = address
 
@@ -90,6 +91,8 @@ class Surveyor:
 
         `final`: the number of a block that is final. With several endpoints, the whole step is asked of the one that
         answers here.
+
+        FatalError when it is on another chain.
         """
         hashes = {a.tx_hash for case in cases for a in case.attempts if a.mined_block_hash is None} | set(others)
         wanted = sorted(hashes)
@@ -104,7 +107,10 @@ class Surveyor:
             *(("eth_getTransactionReceipt", ("0x" + tx_hash.hex(),)) for tx_hash in wanted),
             *_header_calls(numbers),
         ]
-        answers = iter(self._client.poll(at_least=tip, more=calls).more)
+        poll = self._client.poll(at_least=tip, more=calls)
+        if poll.chain_id != self._chain_id:
+            raise FatalError(f"the endpoint is not on chain {self._chain_id}; check chain.rpc_urls")
+        answers = iter(poll.more)
         head, count, tip_fee, balance = (_needed(answer) for answer in islice(answers, 4))
         final_count = next(answers)
         fields = fields_of(head, "block")
@@ -115,12 +121,12 @@ class Surveyor:
             base_fee=quantity(fields.get("baseFeePerGas"), "block.baseFeePerGas", MAX_AMOUNT),
             gas_limit=quantity(fields.get("gasLimit"), "block.gasLimit"),
             tip_fee=quantity(tip_fee, "tip", MAX_AMOUNT),
-            count=quantity(count, "nonce"),
+            count=quantity(count, "nonce", MAX_NONCE),
             balance=quantity(balance, "balance", MAX_AMOUNT),
             tip=tip,
             seen={case.item.id: _seen(case, *states[2 * n : 2 * n + 2]) for n, case in enumerate(cases)},
             mined={h: mining for h, answer in zip(wanted, receipts, strict=True) if (mining := _mining(h, answer))},
-            final_count=None if isinstance(final_count, RpcError) else quantity(final_count, "nonce"),
+            final_count=None if isinstance(final_count, RpcError) else quantity(final_count, "nonce", MAX_NONCE),
             headers=dict(zip(numbers, answers, strict=True)),
         )
 

@@ -15,9 +15,10 @@ from typing import Any, Self
 import orjson
 from eth_utils.crypto import keccak
 
-from bridge.chain.rpc_errors import error_of, http_error_of
+from bridge.chain.rpc_errors import RESPONSE_TOO_LARGE, error_of, http_error_of
 from bridge.chain.shapes import (
     MAX_AMOUNT,
+    MAX_NONCE,
     Block,
     Log,
     TxReceipt,
@@ -34,6 +35,7 @@ from bridge.chain.transport import HttpTransport, Transport
 from bridge.errors import NullRound, RpcError, RpcRefused, RpcUnavailable, TooMuch
 
 MAX_RESPONSE_BYTES = 32 * 2**20
+MAX_VALUES = 4_000_000  # in one answer; as many logs as its bytes can hold have fewer
 MAX_LOGS = 100_000  # in one answer
 MAX_BATCH = 100  # calls in one HTTP request; some endpoints take no more
 BATCHES_SINGLY = 1000  # after a refused batch, so many are asked call by call before one is tried again
@@ -224,7 +226,7 @@ class ChainClient:
 
     def nonce(self, address: str, block: Tag = _LATEST) -> int:
         """How many transactions an account has sent."""
-        return quantity(self._ask("eth_getTransactionCount", address, _tag(block)), "nonce")
+        return quantity(self._ask("eth_getTransactionCount", address, _tag(block)), "nonce", MAX_NONCE)
 
     # -- sending --------------------------------------------------------------------------------------------------
 
@@ -300,7 +302,8 @@ class ChainClient:
             return [self._tried(call) for call in calls]
         if not isinstance(response, list):
             raise malformed("answer", response)
-        by_id = {fields.get("id"): fields for fields in response if isinstance(fields, dict)}
+        found = (fields for fields in response if isinstance(fields, dict))
+        by_id = {fields["id"]: fields for fields in found if isinstance(fields.get("id"), int)}
         return [
             _result_or_error(by_id.get(ident), ident, _number_in(call)) for ident, call in zip(ids, calls, strict=True)
         ]
@@ -321,6 +324,8 @@ class ChainClient:
 
     def _post(self, document: Any, number: int | None = None) -> Any:
         status, body = self.transport.post(orjson.dumps(document))
+        if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES:  # each is far larger once it is parsed
+            raise TooMuch(RESPONSE_TOO_LARGE, f"the answer holds more than {MAX_VALUES} values")
         try:
             answer = orjson.loads(body)
         except ValueError as exc:

@@ -29,7 +29,9 @@ class RangeSize:
     def refused(self, blocks: int, suggested: int | None = None) -> RangeSize:
         """A range of so many blocks was too much. `suggested`: blocks that the endpoint says would do."""
         if suggested is not None and 0 < suggested < blocks:
-            return RangeSize(suggested, suggested)
+            # Each time by an eighth at least: an endpoint that always names one block less would be asked without end.
+            size = min(suggested, max(1, blocks - blocks // 8 - 1))
+            return RangeSize(size, size)
         size = max(1, blocks // 2)
         return RangeSize(size, max(size, blocks * 3 // 4))
 

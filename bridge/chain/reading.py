@@ -102,18 +102,32 @@ class LogReader:
                 self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, detail, self._clock())
                 self._client.blame(RpcUnavailable(detail))
             return more
-        if dissent:  # with two against one the one in use is left, else all wait
-            raise RpcUnavailable(dissent[0]) if len(dissent) > 1 else EndpointsDisagree(dissent[0])
+        _weigh(dissent)
         return []
 
-    def stands_elsewhere(self, block: Block) -> bool:
-        """Whether another endpoint has this block on its chain."""
-        for other in self._client.others(block.number):
+    def confirm(self, last: Block) -> None:
+        """Hear another endpoint about a block that is about to be final. EndpointsDisagree as in `left_out`."""
+        dissent: list[str] = []
+        for other in self._client.others(last.number):
             try:
-                if other.block_by_number(block.number).hash == block.hash:
+                theirs = _hash_of(other.ask("eth_getBlockByNumber", hex(last.number), False), last.number)
+            except RpcError as exc:
+                log.info("no second opinion", block=last.number, reason=str(exc))
+                continue
+            if theirs == last.hash:
+                return
+            if theirs is not None:
+                dissent.append(self._dissent(f"block {last.number}"))
+        _weigh(dissent)
+
+    def holds_elsewhere(self, number: int, holds: Callable[[ChainClient], bool]) -> bool:
+        """Whether something holds at another endpoint that may have block `number`."""
+        for other in self._client.others(number):
+            try:
+                if holds(other):
                     return True
             except RpcError as exc:
-                log.info("no second opinion", block=block.number, reason=str(exc))
+                log.info("no second opinion", block=number, reason=str(exc))
         return False
 
     def _dissent(self, what: str) -> str:
@@ -155,6 +169,12 @@ def within(hashes: dict[int, bytes]) -> Check:
                 raise RpcUnavailable(f"the endpoint's log in block {entry.block_number} is of another block")
 
     return check
+
+
+def _weigh(dissent: Sequence[str]) -> None:
+    """With two against one the one in use is left, else all wait."""
+    if dissent:
+        raise RpcUnavailable(dissent[0]) if len(dissent) > 1 else EndpointsDisagree(dissent[0])
 
 
 def _count_of(answer: object) -> int | None:

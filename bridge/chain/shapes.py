@@ -15,6 +15,7 @@ from executor.protocol.abiwords import checksummed
 
 MAX_NUMBER = 2**63 - 1  # block numbers, times: what the database stores
 MAX_AMOUNT = 2**256 - 1
+MAX_NONCE = 2**48  # no account sends so many transactions
 MAX_DATA_BYTES = 4 * 2**20  # of one log, one return value
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 

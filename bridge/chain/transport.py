@@ -5,12 +5,20 @@ web3's own retries are off (it would resend transactions by itself) and its form
 
 from __future__ import annotations
 
+import io
+import logging
+import socket
 import time
+from http.client import HTTPResponse
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol
 
 import requests
 import urllib3.exceptions
 from eth_typing import URI
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from web3.exceptions import Web3Exception
 from web3.providers.rpc import HTTPProvider
 from web3.types import RPCEndpoint
@@ -20,6 +28,7 @@ from bridge.errors import RateLimited, RpcUnavailable, TooMuch
 from executor.errors import InvalidInput
 
 _CHUNK = 64 * 2**10
+logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of odd headers with the whole URL, and so with its key
 
 
 class Transport(Protocol):
@@ -42,6 +51,68 @@ class _TooLarge(requests.RequestException):
     """An answer went beyond the byte limit."""
 
 
+class _Hurried(io.RawIOBase):
+    """What a socket sends, all of it by one deadline: a socket's own timeout begins anew with every byte."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        super().__init__()
+        self._socket = sock
+        self._raw = raw
+        self._end = time.monotonic() + (sock.gettimeout() or 0.0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer took too long")
+        self._socket.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """Status line, headers, interim answers and trailers too have to come by the deadline."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Hurried(sock, self.fp.detach()))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Answer
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Answer
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+_POOLS = {"http": _Pool, "https": _SecurePool}
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
 class _BoundedSession(requests.Session):
     """Reads each answer within a byte limit and a deadline, whatever the peer sends and however slowly."""
 
@@ -49,6 +120,12 @@ class _BoundedSession(requests.Session):
         super().__init__()
         self._limit = limit
         self._seconds = seconds
+        self.mount("http://", _Adapter())
+        self.mount("https://", _Adapter())
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # an endpoint's cookies would be kept for ever
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere: requests would read the whole body, without a limit, to know where a redirect leads."""
 
     def take_environment(self, url: str) -> None:
         """Look up once what the environment says about `url` (proxies, certificates, .netrc), not at each request."""

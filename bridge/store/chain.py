@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from bridge.chain.bulk import Order, Result, log_of_request, log_of_result
 from bridge.chain.contracts import fulfilled_outcome
@@ -52,10 +52,17 @@ _DEEP = select(jobs.c.request_hash).where(
 _SETTLED = select(jobs.c.request_hash, jobs.c.state).where(
     jobs.c.state.in_([state.value for state in _ENDINGS]), jobs.c.settled_block_number <= bindparam("final")
 )
+_CALLBACK = Kind.CALLBACK.value
 _EVENTS = (
     select(events, jobs.c.requester, jobs.c.deadline, jobs.c.order_bytes, jobs.c.chain_state, jobs.c.outcome)
     .outerjoin(jobs, jobs.c.request_hash == events.c.request_hash)
-    .where(events.c.request_hash == bindparam("request_hash"))
+    .where(events.c.request_hash == bindparam("request_hash"), events.c.kind != _CALLBACK)
+)
+_LAST_CALLBACK = (
+    select(events)
+    .where(events.c.request_hash == bindparam("request_hash"), events.c.kind == _CALLBACK)
+    .order_by(events.c.block_number.desc(), events.c.data.desc())
+    .limit(1)
 )
 _SAME_EVENT = select(events.c.data, events.c.topics).where(
     *(events.c[name] == bindparam(name) for name in ("block_hash", "tx_hash", "kind", "request_hash"))
@@ -299,9 +306,14 @@ def _events_of(connection: Connection, scope: Scope, request_hash: bytes) -> lis
 
 
 def logs_of(connection: Connection, scope: Scope, request_hash: bytes) -> list[Log]:
-    """The canonical logs that are about a request, as the chain gave them."""
+    """The canonical logs that are about a request, as the chain gave them; of its callbacks, which anybody can have
+    retried without end, only the last.
+
+    One that succeeded is not retried, so in its block it is the last; its data sorts above that of one that failed.
+    """
+    of_request = {"request_hash": request_hash}
     found = []
-    for row in connection.execute(_EVENTS, {"request_hash": request_hash}):
+    for row in (*connection.execute(_EVENTS, of_request), *connection.execute(_LAST_CALLBACK, of_request)):
         topics, data = _whole(row) if row.topics is None else ([bytes.fromhex(topic) for topic in row.topics], row.data)
         found.append(Log(scope.contract, tuple(topics), data, row.block_number, row.block_hash, row.tx_hash))
     return found
@@ -340,6 +352,8 @@ def _add_event(connection: Connection, event: Event, request_hash: bytes) -> boo
         same = [events.c[name] == value for name, value in key.items()]
         connection.execute(update(events).where(*same).values(data=log.data))
         return True
+    if isinstance(event, CallbackResult):
+        _forget_callbacks(connection, request_hash)
     connection.execute(
         insert(events).values(
             **key,
@@ -350,6 +364,16 @@ def _add_event(connection: Connection, event: Event, request_hash: bytes) -> boo
         )
     )
     return True
+
+
+def _forget_callbacks(connection: Connection, request_hash: bytes) -> None:
+    """Of a request's callbacks in final blocks only the last can still count."""
+    mine = (events.c.request_hash == request_hash, events.c.kind == Kind.CALLBACK.value)
+    final = select(func.min(blocks.c.number)).scalar_subquery()
+    last = select(func.max(events.c.block_number)).where(*mine, events.c.block_number <= final)
+    number = connection.execute(last).scalar_one_or_none()
+    if number is not None:
+        connection.execute(delete(events).where(*mine, events.c.block_number < number))
 
 
 def _of(scope: Scope) -> tuple[Any, Any]:

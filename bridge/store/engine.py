@@ -13,11 +13,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import SQLAlchemyError as StoreError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from bridge.errors import BridgeError, FatalError, StoreFull, StoreUnavailable
+from executor.errors import InvalidInput
 
 __all__ = [
     "BUSY_TIMEOUT_MS",
@@ -58,10 +59,12 @@ def open_engine(url: str) -> Engine:
     """An engine for `url`. SQLite syncs fully; each use has a connection to itself, and as many as there are uses.
 
     A connection is not used again after an error of the disk, nor when its path holds another file by now.
+
+    InvalidInput("database_url"): it is no such URL, or the database's driver is not installed.
     """
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(
+        return _engine(url, pool_pre_ping=True)
+    engine = _engine(
         url,
         poolclass=QueuePool,
         pool_size=IDLE_CONNECTIONS,
@@ -85,6 +88,14 @@ def open_engine(url: str) -> Engine:
     event.listen(engine, "handle_error", _mark_what_failed)
     event.listen(engine, "begin", _begin_immediate)
     return engine
+
+
+def _engine(url: str, **options: Any) -> Engine:
+    try:
+        return create_engine(url, **options)
+    except (ArgumentError, ValueError, ImportError):
+        reason = "is no URL of SQLAlchemy's, or its driver is not installed; leave it out for SQLite in data_dir"
+    raise InvalidInput("database_url", reason)  # outside the handler: an error of the URL may repeat its password
 
 
 @contextmanager

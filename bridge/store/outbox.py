@@ -43,9 +43,15 @@ LIVE = (SendState.NEW, *IN_FLIGHT, SendState.MINED)
 ENDED = (SendState.DONE, SendState.SUPERSEDED, SendState.DEAD)
 
 # Statements of every step are made once: making one costs more than running it.
-_LIVE_ROWS = (
+_SIGNED_ROWS = (
     select(outbox)
-    .where(outbox.c.state.in_([state.value for state in LIVE]))
+    .where(outbox.c.state.in_([state.value for state in (*IN_FLIGHT, SendState.MINED)]))
+    .order_by(outbox.c.id)
+    .limit(bindparam("limit"))
+)
+_UNSIGNED_ROWS = (
+    select(outbox)
+    .where(outbox.c.state == SendState.NEW.value, outbox.c.id > bindparam("after"))
     .order_by(outbox.c.id)
     .limit(bindparam("limit"))
 )
@@ -203,11 +209,17 @@ def forget_receipts(connection: Connection, item: Item, now: float) -> None:
     connection.execute(update(outbox).where(outbox.c.id == item.id).values(**fields))
 
 
-def work(connection: Connection, limit: int = 1000) -> list[Item]:
-    """Rows that are not at their end, oldest first; also ended ones whose job still waits: their end may be undone."""
-    most = {"limit": limit}
-    rows = [*connection.execute(_LIVE_ROWS, most), *connection.execute(_ENDED_ROWS, most)]
-    return sorted((_item(row) for row in rows), key=lambda item: item.id)[:limit]
+PAGE = 1000  # rows of one kind that are looked at at once
+
+
+def work(connection: Connection, after: int = 0, limit: int = PAGE) -> list[Item]:
+    """Rows that are not at their end, oldest first; also ended ones whose job still waits: their end may be undone.
+
+    Of those that wait to be signed only `limit` above row `after`: a thousand of one requester hide nobody else's.
+    """
+    values = {"limit": limit, "after": after}
+    found = (connection.execute(query, values) for query in (_SIGNED_ROWS, _UNSIGNED_ROWS, _ENDED_ROWS))
+    return sorted((_item(row) for rows in found for row in rows), key=lambda item: item.id)
 
 
 def items_by_id(connection: Connection, ids: Iterable[int]) -> list[Item]:

@@ -105,9 +105,9 @@ class Key:
                 raise InvalidInput("key", f"the environment variable {name} is not set")
             return cls.from_hex(secret, reference)
         if kind == "file":
-            return cls.from_hex(_text(_read_secret(Path(name).expanduser(), reference, 200), reference), reference)
+            return cls.from_hex(_text(_read_secret(_path(name, reference), reference, 200), reference), reference)
         if kind == "keystore":
-            return cls._from_keystore(Path(name).expanduser(), reference)
+            return cls._from_keystore(_path(name, reference), reference)
         raise InvalidInput("key", f"{_FORMS}, never the key itself")
 
     @classmethod
@@ -165,7 +165,7 @@ def _keystore_password(field: str) -> str:
     if password is not None and file is not None:
         raise InvalidInput(field, f"{_PASSWORD} and {_PASSWORD_FILE} are both set; set one of them")
     if file is not None:
-        path = Path(file).expanduser()
+        path = _path(file, _PASSWORD_FILE)
         password = _text(_read_secret(path, _PASSWORD_FILE, MAX_PASSWORD + 2), _PASSWORD_FILE)
         password = password.removesuffix("\n").removesuffix("\r")
     if not password:
@@ -173,6 +173,15 @@ def _keystore_password(field: str) -> str:
     if len(password) > MAX_PASSWORD:
         raise InvalidInput(field, f"the password is longer than {MAX_PASSWORD} characters")
     return password
+
+
+def _path(name: str, field: str) -> Path:
+    if "\0" in name:
+        raise InvalidInput(field, "is no path: it has a NUL in it")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as exc:
+        raise InvalidInput(field, "there is no user of this name, whose home folder ~ would be") from exc
 
 
 def _read_secret(path: Path, field: str, limit: int) -> bytes:

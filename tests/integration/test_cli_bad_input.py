@@ -158,6 +158,19 @@ BAD_CONFIGS = {
         "exclude each other",
     ),
     "an address that is none": ((ADDRESS, "0x12"), "bridge_contract"),
+    "a deadline without end": (("[chain]", "[chain]\nrpc_timeout_seconds = inf"), "chain.rpc_timeout_seconds"),
+    "a deadline beyond every clock": (("[chain]", "[chain]\nrpc_timeout_seconds = 1e300"), "chain.rpc_timeout_seconds"),
+    "polls that never come": (("[chain]", "[chain]\npoll_seconds = inf"), "chain.poll_seconds"),
+    "a chain id beyond what is stored": (("chain_id = 1\n", f"chain_id = {2**63}\n"), "chain.chain_id"),
+    "a depth beyond what is stored": (("finality_depth = ", f"finality_depth = {2**63}"), "chain.finality_depth"),
+    "a folder of nobody": (('data_dir = "', 'data_dir = "~no-such-user'), "data_dir"),
+    "a folder that is no name": (('data_dir = "', 'data_dir = "/a\\u0000'), "data_dir"),
+    "a database that is none": (("listen_port", 'database_url = "nonsense"\nlisten_port'), "database_url"),
+    "a database whose driver is not here": (
+        ("listen_port", 'database_url = "mysql://u:p@h/x"\nlisten_port'),
+        "database_url",
+    ),
+    "a key of nobody": (('key = "file:', 'key = "file:~no-such-user'), "no user of this name"),
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bridge.chain.cursor import DeepReorg
-from bridge.errors import EndpointsDisagree, HistoryPruned
+from bridge.errors import EndpointsDisagree, FatalError, HistoryPruned
 from bridge.watch import Alarm
 from tests.chain_nodes import funded
 from tests.chain_proxy import error, ok
@@ -76,6 +76,19 @@ def test_two_endpoints_on_different_forks_stop_the_final_position(of):
     assert parts.cursor().final_number > before.final_number
 
 
+@pytest.mark.parametrize("blocks", [6, 80])
+def test_blocks_that_hold_events_are_not_made_final_either_while_two_endpoints_differ(of, blocks):
+    parts = of(2)
+    parts.settle()
+    parts.proxies[1].rules["eth_getBlockByNumber"] = forked
+    parts.chain.request(funded(1), ORDER)
+    request = parts.cursor().scanned_number + 1
+    parts.chain.mine(blocks)
+    raised = parts.settle(6)
+    assert EndpointsDisagree in {type(exc) for exc in raised}
+    assert parts.cursor().final_number < request
+
+
 @pytest.mark.parametrize("wrong", [0, 1, 2])
 def test_of_three_endpoints_the_two_on_one_chain_go_on(of, wrong):
     parts = of(3)
@@ -117,6 +130,38 @@ def test_a_final_block_that_left_one_endpoints_chain_halts_nothing_while_it_stan
     parts.settle()
     assert set(jobs_now(parts.engine)) == {request.hash}
     assert Alarm.ENDPOINTS_DISAGREE in parts.alarms()
+
+
+ALONE = {
+    "no contract": ("eth_getCode", lambda request, forward: ok(request, "0x")),
+    "another first block, after it was checked": ("eth_getBlockByNumber", changed_block("0x0", hash="0x" + "55" * 32)),
+}
+
+
+@pytest.mark.parametrize("lie", ALONE)
+def test_what_one_endpoint_alone_says_of_a_reset_halts_nothing(of, lie):
+    parts = of(2)
+    parts.settle()
+    before = parts.cursor()
+    method, rule = ALONE[lie]
+    parts.proxies[0].rules[method] = rule
+    parts.listener = parts.new_listener()
+    parts.chain.mine(6)
+    parts.settle()
+
+    assert parts.cursor().final_number > before.final_number
+    assert {Alarm.ENDPOINTS_DISAGREE, Alarm.CHAIN_RESET} & parts.alarms() == {Alarm.ENDPOINTS_DISAGREE}
+
+
+def test_a_contract_that_is_at_no_endpoint_halts(of):
+    parts = of(2)
+    parts.settle()
+    for proxy in parts.proxies:
+        proxy.rules["eth_getCode"] = ALONE["no contract"][1]
+    parts.listener = parts.new_listener()
+    with pytest.raises(FatalError, match="no longer"):
+        parts.listener.step()
+    assert Alarm.CHAIN_RESET in parts.alarms()
 
 
 def test_a_final_block_that_left_every_endpoints_chain_halts(of):

@@ -4,18 +4,22 @@ from dataclasses import replace
 
 import pytest
 from eth_abi import abi
+from sqlalchemy import insert, select
 
 from bridge.chain.contracts import book_order_calldata, compute_bridge, vouch_calldata
 from bridge.chain.views import BookViews
 from bridge.errors import RpcUnavailable
 from bridge.jobs import JobState
-from bridge.store.outbox import SendState
+from bridge.store import outbox
+from bridge.store.engine import transaction
+from bridge.store.outbox import PAGE, SendState
+from bridge.store.schema import jobs
 from bridge.watch import Alarm
 from executor.protocol.wire import OnChainState, label_hash
 from tests.chain_nodes import funded
 from tests.chain_proxy import DROP, error, ok
 from tests.integration.bridge_parts import attempts, item, job, post, run
-from tests.integration.relayer_parts import ORDER, OUTCOME, relaying
+from tests.integration.relayer_parts import ORDER, OUTCOME, Relaying, relaying
 from tests.integration.test_relayer_faults import Killed, kill_at
 
 pytestmark = pytest.mark.chain
@@ -264,3 +268,20 @@ def test_an_order_with_no_fee_and_one_with_a_fee_may_share(parts):
 
     assert [len(sent.weights) for sent in parts.sent([*free, *paid])] == [2]
     assert attempts(parts.engine, free[0].hash) == attempts(parts.engine, paid[0].hash)
+
+
+def test_a_crowd_of_deliveries_that_cannot_be_signed_hides_nobody_elses(anvil_chain, tmp_path):
+    parts = Relaying(anvil_chain, tmp_path, None, anvil_chain.client)
+    (model,) = parts.posting(1)
+    calldata = item(parts.engine, model.hash).calldata
+    with transaction(parts.engine) as connection:
+        like = connection.execute(select(jobs).where(jobs.c.request_hash == model.hash)).one()._asdict()
+        for number in range(PAGE):
+            mark = number.to_bytes(32, "big")  # of a request that the endpoint does not show
+            connection.execute(insert(jobs).values(like | {"request_hash": mark, "request_id": 10**6 + number}))
+            outbox.enqueue(connection, mark, "fulfil", calldata, 1.0)
+    mine = parts.posting(1)
+    for _ in range(3):
+        parts.relayer.step()
+        parts.clock.now += 61
+    assert parts.sent(mine)

@@ -285,6 +285,7 @@ def test_a_cancelled_requests_refund_is_drawn_when_it_is_in_the_outbox(parts):
 
 
 def test_another_chain_behind_the_endpoint_halts(parts):
+    parts.posting()
     parts.proxy.rules["eth_chainId"] = lambda request, forward: ok(request, "0x1")
     with pytest.raises(FatalError, match="chain"):
         parts.relayer.step()

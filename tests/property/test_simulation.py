@@ -11,7 +11,7 @@ from tests.simulation.runs import run_seed
 BASE = int(os.environ.get("INSULA_TEST_SEED", "1"))
 SEEDS = 25  # of each of the parts below
 PARTS = 5
-ENOUGH = 200  # within so many seeds a deliberate fault shows
+ENOUGH = 300  # within so many seeds a deliberate fault shows
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -25,6 +25,7 @@ SPENT = {
     "not mined: at most": ([Cost(1, 10)], 10),
     "replaced, not mined: the dearest": ([Cost(1, 10), Cost(1, 13)], 13),
     "mined: what it cost": ([Cost(1, 10, actual=4)], 4),
+    "a receipt beyond what was signed": ([Cost(1, 10, actual=10**60)], 10),
     "one of two mined": ([Cost(1, 10, actual=4), Cost(1, 13)], 4),
     "two nonces": ([Cost(1, 10, actual=4), Cost(2, 13)], 17),
     "a share of a batch": ([Cost(1, 10, weight=1, total=3)], 4),

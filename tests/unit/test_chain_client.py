@@ -353,10 +353,19 @@ def test_a_call_of_a_batch_that_fails_leaves_the_others_alone(proxy, client):
     assert isinstance(second, RpcRefused)
 
 
-@pytest.mark.parametrize("missing", ["left out", "another id", "not an object"])
+MISSING = {
+    "left out": [],
+    "another id": [{"jsonrpc": "2.0", "id": 10**9, "result": "0x1"}],
+    "not an object": [7],
+    "a list as its id": [{"jsonrpc": "2.0", "id": [], "result": "0x1"}],
+    "an object as its id": [{"jsonrpc": "2.0", "id": {}, "result": "0x1"}],
+    "no id": [{"jsonrpc": "2.0", "result": "0x1"}],
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
 def test_a_call_that_a_batch_does_not_answer_is_unavailable(proxy, client, missing):
-    odd = {"left out": [], "another id": [{"jsonrpc": "2.0", "id": 10**9, "result": "0x1"}], "not an object": [7]}
-    proxy.batch_rule = lambda requests, forward: json.dumps([ok(requests[0], "0x1"), *odd[missing]]).encode()
+    proxy.batch_rule = lambda requests, forward: json.dumps([ok(requests[0], "0x1"), *MISSING[missing]]).encode()
     first, second = client.batch([CHAIN, CHAIN])
 
     assert first == "0x1"

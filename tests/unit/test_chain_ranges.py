@@ -28,6 +28,13 @@ def test_a_size_that_the_endpoint_names_is_taken():
     assert (size.size, after(size, PATIENCE - 1).size) == (100, 100)
 
 
+def test_an_endpoint_that_always_names_one_block_less_soon_gets_single_blocks():
+    blocks, times = LARGEST, 0
+    while blocks > 1:
+        blocks, times = RangeSize().refused(blocks, blocks - 1).size, times + 1
+    assert times < 64
+
+
 def test_a_learned_limit_is_forgotten_slowly():
     size = RangeSize().refused(500, 100)
     assert after(size, PATIENCE + 1).size == 111

@@ -238,6 +238,10 @@ BAD_REFERENCES = {
     "an unknown kind": ("vault:key", "keystore:PATH"),
     "a folder": ("keystore:/", "is not a file"),
     "a file that is not there": ("keystore:/nowhere/key", "cannot be read"),
+    "a folder of nobody": ("file:~no-such-user/key", "no user of this name"),
+    "a keystore of nobody": ("keystore:~no-such-user/key", "no user of this name"),
+    "a file that is no name": ("file:/a\0b", "no path"),
+    "a keystore that is no name": ("keystore:/a\0b", "no path"),
 }
 
 
