@@ -27,8 +27,8 @@ CHANCES: dict[str, tuple[float, ...]] = {
     "broken answer": (0, 0, 0.02, 0.1),
     "killed before a call": (0, 0, 0.005, 0.02),
     "killed after a call": (0, 0, 0.005, 0.02),
-    "killed at a commit": (0, 0, 0.02, 0.06),
-    "killed at a begin": (0, 0, 0.01, 0.03),
+    "killed at a commit": (0, 0.03, 0.12),
+    "killed at a begin": (0, 0.02, 0.06),
     # what the endpoint says
     "logs left out": (0, 0, 0.1, 0.5),
     "range leaves out": (0, 0, 0.1, 0.4),
