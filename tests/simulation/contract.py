@@ -32,7 +32,7 @@ GAS = {
 }
 _ABI = compute_bridge()
 _CREDITED = keccak(text="Credited(address,address,uint256)")
-_SKIPPED = keccak(text="DeliverySkipped(uint256,bytes)")
+SKIPPED = keccak(text="DeliverySkipped(uint256,bytes)")
 MAX_DELIVERIES = 64
 _TOPIC = {kind: topic for topic, kind in TOPICS.items()}
 _request_hash = lru_cache(maxsize=5000)(request_hash)
@@ -125,6 +125,12 @@ def decoded_call(calldata: bytes) -> tuple[str, tuple[Any, ...]] | None:
         if kind is not None:
             values[place] = kind(values[place])
     return name, tuple(values)
+
+
+def deliveries_in(calldata: bytes) -> list[tuple[Any, ...]]:
+    """(id, order, outcome, attestations) of each result that a call brings; none for another call."""
+    name, values = decoded_call(calldata) or ("", ())
+    return list(values[0]) if name == "fulfilMany" else [values] if name == "fulfil" else []
 
 
 # -- events and errors --------------------------------------------------------------------------------------------
@@ -243,7 +249,7 @@ class Contract:
             try:
                 logs += self.fulfil(state, call, id_, *given)
             except Reverted as refusal:  # `fulfil` changes nothing before it has refused
-                logs.append(RawLog((_SKIPPED, id_.to_bytes(32, "big")), abi.encode(["bytes"], [refusal.data])))
+                logs.append(RawLog((SKIPPED, id_.to_bytes(32, "big")), abi.encode(["bytes"], [refusal.data])))
         return logs
 
     def expire(self, state: State, call: Message, id_: int, order: Order) -> list[RawLog]:

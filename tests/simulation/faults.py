@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -29,6 +30,9 @@ CHANCES: dict[str, tuple[float, ...]] = {
     "killed after a call": (0, 0, 0.005, 0.02),
     "killed at a commit": (0, 0.03, 0.12),
     "killed at a begin": (0, 0.02, 0.06),
+    "killed after a commit": (0, 0.02, 0.06),
+    "killed at a read": (0, 0, 0.01),
+    "reorg while down": (0, 0, 0.3),
     # what the endpoint says
     "logs left out": (0, 0, 0.1, 0.5),
     "range leaves out": (0, 0, 0.1, 0.4),
@@ -70,6 +74,15 @@ class Killed(BaseException):
     """The process is gone."""
 
 
+@dataclass(frozen=True)
+class Aim:
+    """A kill that comes for certain if the run gets there, once at each place: see tests/simulation/kills.py."""
+
+    places: tuple[str, ...]
+    moment: str
+    visit: int = 1  # at which the kill comes
+
+
 class Plan:
     """Which faults this run has, drawn from its seed, and how often each came."""
 
@@ -82,6 +95,7 @@ class Plan:
         if self.chances["range leaves out"]:
             self.chances["state refused"] = 0
             self.chances["logs left out"] = random.choice((0.1, 0.5))  # a log that both readings lack
+        self.aim: Aim | None = None
         self.trace: Callable[[str], None] = lambda _: None
 
     def now(self, kind: str) -> bool:
@@ -89,9 +103,13 @@ class Plan:
         chance = self.chances[kind]
         if not self.on or not chance or self.random.random() >= chance:
             return False
+        self.note(kind)
+        return True
+
+    def note(self, kind: str) -> None:
+        """A fault that comes now."""
         self.counts[kind] += 1
         self.trace(f"fault: {kind}")
-        return True
 
 
 class FaultyNode(SimNode):
@@ -104,6 +122,7 @@ class FaultyNode(SimNode):
         self.final = 0  # the newest block that any head which was shown made final: it never leaves the chain
         self.shown: dict[bytes, int] = {}  # block hash -> the highest head above it that was shown
         self.on_send: Callable[[bytes], None] = lambda _: None
+        self.on_call: Callable[[], None] = lambda: None
         self._rules: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "eth_getLogs": self._faulty_logs,
             "eth_getBlockByNumber": self._faulty_head,
@@ -117,6 +136,7 @@ class FaultyNode(SimNode):
     def post(self, body: bytes) -> tuple[int, bytes]:
         """See `Transport`. RpcUnavailable or Killed where the plan says so."""
         plan = self.plan
+        self.on_call()
         if plan.now("killed before a call"):
             raise Killed
         if plan.now("lost before"):

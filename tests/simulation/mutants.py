@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import func, select, update
+
 from bridge.chain.bulk import Harvest
+from bridge.chain.events import Kind
+from bridge.chain.sendstate import Standing
 from bridge.errors import RpcUnavailable
+from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
 from bridge.store.chain import finalise, load_cursor
-from bridge.store.engine import reading, transaction
+from bridge.store.engine import transaction
 from bridge.store.jobs import Job
 from bridge.store.outbox import SendState
+from bridge.store.schema import jobs, senders
+from tests.simulation.contract import Contract, event
 from tests.simulation.world import Parts
 
 
@@ -61,17 +68,20 @@ class CursorFirst(Listener):
     """The cursor moves in a transaction of its own, before the events are stored."""
 
     def _store(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> int:
-        self._kept = (touched, found)
+        self._kept = (super()._store, touched, found)
         return super()._store(connection, before, after, touched, [])
+
+    def _store_new(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> None:
+        self._kept = (super()._store_new, touched, found)
+        super()._store_new(connection, before, after, touched, [])
 
     def step(self) -> bool:
         moved = super().step()
-        touched, found = self.__dict__.pop("_kept", (set(), ()))
+        store, touched, found = self.__dict__.pop("_kept", (None, set(), ()))
         if found or touched:
-            with reading(self._engine) as connection:
-                cursor = load_cursor(connection, self._scope)
             with transaction(self._engine) as connection:
-                super()._store(connection, cursor, cursor, touched, found)
+                cursor = load_cursor(connection, self._scope)
+                store(connection, cursor, cursor, touched, found)
         return moved
 
 
@@ -168,6 +178,87 @@ def _first_of_its_id() -> Any:
     return calldata
 
 
+class OneOutcomeForAll(Listener):
+    """Jobs that are final share an outcome."""
+
+    def _store(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> int:
+        late = super()._store(connection, before, after, touched, found)
+        some = select(func.min(jobs.c.outcome)).scalar_subquery()
+        connection.execute(update(jobs).where(jobs.c.state == JobState.FINAL.value).values(outcome=some))
+        return late
+
+
+class KeepsPlaces(Listener):
+    """A job whose request or end moved to another block stays where it was seen first."""
+
+    def _store_new(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> None:
+        query = select(jobs.c.request_hash, jobs.c.block_hash).where(jobs.c.state != JobState.ORPHANED.value)
+        places = connection.execute(query).all()
+        super()._store_new(connection, before, after, touched, found)
+        for request_hash, block_hash in places:
+            connection.execute(update(jobs).where(jobs.c.request_hash == request_hash).values(block_hash=block_hash))
+
+
+class NoncesOfTheChain(Relayer):
+    """The endpoint's count is the next nonce, whatever was signed before."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        sender, store = self._sender, self._sender._store
+
+        def first(items: Any, weights: Any, calldata: Any, gas: Any, chain: Any) -> Any:
+            sender._lowest_nonce = lambda count: count
+            with transaction(self._engine) as connection:
+                connection.execute(update(senders).values(next_nonce=chain.count))
+            return type(sender).first(sender, items, weights, calldata, gas, chain)
+
+        sender.first, sender._store = first, store
+
+
+class DoesNotAsk(Relayer):
+    """A request is open as long as our own books say so."""
+
+    def _look_at(self, case: Any, seen: Any) -> bool:
+        if case.item.state is SendState.NEW:
+            seen.chain.seen[case.item.id] = replace(seen.chain.seen[case.item.id], standing=Standing.OPEN)
+        return super()._look_at(case, seen)
+
+
+class PassesOverCancellations(Listener):
+    """A range is read without the marks for cancelling."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        read = self._final.events
+
+        def events(*given: Any) -> Any:
+            found = read(*given)
+            kept = [event for event in found.events if event.kind is not Kind.CANCEL_REQUESTED]
+            return replace(found, events=kept)
+
+        self._final.events = events
+
+
+class SettlesAgain(Contract):
+    """The same outcome again is no no-op."""
+
+    def fulfil(self, state: Any, call: Any, id_: int, order: Any, outcome: Any, attestations: Any) -> Any:
+        logs = super().fulfil(state, call, id_, order, outcome, attestations)
+        return logs or [event(Kind.SETTLED, id_, attestations[0][0], *self._result(state, id_, outcome, attestations))]
+
+    @staticmethod
+    def _result(state: Any, id_: int, outcome: Any, attestations: Any) -> Any:
+        return state.slots[id_].state, outcome.hash, attestations[0][3], outcome.as_tuple()
+
+
+class PaysAgain(Contract):
+    """The same outcome again is paid for again."""
+
+    def fulfil(self, state: Any, call: Any, id_: int, order: Any, outcome: Any, attestations: Any) -> Any:
+        logs = super().fulfil(state, call, id_, order, outcome, attestations)
+        return logs or self._credit(state, attestations[0][3], order.delivery_fee)
+
+
 MUTANTS: dict[str, Any] = {
     "listener: no second reading": lambda: Parts(listener=NoSecondReading),
     "listener: requests are not counted": lambda: Parts(listener=NoCount),
@@ -183,4 +274,12 @@ MUTANTS: dict[str, Any] = {
     "relayer: an end is not looked at again": lambda: Parts(relayer=OneLookIsEnough),
     "posting depth is not waited for": lambda: Parts(relayer=NoDepth, posting_depth=False),
     "dispatcher: answers by id": lambda: Parts(calldata=_first_of_its_id()),
+    "dispatcher: answers by id, and nobody checks": lambda: Parts(calldata=_first_of_its_id(), attests=lambda *_: True),
+    "store: one outcome for all": lambda: Parts(listener=OneOutcomeForAll),
+    "store: jobs keep their places": lambda: Parts(listener=KeepsPlaces),
+    "relayer: nonces are the chain's": lambda: Parts(relayer=NoncesOfTheChain),
+    "relayer: does not ask": lambda: Parts(relayer=DoesNotAsk),
+    "listener: ranges without cancellations": lambda: Parts(listener=PassesOverCancellations),
+    "contract: settles again": lambda: Parts(contract=SettlesAgain),
+    "contract: pays again": lambda: Parts(contract=PaysAgain),
 }
