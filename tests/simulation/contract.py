@@ -179,7 +179,7 @@ class Contract:
         name, values = found
         if call.value and name != "requestJob":
             raise Reverted(b"")
-        logs: list[RawLog] = _CALLS[name](self, state, call, *values)
+        logs: list[RawLog] = getattr(self, _CALLS[name])(state, call, *values)
         return logs
 
     def view(self, state: State, calldata: bytes) -> bytes:
@@ -318,13 +318,13 @@ class Contract:
         return [_credited(account, amount)]
 
 
-_CALLS: dict[str, Callable[..., list[RawLog]]] = {
-    "requestJob": Contract.request_job,
-    "fulfil": Contract.fulfil,
-    "fulfilMany": Contract.fulfil_many,
-    "expire": Contract.expire,
-    "cancel": Contract.cancel,
-    "drawCancelled": Contract.draw_cancelled,
+_CALLS = {
+    "requestJob": "request_job",
+    "fulfil": "fulfil",
+    "fulfilMany": "fulfil_many",
+    "expire": "expire",
+    "cancel": "cancel",
+    "drawCancelled": "draw_cancelled",
 }
 
 _NOBODY = Slot(ZERO_HASH, ZERO_ADDRESS, 0, OnChainState.UNKNOWN)

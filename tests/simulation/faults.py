@@ -119,6 +119,7 @@ class FaultyNode(SimNode):
         super().__init__(chain, dialect)
         self.plan = plan
         self.finality_depth = 0
+        self.behind = 0  # by so many blocks its heads are old, and its states are not: one name for several nodes
         self.final = 0  # the newest block that any head which was shown made final: it never leaves the chain
         self.shown: dict[bytes, int] = {}  # block hash -> the highest head above it that was shown
         self.on_send: Callable[[bytes], None] = lambda _: None
@@ -163,11 +164,16 @@ class FaultyNode(SimNode):
         )
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["method"] == "eth_sendRawTransaction":
+            self.on_send(bytes.fromhex(request["params"][0][2:]))
         rule = self._rules.get(request["method"]) if self.plan.on else None
         envelope = rule(request) if rule is not None else None
+        is_head = request["method"] == "eth_getBlockByNumber" and request["params"][0] == "latest"
+        if is_head and self.behind:
+            envelope = _result(request, block_json(self.chain.before(self.chain.head.number - self.behind)))
         if envelope is None:
             envelope = self.answer(request)
-        if request["method"] == "eth_getBlockByNumber" and request["params"][0] == "latest":
+        if is_head:
             self._note_head(self.chain.blocks[bytes.fromhex(envelope["result"]["hash"][2:])])
         return envelope
 
@@ -252,7 +258,6 @@ class FaultyNode(SimNode):
         return None
 
     def _faulty_send(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        self.on_send(bytes.fromhex(request["params"][0][2:]))
         if self.plan.now("sent, answer lost"):
             self.answer(request)
             raise RpcUnavailable("the answer was lost")

@@ -18,7 +18,8 @@ from tests.simulation.world import Parts, Run, World
 BAD_EPOCHS = (5, 13)  # how long the bad time lasts, at least and at most
 FILE_EVERY = 50  # so many runs one has its database in a file
 REBUILD_EVERY = 2  # and so many one is rebuilt from the chain at the end
-REBUILD_TURNS = 400  # steps of the listener, each with the other loops after it
+REBUILD_BEHIND = (0, 6, 24)  # by so many blocks the first heads of a rebuild are old
+REBUILD_TURNS = 40  # epochs that it may take from there
 
 
 def run_seed(seed: int, parts: Parts | None = None, trace: Callable[[str], None] | None = None) -> Run:
@@ -62,14 +63,15 @@ def _check_end(world: World) -> None:
 
 
 def _check_rebuild(world: World, ended: dict[bytes, tuple[Any, ...]]) -> None:
-    """The other loops work while the listener is still behind: what they see as open has ended long ago."""
+    """The heads come up from below, with the newest state: what looks open to the loops has ended long ago."""
     sent = world.run.sent
     world.trace("-- the database is deleted and rebuilt --")
     world.forget()
-    for _ in range(REBUILD_TURNS):
-        world.turn("listener", 1)
-        world.turn("dispatcher", 10)
-        world.turn("relayer", 10)
+    behind = world.random.choice(REBUILD_BEHIND)
+    for turn in range(REBUILD_TURNS):
+        world.node.behind = max(0, behind - turn * world.random.randint(3, 8))
+        for name in world.loops:
+            world.turn(name, 40)
         if world.run.sent > sent:
             raise Violation(Rule.REBUILT_QUIET, "it sent a transaction")
         waits = checks.unfinished(world)
