@@ -18,6 +18,7 @@ from tests.simulation.world import Parts, Run, World
 BAD_EPOCHS = (5, 13)  # how long the bad time lasts, at least and at most
 FILE_EVERY = 50  # so many runs one has its database in a file
 REBUILD_EVERY = 2  # and so many one is rebuilt from the chain at the end
+REBUILD_AFTER = 45  # blocks: enough for ranges to be read
 REBUILD_BEHIND = (0, 6, 24)  # by so many blocks the first heads of a rebuild are old
 REBUILD_TURNS = 40  # epochs that it may take from there
 
@@ -67,6 +68,8 @@ def _check_rebuild(world: World, ended: dict[bytes, tuple[Any, ...]]) -> None:
     sent = world.run.sent
     world.trace("-- the database is deleted and rebuilt --")
     world.forget()
+    for _ in range(world.random.choice((0, REBUILD_AFTER))):
+        world.mine()
     behind = world.random.choice(REBUILD_BEHIND)
     for turn in range(REBUILD_TURNS):
         world.node.behind = max(0, behind - turn * world.random.randint(3, 8))
