@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 
+from tests.simulation.kills import ELSEWHERE, MOMENTS, places
 from tests.simulation.runs import Run, run_seed
 
 CHUNK = 20  # runs that one process does at a time
@@ -46,7 +47,8 @@ def summary(runs: Iterable[Run], seconds: float) -> str:
         f"blocks        {total('epochs')}, loop steps {total('steps')}",
         f"requests      {total('requests')} answered or refunded, {total('gone')} more that reorgs took away",
         f"results       {total('results')}, refunds {total('refunds')}",
-        f"kills         {total('kills')}, databases rebuilt {total('rebuilt')}",
+        f"kills         {total('kills')}, databases deleted and rebuilt {total('rebuilt')}",
+        *_killed_at(done),
         f"reorgs        {sum(depths.values())}, by depth: "
         + ", ".join(f"{depth}: {count}" for depth, count in sorted(depths.items())),
         f"faults        {sum(faults.values())}",
@@ -55,6 +57,16 @@ def summary(runs: Iterable[Run], seconds: float) -> str:
         f"seconds       {seconds:.0f}",
     ]
     return "\n".join(lines)
+
+
+def _killed_at(runs: Iterable[Run]) -> list[str]:
+    """How often the process died at each transaction, in a table."""
+    killed: Counter[tuple[str, str]] = Counter()
+    for run in runs:
+        killed.update(run.killed_at)
+    rows = [(place, *(killed[place, moment] for moment in MOMENTS)) for place in (*places(), ELSEWHERE)]
+    head = f"  {'at the transaction of':<26}" + "".join(f"{moment:>8}" for moment in MOMENTS)
+    return [head, *(f"  {place:<26}" + "".join(f"{count:>8}" for count in counts) for place, *counts in rows)]
 
 
 def main(arguments: list[str] | None = None) -> int:

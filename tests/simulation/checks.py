@@ -16,10 +16,11 @@ from bridge.store.jobs import Job, jobs_in
 from bridge.store.outbox import LIVE
 from bridge.store.schema import events, jobs, outbox, senders, transactions
 from executor.protocol.wire import result_digest
-from tests.simulation.contract import SETTLED
+from tests.simulation.contract import SETTLED, SKIPPED, deliveries_in
 from tests.simulation.node import decoded_tx
 from tests.simulation.people import decided
-from tests.simulation.world import ADDRESS, CHAIN_ID, KEY, QUIET_EPOCHS, Violation, World
+from tests.simulation.rules import Rule, Violation
+from tests.simulation.world import ADDRESS, CHAIN_ID, KEY, QUIET_EPOCHS, World
 
 _OPEN = "open on the chain, after all faults have stopped"
 
@@ -75,57 +76,63 @@ def come_to_rest(world: World) -> None:
         if not world.people.open_slots(world.chain.tip.state):  # what is left is to become final
             for _ in range(world.config.chain.finality_depth):
                 world.mine()
-    raise Violation("it does not come to rest: " + "; ".join(unfinished(world) or ["the loops have work for ever"]))
+    raise Violation(Rule.AT_REST, "; ".join(unfinished(world) or ["the loops have work for ever"]))
 
 
 def check_jobs(world: World) -> dict[bytes, tuple[Any, ...]]:
-    """Each canonical request FINAL with what the chain holds, which is what was decided for it; nothing else FINAL."""
+    """Each job of a canonical request has what the chain holds, which is what was decided for it. All are FINAL."""
     found, state, there = all_jobs(world), world.chain.tip.state, requested(world)
     ended = {}
     for request_hash, id_ in there.items():
         slot, job = state.slots[id_], found[request_hash]
-        _must(job.request.id == id_, f"job {request_hash.hex()[:8]} has id {job.request.id}, the chain {id_}")
-        _must(job.state is JobState.FINAL, f"job {id_} is {job.state.value}")
-        _must(job.chain_state == slot.state, f"job {id_} says {job.chain_state}, the chain {slot.state}")
+        said = job.request.id, job.chain_state
+        _must(said == (id_, slot.state), Rule.MIRRORED, f"job {said}, chain {(id_, slot.state)}")
         outcome = decided(request_hash) if slot.state in SETTLED else None
         if outcome is not None:
-            _must(slot.digest == result_digest(request_hash, outcome.hash), f"request {id_} has another's result")
-            _must(job.outcome == outcome, f"job {id_} keeps another outcome than the chain")
+            _must(slot.digest == result_digest(request_hash, outcome.hash), Rule.RESULT, f"request {id_}")
+            _must(job.outcome == outcome, Rule.OUTCOME, f"job {id_}")
         where = job.settled_block_number, job.settled_block_hash, job.settled_tx
         for block_hash in (job.settled_block_hash, job.block_hash):
             block = world.chain.blocks.get(block_hash or b"")
-            is_there = block is not None and world.chain.is_canonical(block)
-            _must(is_there, f"job {id_} stands, or ended, in a block that is not canonical")
+            _must(block is not None and world.chain.is_canonical(block), Rule.PLACE, f"job {id_}")
         ended[request_hash] = (job.chain_state, job.block_hash, job.cancel_marked, where, outcome)
     for request_hash, job in found.items():
         is_right = request_hash in there or job.state is JobState.ORPHANED
-        _must(is_right, f"job {request_hash.hex()[:8]} is {job.state.value} and on no chain")
+        _must(is_right, Rule.ORPHANED, f"job {request_hash.hex()[:8]} is {job.state.value}")
     return ended
 
 
 def check_effects(world: World) -> None:
-    """One effective result a request, every delivery fee paid once, and nothing paid for twice."""
+    """One end a request, every delivery fee earned once, and nothing paid for twice."""
     endings: Counter[bytes] = Counter()
-    fees = 0
+    fees = {}
     for block in world.chain.branch():
         for _, log in block.logs:
             kind = TOPICS.get(log.topics[0])
             if kind in (Kind.SETTLED, Kind.EXPIRED, Kind.CANCELLED):
                 endings[log.topics[2]] += 1
             if kind is Kind.SETTLED and KEY.address[2:].lower() in log.data[:64].hex():
-                fees += world.people.orders[log.topics[2]].delivery_fee
-    _must(set(endings.values()) <= {1}, "a request ended twice")
+                fees[log.topics[2]] = world.people.orders[log.topics[2]].delivery_fee
+    _must(set(endings.values()) <= {1}, Rule.ONE_END, f"{endings}")
     earned = world.chain.tip.state.credits.get(KEY.address.lower(), 0)
-    _must(earned == fees, f"the relayer earned {earned}, its results are worth {fees}")
-    ours = Counter(
-        tx.data
-        for block in world.chain.branch()
-        for tx in block.txs
-        if tx.sender == KEY.address and tx.data and block.statuses[tx.hash]
-    )
+    _must(earned == sum(fees.values()), Rule.FEES, f"the relayer earned {earned}, its results are worth {fees}")
     # A database that is lost takes the knowledge of what was sent with it, and so does a state that is too old.
     may_pay_twice = world.plan.counts["database deleted"] or world.plan.counts["state is older"]
-    _must(bool(may_pay_twice) or set(ours.values()) <= {1}, "a delivery was paid for twice")
+    if not may_pay_twice:
+        twice = [(id_.hex()[:8], count) for id_, count in _deliveries(world).items() if count > 1]
+        _must(not twice, Rule.PAID_ONCE, f"{twice}")
+
+
+def _deliveries(world: World) -> Counter[bytes]:
+    """Request hash -> how many of our transactions that succeeded brought its result, needed or not."""
+    found: Counter[bytes] = Counter()
+    ours = [(b, tx) for b in world.chain.branch() for tx in b.txs if tx.sender == KEY.address and b.statuses[tx.hash]]
+    for block, tx in ours:
+        passed_over = {log.topics[1] for tx_hash, log in block.logs if tx_hash == tx.hash and log.topics[0] == SKIPPED}
+        for id_, _, _, attestations in deliveries_in(tx.data):
+            if id_.to_bytes(32, "big") not in passed_over:
+                found[attestations[0][0]] += 1  # see people.delivery
+    return found
 
 
 def check_mirror(world: World) -> None:
@@ -139,9 +146,9 @@ def check_mirror(world: World) -> None:
         for tx_hash, log in block.logs
         if log.topics[0] in TOPICS and block.number <= world.chain.head.number
     )
-    _must(Counter(tuple(row) for row in rows) == there, "the stored events are not those of the chain")
-    _must(cursor is not None and is_linked(window), "the window is not linked")
-    _must(window[-1].hash == world.chain.head.hash, "the window does not end at the head")
+    _must(Counter(tuple(row) for row in rows) == there, Rule.EVENTS, f"{len(rows)} stored, {there.total()} there")
+    is_right = cursor is not None and is_linked(window) and window[-1].hash == world.chain.head.hash
+    _must(is_right, Rule.WINDOW, f"{[(block.number, block.hash.hex()[:8]) for block in window]}")
 
 
 def check_nonces(world: World) -> None:
@@ -153,9 +160,9 @@ def check_nonces(world: World) -> None:
         data = decoded_tx(row.raw).data
         if data:
             calls[row.nonce].add(data)
-    _must(all(len(data) == 1 for data in calls.values()), "one nonce carries two different calls")
+    _must(all(len(data) == 1 for data in calls.values()), Rule.NONCES, f"{[n for n in calls if len(calls[n]) > 1]}")
 
 
-def _must(holds: bool, what: str) -> None:
+def _must(holds: bool, rule: Rule, detail: str) -> None:
     if not holds:
-        raise Violation(what)
+        raise Violation(rule, detail)

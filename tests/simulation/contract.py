@@ -32,7 +32,7 @@ GAS = {
 }
 _ABI = compute_bridge()
 _CREDITED = keccak(text="Credited(address,address,uint256)")
-_SKIPPED = keccak(text="DeliverySkipped(uint256,bytes)")
+SKIPPED = keccak(text="DeliverySkipped(uint256,bytes)")
 MAX_DELIVERIES = 64
 _TOPIC = {kind: topic for topic, kind in TOPICS.items()}
 _request_hash = lru_cache(maxsize=5000)(request_hash)
@@ -127,6 +127,12 @@ def decoded_call(calldata: bytes) -> tuple[str, tuple[Any, ...]] | None:
     return name, tuple(values)
 
 
+def deliveries_in(calldata: bytes) -> list[tuple[Any, ...]]:
+    """(id, order, outcome, attestations) of each result that a call brings; none for another call."""
+    name, values = decoded_call(calldata) or ("", ())
+    return list(values[0]) if name == "fulfilMany" else [values] if name == "fulfil" else []
+
+
 # -- events and errors --------------------------------------------------------------------------------------------
 
 
@@ -173,7 +179,7 @@ class Contract:
         name, values = found
         if call.value and name != "requestJob":
             raise Reverted(b"")
-        logs: list[RawLog] = _CALLS[name](self, state, call, *values)
+        logs: list[RawLog] = getattr(self, _CALLS[name])(state, call, *values)
         return logs
 
     def view(self, state: State, calldata: bytes) -> bytes:
@@ -243,7 +249,7 @@ class Contract:
             try:
                 logs += self.fulfil(state, call, id_, *given)
             except Reverted as refusal:  # `fulfil` changes nothing before it has refused
-                logs.append(RawLog((_SKIPPED, id_.to_bytes(32, "big")), abi.encode(["bytes"], [refusal.data])))
+                logs.append(RawLog((SKIPPED, id_.to_bytes(32, "big")), abi.encode(["bytes"], [refusal.data])))
         return logs
 
     def expire(self, state: State, call: Message, id_: int, order: Order) -> list[RawLog]:
@@ -312,13 +318,13 @@ class Contract:
         return [_credited(account, amount)]
 
 
-_CALLS: dict[str, Callable[..., list[RawLog]]] = {
-    "requestJob": Contract.request_job,
-    "fulfil": Contract.fulfil,
-    "fulfilMany": Contract.fulfil_many,
-    "expire": Contract.expire,
-    "cancel": Contract.cancel,
-    "drawCancelled": Contract.draw_cancelled,
+_CALLS = {
+    "requestJob": "request_job",
+    "fulfil": "fulfil",
+    "fulfilMany": "fulfil_many",
+    "expire": "expire",
+    "cancel": "cancel",
+    "drawCancelled": "draw_cancelled",
 }
 
 _NOBODY = Slot(ZERO_HASH, ZERO_ADDRESS, 0, OnChainState.UNKNOWN)

@@ -12,21 +12,28 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
-from bridge.store.engine import _begin_immediate, open_engine
+from bridge.store.engine import _READING, _begin_immediate, open_engine
 from bridge.store.schema import metadata
+
+Hook = Callable[[bool], None]  # is told whether the transaction only reads
 
 
 class Database:
     """An engine on an empty database, and hooks at each begin and commit."""
 
-    def __init__(self, folder: Path | None, at_begin: Callable[[], None], at_commit: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: Path | None, at_begin: Callable[[bool], None], at_commit: Callable[[bool], None]
+    ) -> None:
         self._folder = folder
         self._number = 0
         self._path: Path | None = None
-        self._hooks = {"begin": lambda _: at_begin(), "commit": lambda _: at_commit()}
+        self._hooks = {
+            "begin": lambda connection: at_begin(_reads(connection)),
+            "commit": lambda connection: at_commit(_reads(connection)),
+        }
         self.engine = self._fresh()
 
     def delete(self) -> None:
@@ -62,6 +69,10 @@ class Database:
         _template().backup(target)
         target.close()
         return open_engine(f"sqlite:///{self._path}")
+
+
+def _reads(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get(_READING))
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -27,8 +28,11 @@ CHANCES: dict[str, tuple[float, ...]] = {
     "broken answer": (0, 0, 0.02, 0.1),
     "killed before a call": (0, 0, 0.005, 0.02),
     "killed after a call": (0, 0, 0.005, 0.02),
-    "killed at a commit": (0, 0, 0.02, 0.06),
-    "killed at a begin": (0, 0, 0.01, 0.03),
+    "killed at a commit": (0, 0.03, 0.12),
+    "killed at a begin": (0, 0.02, 0.06),
+    "killed after a commit": (0, 0.02, 0.06),
+    "killed at a read": (0, 0, 0.01),
+    "reorg while down": (0, 0, 0.3),
     # what the endpoint says
     "logs left out": (0, 0, 0.1, 0.5),
     "range leaves out": (0, 0, 0.1, 0.4),
@@ -70,6 +74,15 @@ class Killed(BaseException):
     """The process is gone."""
 
 
+@dataclass(frozen=True)
+class Aim:
+    """A kill that comes for certain if the run gets there, once at each place: see tests/simulation/kills.py."""
+
+    places: tuple[str, ...]
+    moment: str
+    visit: int = 1  # at which the kill comes
+
+
 class Plan:
     """Which faults this run has, drawn from its seed, and how often each came."""
 
@@ -82,6 +95,7 @@ class Plan:
         if self.chances["range leaves out"]:
             self.chances["state refused"] = 0
             self.chances["logs left out"] = random.choice((0.1, 0.5))  # a log that both readings lack
+        self.aim: Aim | None = None
         self.trace: Callable[[str], None] = lambda _: None
 
     def now(self, kind: str) -> bool:
@@ -89,9 +103,13 @@ class Plan:
         chance = self.chances[kind]
         if not self.on or not chance or self.random.random() >= chance:
             return False
+        self.note(kind)
+        return True
+
+    def note(self, kind: str) -> None:
+        """A fault that comes now."""
         self.counts[kind] += 1
         self.trace(f"fault: {kind}")
-        return True
 
 
 class FaultyNode(SimNode):
@@ -101,9 +119,11 @@ class FaultyNode(SimNode):
         super().__init__(chain, dialect)
         self.plan = plan
         self.finality_depth = 0
+        self.behind = 0  # by so many blocks its heads are old, and its states are not: one name for several nodes
         self.final = 0  # the newest block that any head which was shown made final: it never leaves the chain
         self.shown: dict[bytes, int] = {}  # block hash -> the highest head above it that was shown
         self.on_send: Callable[[bytes], None] = lambda _: None
+        self.on_call: Callable[[], None] = lambda: None
         self._rules: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "eth_getLogs": self._faulty_logs,
             "eth_getBlockByNumber": self._faulty_head,
@@ -117,6 +137,7 @@ class FaultyNode(SimNode):
     def post(self, body: bytes) -> tuple[int, bytes]:
         """See `Transport`. RpcUnavailable or Killed where the plan says so."""
         plan = self.plan
+        self.on_call()
         if plan.now("killed before a call"):
             raise Killed
         if plan.now("lost before"):
@@ -143,11 +164,16 @@ class FaultyNode(SimNode):
         )
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["method"] == "eth_sendRawTransaction":
+            self.on_send(bytes.fromhex(request["params"][0][2:]))
         rule = self._rules.get(request["method"]) if self.plan.on else None
         envelope = rule(request) if rule is not None else None
+        is_head = request["method"] == "eth_getBlockByNumber" and request["params"][0] == "latest"
+        if is_head and self.behind:
+            envelope = _result(request, block_json(self.chain.before(self.chain.head.number - self.behind)))
         if envelope is None:
             envelope = self.answer(request)
-        if request["method"] == "eth_getBlockByNumber" and request["params"][0] == "latest":
+        if is_head:
             self._note_head(self.chain.blocks[bytes.fromhex(envelope["result"]["hash"][2:])])
         return envelope
 
@@ -232,7 +258,6 @@ class FaultyNode(SimNode):
         return None
 
     def _faulty_send(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        self.on_send(bytes.fromhex(request["params"][0][2:]))
         if self.plan.now("sent, answer lost"):
             self.answer(request)
             raise RpcUnavailable("the answer was lost")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, func, select, update
 
 from bridge.chain.bulk import Harvest
+from bridge.chain.events import Kind
+from bridge.chain.sendstate import Standing
 from bridge.errors import RpcUnavailable
+from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
 from bridge.store.chain import finalise, load_cursor
-from bridge.store.engine import reading, transaction
+from bridge.store.engine import transaction
 from bridge.store.jobs import Job
 from bridge.store.outbox import SendState
+from bridge.store.schema import blocks, jobs, senders
+from executor.protocol.wire import OnChainState
+from tests.simulation.contract import Contract, event
+from tests.simulation.rules import Rule
 from tests.simulation.world import Parts
 
 
@@ -61,17 +71,20 @@ class CursorFirst(Listener):
     """The cursor moves in a transaction of its own, before the events are stored."""
 
     def _store(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> int:
-        self._kept = (touched, found)
+        self._kept = (super()._store, touched, found)
         return super()._store(connection, before, after, touched, [])
+
+    def _store_new(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> None:
+        self._kept = (super()._store_new, touched, found)
+        super()._store_new(connection, before, after, touched, [])
 
     def step(self) -> bool:
         moved = super().step()
-        touched, found = self.__dict__.pop("_kept", (set(), ()))
+        store, touched, found = self.__dict__.pop("_kept", (None, set(), ()))
         if found or touched:
-            with reading(self._engine) as connection:
-                cursor = load_cursor(connection, self._scope)
             with transaction(self._engine) as connection:
-                super()._store(connection, cursor, cursor, touched, found)
+                cursor = load_cursor(connection, self._scope)
+                store(connection, cursor, cursor, touched, found)
         return moved
 
 
@@ -168,19 +181,139 @@ def _first_of_its_id() -> Any:
     return calldata
 
 
-MUTANTS: dict[str, Any] = {
-    "listener: no second reading": lambda: Parts(listener=NoSecondReading),
-    "listener: requests are not counted": lambda: Parts(listener=NoCount),
-    "listener: orphaning is forgotten": lambda: Parts(listener=ForgetsOrphaning),
-    "listener: blocks are linked by number": lambda: Parts(listener=LinksByNumber),
-    "listener: the cursor moves before the events are stored": lambda: Parts(listener=CursorFirst),
-    "store: jobs are final at once": lambda: Parts(listener=FinalAtOnce),
-    "relayer: a new nonce after a lost answer": lambda: Parts(relayer=NewNonceAfterALostAnswer),
-    "relayer: a receipt is success": lambda: Parts(relayer=TrustsReceipts),
-    "relayer: sends before it stores": lambda: Parts(relayer=SendsBeforeStoring),
-    "relayer: never sends again": lambda: Parts(relayer=NeverAgain),
-    "relayer: nonces stay open": lambda: Parts(relayer=NoFilling),
-    "relayer: an end is not looked at again": lambda: Parts(relayer=OneLookIsEnough),
-    "posting depth is not waited for": lambda: Parts(relayer=NoDepth, posting_depth=False),
-    "dispatcher: answers by id": lambda: Parts(calldata=_first_of_its_id()),
+class OneOutcomeForAll(Listener):
+    """Jobs that are final share an outcome."""
+
+    def _store(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> int:
+        late = super()._store(connection, before, after, touched, found)
+        some = select(func.min(jobs.c.outcome)).scalar_subquery()
+        connection.execute(update(jobs).where(jobs.c.state == JobState.FINAL.value).values(outcome=some))
+        return late
+
+
+class EveryEndIsASuccess(Listener):
+    """A job that is final is noted as fulfilled."""
+
+    def _store(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> int:
+        late = super()._store(connection, before, after, touched, found)
+        good = int(OnChainState.FULFILLED)
+        connection.execute(update(jobs).where(jobs.c.state == JobState.FINAL.value).values(chain_state=good))
+        return late
+
+
+class HasHoles(Listener):
+    """Of several new blocks only the last one is kept."""
+
+    def _store_new(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> None:
+        super()._store_new(connection, before, after, touched, found)
+        number = blocks.c.number
+        connection.execute(delete(blocks).where(number > before.scanned_number, number < after.scanned_number))
+
+
+class KeepsPlaces(Listener):
+    """A job whose request or end moved to another block stays where it was seen first."""
+
+    def _store_new(self, connection: Any, before: Any, after: Any, touched: Any, found: Any) -> None:
+        query = select(jobs.c.request_hash, jobs.c.block_hash).where(jobs.c.state != JobState.ORPHANED.value)
+        places = connection.execute(query).all()
+        super()._store_new(connection, before, after, touched, found)
+        for request_hash, block_hash in places:
+            connection.execute(update(jobs).where(jobs.c.request_hash == request_hash).values(block_hash=block_hash))
+
+
+class NoncesOfTheChain(Relayer):
+    """The endpoint's count is the next nonce, whatever was signed before."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        sign = self._sender.first
+
+        def first(items: Any, weights: Any, calldata: Any, gas: Any, chain: Any) -> Any:
+            with transaction(self._engine) as connection:
+                connection.execute(update(senders).values(next_nonce=chain.count))
+            return sign(items, weights, calldata, gas, chain)
+
+        self._sender.first = first
+
+
+class DoesNotAsk(Relayer):
+    """A request is open as long as our own books say so."""
+
+    def _look_at(self, case: Any, seen: Any) -> bool:
+        if case.item.state is SendState.NEW:
+            seen.chain.seen[case.item.id] = replace(seen.chain.seen[case.item.id], standing=Standing.OPEN)
+        return super()._look_at(case, seen)
+
+
+class PassesOverCancellations(Listener):
+    """A range is read without the marks for cancelling."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        read = self._final.events
+
+        def events(*given: Any) -> Any:
+            found = read(*given)
+            kept = [event for event in found.events if event.kind is not Kind.CANCEL_REQUESTED]
+            return replace(found, events=kept)
+
+        self._final.events = events
+
+
+class SettlesAgain(Contract):
+    """The same outcome again is no no-op."""
+
+    def fulfil(self, state: Any, call: Any, id_: int, order: Any, outcome: Any, attestations: Any) -> Any:
+        logs = super().fulfil(state, call, id_, order, outcome, attestations)
+        named, _, _, relayer = attestations[0][:4]  # see people.delivery
+        made = state.slots[id_].state, outcome.hash, relayer, outcome.as_tuple()
+        return logs or [event(Kind.SETTLED, id_, named, *made)]
+
+
+class PaysAgain(Contract):
+    """The same outcome again is paid for again."""
+
+    def fulfil(self, state: Any, call: Any, id_: int, order: Any, outcome: Any, attestations: Any) -> Any:
+        logs = super().fulfil(state, call, id_, order, outcome, attestations)
+        return logs or self._credit(state, attestations[0][3], order.delivery_fee)
+
+
+def _without_checks() -> Parts:
+    return Parts(calldata=_first_of_its_id(), attests=lambda *_: True)
+
+
+class Mutant(NamedTuple):
+    """A deliberate fault, and the rules that it breaks, each with a seed that shows it as the code is now."""
+
+    parts: Callable[[], Parts]
+    breaks: dict[Rule, int]
+
+
+MUTANTS = {
+    "listener: no second reading": Mutant(lambda: Parts(listener=NoSecondReading), {Rule.AT_REST: 1}),
+    "listener: requests are not counted": Mutant(lambda: Parts(listener=NoCount), {Rule.AT_REST: 1}),
+    "listener: orphaning is forgotten": Mutant(lambda: Parts(listener=ForgetsOrphaning), {Rule.ORPHANED: 1}),
+    "listener: blocks are linked by number": Mutant(lambda: Parts(listener=LinksByNumber), {Rule.RUNS_ON: 1}),
+    "listener: the window has holes": Mutant(lambda: Parts(listener=HasHoles), {Rule.WINDOW: 1}),
+    "listener: the cursor moves first": Mutant(lambda: Parts(listener=CursorFirst), {Rule.AT_REST: 1}),
+    "listener: ranges without cancellations": Mutant(
+        lambda: Parts(listener=PassesOverCancellations), {Rule.EVENTS: 1, Rule.REBUILT: 1}
+    ),
+    "store: jobs are final at once": Mutant(lambda: Parts(listener=FinalAtOnce), {Rule.PLACE: 1}),
+    "store: jobs keep their places": Mutant(lambda: Parts(listener=KeepsPlaces), {Rule.PLACE: 1}),
+    "store: one outcome for all": Mutant(lambda: Parts(listener=OneOutcomeForAll), {Rule.OUTCOME: 1}),
+    "store: every end is a success": Mutant(lambda: Parts(listener=EveryEndIsASuccess), {Rule.MIRRORED: 1}),
+    "relayer: a new nonce after silence": Mutant(lambda: Parts(relayer=NewNonceAfterALostAnswer), {Rule.PAID_ONCE: 1}),
+    "relayer: a receipt is success": Mutant(lambda: Parts(relayer=TrustsReceipts), {Rule.AT_REST: 1}),
+    "relayer: sends before it stores": Mutant(lambda: Parts(relayer=SendsBeforeStoring), {Rule.STORED_FIRST: 1}),
+    "relayer: never sends again": Mutant(lambda: Parts(relayer=NeverAgain), {Rule.AT_REST: 1}),
+    "relayer: nonces stay open": Mutant(lambda: Parts(relayer=NoFilling), {Rule.AT_REST: 1}),
+    "relayer: nonces are the chain's": Mutant(lambda: Parts(relayer=NoncesOfTheChain), {Rule.NONCES: 1}),
+    "relayer: an end is not looked at again": Mutant(lambda: Parts(relayer=OneLookIsEnough), {Rule.AT_REST: 1}),
+    "relayer: does not ask": Mutant(lambda: Parts(relayer=DoesNotAsk), {Rule.REBUILT_QUIET: 1}),
+    "posting depth is not waited for": Mutant(lambda: Parts(relayer=NoDepth, posting_depth=False), {Rule.DEPTH: 1}),
+    "dispatcher: answers by id": Mutant(lambda: Parts(calldata=_first_of_its_id()), {Rule.AT_REST: 1}),
+    "dispatcher: answers by id, unchecked": Mutant(_without_checks, {Rule.RESULT: 1}),
+    "contract: settles again": Mutant(lambda: Parts(contract=SettlesAgain), {Rule.ONE_END: 1}),
+    "contract: pays again": Mutant(lambda: Parts(contract=PaysAgain), {Rule.FEES: 1}),
 }

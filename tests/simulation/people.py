@@ -84,7 +84,7 @@ class People:
         random = self.plan.random
         self.sent += 1
         ttl = random.choice((60, 150, 300, 450)) if self.plan.now("short deadline") else LONG_TTL
-        spec = b'{"version":"insula/v1","n":%d}' % random.randint(0, 3)
+        spec = b'{"version":"insula/v1","n":%d}' % random.randint(0, 1)
         order, data = _ordered(spec, random.randint(1, 2), ttl, random.choice((0, 7)))
         return self.message(random.choice(REQUESTERS), data, order.price)
 

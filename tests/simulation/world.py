@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from bridge.chain.client import ChainClient
 from bridge.chain.signer import TxSigner
@@ -22,12 +23,14 @@ from bridge.relayer import Relayer
 from bridge.store import outbox
 from bridge.store.engine import Connection, Engine, transaction
 from bridge.store.jobs import Job, jobs_in, move_job, scanned_number
-from tests.simulation.contract import Contract, decoded_call
+from tests.simulation.contract import Contract, deliveries_in
 from tests.simulation.database import Database
-from tests.simulation.faults import FaultyNode, Killed, Plan
+from tests.simulation.faults import Aim, FaultyNode, Killed, Plan
+from tests.simulation.kills import Kills, aim_of
 from tests.simulation.node import EPOCH_SECONDS, Chain, Refused, decoded_tx
 from tests.simulation.people import People, decided, delivery, is_signed
 from tests.simulation.rpc import Dialect
+from tests.simulation.rules import Rule, Violation
 
 CHAIN_ID = 31415926
 ADDRESS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -38,10 +41,6 @@ QUIET_EPOCHS = 90  # within which everything must come to rest once nothing goes
 PASSING = (RpcUnavailable, RpcRefused, StaleTransition)
 
 
-class Violation(Exception):
-    """Something that must never be."""
-
-
 @dataclass
 class Parts:
     """What is tested; a deliberate fault puts another one in its place (tests/simulation/mutants.py)."""
@@ -50,6 +49,9 @@ class Parts:
     relayer: Callable[..., Relayer] = Relayer
     posting_depth: bool = True  # whether the dispatcher waits for it
     calldata: Callable[[Job, bytes], bytes] | None = None
+    contract: type[Contract] = Contract
+    attests: Callable[[bytes, bytes, tuple[Any, ...]], bool] = is_signed
+    aim: Aim | None = None  # None: drawn from the seed
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Run:
 
     seed: int
     violation: str = ""
+    broken: Rule | None = None  # the rule that was violated
     faults: Counter[str] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     requests: int = 0
@@ -66,7 +69,9 @@ class Run:
     gone: int = 0  # requests that ended on no chain
     epochs: int = 0
     steps: int = 0
+    sent: int = 0  # transactions that were handed in, again or anew
     kills: int = 0
+    killed_at: Counter[tuple[str, str]] = field(default_factory=Counter)  # (place, moment): see kills.py
     rebuilt: int = 0
 
 
@@ -80,15 +85,20 @@ class World:
         self.trace = trace or (lambda _: None)
         self.plan = Plan(seed, self.random)
         self.plan.trace = self.trace
+        drawn = aim_of(self.plan)
+        self.plan.aim = parts.aim or drawn
+        self.kills = Kills(self.plan)
         self.chain = self._chain()
         self.config = self._config()
         self.people = People(self.chain, self.plan, KEY.address)
         self.node = FaultyNode(self.chain, self._dialect(), self.plan)
         self.node.finality_depth = self.config.chain.finality_depth
         self.node.on_send = self._check_sent
+        self.node.on_call = self.kills.check
         self.skip: frozenset[bytes] = frozenset()
         self.now = float(self.chain.head.timestamp)
-        self.database = Database(folder, lambda: self._maybe_kill("begin"), lambda: self._maybe_kill("commit"))
+        begin, commit = self.kills.begin, self.kills.commit
+        self.database = Database(folder, lambda reads: begin(reads=reads), lambda reads: commit(reads=reads))
         self.start()
 
     # -- the bridge -----------------------------------------------------------------------------------------------
@@ -100,6 +110,7 @@ class World:
 
     def start(self) -> None:
         """A process begins: nothing is remembered but what is in the database."""
+        self.kills.reborn()
         client = ChainClient(self.node)
         self.listener = self.parts.listener(self.engine, client, self.config, self.clock)
         self.relayer = self.parts.relayer(self.engine, client, KEY, self.config, self.clock)
@@ -114,17 +125,21 @@ class World:
         for _ in range(limit):
             self.run.steps += 1
             try:
-                if not self.loops[name]():
+                moved = self.loops[name]()
+                self.kills.check()
+                if not moved:
                     return True
                 self.trace(f"{name}: stepped")
             except PASSING as exc:
                 self.trace(f"{name}: {type(exc).__name__}: {exc}")
                 return False
             except FatalError as exc:
-                raise Violation(f"the {name} halts: {exc}") from exc
+                raise Violation(Rule.RUNS_ON, f"the {name} halts: {exc}") from exc
             except Killed:
                 self.trace(f"{name}: killed")
                 self.run.kills += 1
+                if self.plan.now("reorg while down"):
+                    self.reorg()
                 self.start()
                 return False
         return False
@@ -245,22 +260,17 @@ class World:
     def _check_sent(self, raw: bytes) -> None:
         """What is sent is stored (I6), and answers a request that was deep enough on a chain that was shown (I2)."""
         tx = decoded_tx(raw)
+        self.run.sent += 1
         if not self.database.has_transaction(tx.hash):
-            raise Violation("a transaction is sent before it is stored")
-        found = decoded_call(tx.data)
-        name, values = found or ("", ())
-        for entry in values[0] if name == "fulfilMany" else [values] if name == "fulfil" else ():
-            self._check_depth_of(entry[3][0][0])  # see people.delivery
+            raise Violation(Rule.STORED_FIRST, f"nonce {tx.nonce} is sent and not in the database")
+        for _, _, _, attestations in deliveries_in(tx.data):
+            self._check_depth_of(attestations[0][0])  # see people.delivery
 
     def _check_depth_of(self, request_hash: bytes) -> None:
         blocks = self.people.places.get(request_hash, ())
         depth = max((self.node.shown.get(block.hash, 0) - block.number for block in blocks), default=-1)
         if depth < self.config.chain.posting_depth:
-            raise Violation(f"a result for {request_hash.hex()[:8]} is sent at depth {depth}")
-
-    def _maybe_kill(self, where: str) -> None:
-        if self.plan.now(f"killed at a {where}"):
-            raise Killed
+            raise Violation(Rule.DEPTH, f"a result for {request_hash.hex()[:8]} is sent at depth {depth}")
 
     # -- drawn from the seed --------------------------------------------------------------------------------------
 
@@ -287,7 +297,7 @@ class World:
         return BridgeConfig.model_validate(fields)
 
     def _chain(self) -> Chain:
-        contract = Contract(CHAIN_ID, ADDRESS, attests=is_signed)
+        contract = self.parts.contract(CHAIN_ID, ADDRESS, attests=self.parts.attests)
         chain = Chain(contract, number=self.random.choice((0, 0, 5000)), salt=self.run.seed)
         chain.deferred = self.random.random() < 0.5
         chain.mine()
