@@ -30,6 +30,7 @@ from executor.protocol.specparts import (
 from executor.protocol.wire import Dialect, Order, label_hash
 
 __all__ = [
+    "INPUTS",
     "LIMITS",
     "MAX_SPEC_BYTES_BY_CID",
     "VERSION",
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 VERSION = "insula/v1"
+INPUTS = "/inputs"
 MAX_PATH_BYTES = 255
 
 _IMAGE = re.compile(r"sha256:[0-9a-f]{64}|[a-z0-9]+(?:[._/:-][a-z0-9]+)*@sha256:[0-9a-f]{64}")
@@ -91,7 +93,7 @@ class DockerEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """A file or directory by CID, seen by the job read-only at `path`."""
+    """A file or directory by CID, seen by the job read-only at `path`; at /inputs itself, a directory."""
 
     cid: Cid
     path: str
@@ -314,11 +316,11 @@ def _input_path(entry: _Object) -> str:
     path = entry.string("path", MAX_PATH_BYTES)
     parts = path.split("/")
     safe = all(_PATH_PART.fullmatch(part) and part not in (".", "..") for part in parts[2:])
-    if parts[:2] != ["", "inputs"] or len(parts) < 3 or not safe:
+    if parts[:2] != ["", "inputs"] or not safe:
         refuse(
             Reason.SPEC_INVALID_FIELD,
             entry.at("path"),
-            "must be a path below /inputs, of parts with letters, digits and ._@+-",
+            "must be /inputs or a path below it, of parts with letters, digits and ._@+-",
         )
     return path
 

@@ -118,7 +118,7 @@ def test_a_spec_that_can_never_run_is_refused_by_attestation_and_refunded(net, w
 
 
 def test_a_dialect_that_nodes_do_not_read_is_refused(net):
-    request_id, _ = net.order(net.spec(), dialect=2)
+    request_id, _ = net.order(net.spec(), dialect=3)
 
     assert net.settled(request_id) == OnChainState.REFUSED
     assert net.outcome(request_id).reason == Reason.UNSUPPORTED_DIALECT
