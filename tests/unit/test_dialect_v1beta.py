@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.dialects.v1beta.quantities import byte_count, cpu_millis
 from executor.protocol.reasons import Reason
-from executor.protocol.spec import LIMITS, DockerEngine, Input, InvalidSpec, WasmEngine, converted, job_of
+from executor.protocol.spec import LIMITS, DockerEngine, Input, InvalidSpec, JobSpec, WasmEngine, converted, job_of
 from executor.protocol.wire import Dialect, Order, label_hash
 
 MODULE = Cid.of(RAW, b"module")
@@ -250,6 +251,20 @@ def test_the_conversion_says_what_it_changed(name):
     data, expected = NOTES[name]
 
     assert changes(data) == expected
+
+
+def test_the_report_of_a_conversion_pins_what_was_run():
+    data = docker(Publisher="Estuary", __WorkingDirectory="/app", __Parameters=["é"])
+    conversion = converted(data)[1]
+
+    report = conversion.report
+
+    assert JobSpec.parse(canonical_json(conversion.spec)) == job(data)
+    assert report == {
+        "dialect": 2,
+        "specSha256": sha256(canonical_json(conversion.spec)).hex(),
+        "changes": [{"field": "Publisher", "text": "the bridge keeps the output"}],
+    }
 
 
 def test_a_field_that_nobody_wrote_keeps_its_path():

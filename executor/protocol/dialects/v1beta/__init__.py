@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.dialects.v1beta.fields import Fields
 from executor.protocol.dialects.v1beta.quantities import byte_count, cpu_millis
 from executor.protocol.dialects.v1beta.storage import stored
 from executor.protocol.labels import LABEL_KEY, LABEL_VALUE
 from executor.protocol.reasons import Reason
 from executor.protocol.specparts import LIMITS, MAX_SPEC_BYTES_BY_CID, parse_json, refuse
+from executor.protocol.wire import Dialect
 
 VERSIONS = ("V1beta1", "V1beta2")
 #: What V1beta has no word for, or leaves to the server: Bacalhau ran a job for ten minutes and did not cut its streams.
@@ -64,6 +66,15 @@ class Conversion:
             if field[:end] in self.origins and field[end : end + 1] in ("", ".", "["):
                 return self.origins[field[:end]] + field[end:]
         return field
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What a receipt says of the conversion of a valid spec."""
+        return {
+            "dialect": int(Dialect.BACALHAU_V1BETA),
+            "specSha256": sha256(canonical_json(self.spec)).hex(),
+            "changes": [{"field": change.field, "text": change.text} for change in self.changes],
+        }
 
 
 def convert(data: bytes, quorum: int = 1) -> Conversion:
