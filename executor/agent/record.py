@@ -11,8 +11,8 @@ from executor.errors import InsulaError
 from executor.ledger import Draft, SignedRecord
 from executor.protocol.receipt import Run, receipt_bytes, receipt_hash
 from executor.protocol.signing import attestation_message
-from executor.protocol.spec import InvalidSpec, converted
-from executor.protocol.wire import Dialect, Order, Outcome
+from executor.protocol.spec import conversion_report
+from executor.protocol.wire import Outcome
 
 MAX_RECEIPT_BYTES = 192 * 1024  # in hex, with the outcome, it must fit one JSON body (leases.MAX_JSON_BYTES)
 MAX_MANIFEST_BYTES = 96 * 1024
@@ -74,16 +74,6 @@ def make_receipt(work: Work, decided: Decided) -> bytes:
     if len(receipt) > MAX_RECEIPT_BYTES:
         raise ReceiptTooLarge(f"the receipt has {len(receipt)} bytes; at most {MAX_RECEIPT_BYTES} are sent")
     return receipt
-
-
-def conversion_report(order: Order, spec: bytes) -> dict[str, Any] | None:
-    """How a spec of another dialect was read; None where it was not converted."""
-    if order.dialect != Dialect.BACALHAU_V1BETA:
-        return None
-    try:
-        return converted(spec, order.quorum)[1].report
-    except InvalidSpec:  # the refusal says it
-        return None
 
 
 def one_line(text: str) -> str:

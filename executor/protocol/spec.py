@@ -41,6 +41,7 @@ __all__ = [
     "JobSpec",
     "Limits",
     "WasmEngine",
+    "conversion_report",
     "converted",
     "job_of",
     "spec_cid",
@@ -186,6 +187,16 @@ def converted(data: bytes, quorum: int = 1) -> tuple[JobSpec, Conversion]:
         return JobSpec.from_json(conversion.spec), conversion
     except InvalidSpec as exc:
         raise InvalidSpec(exc.reason, conversion.origin(exc.field), exc.problem) from exc
+
+
+def conversion_report(order: Order, spec: bytes) -> dict[str, Any] | None:
+    """What a receipt says of how the order's spec was read; None where nothing was converted."""
+    if order.dialect != Dialect.BACALHAU_V1BETA:
+        return None
+    try:
+        return converted(spec, order.quorum)[1].report
+    except InvalidSpec:  # the outcome says it
+        return None
 
 
 class _Object:
