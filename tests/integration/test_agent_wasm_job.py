@@ -268,7 +268,7 @@ def test_a_job_for_another_tier_gives_the_lease_back(twin, node):
 def test_a_second_lease_for_a_signed_request_brings_the_same_bytes_again(twin, node):
     job = order(spec_of(twin, PROGRAM.format(code=0)))
     twin.offer(job, token=1)
-    twin.wait_for(lambda: twin.attested)
+    twin.wait_for(lambda: twin.attested and node_status(node)["running"] == [])
     twin.received.__init__()  # the bridge lost what it had
     twin.offer(job, token=2, attempt=2)
 
@@ -281,7 +281,7 @@ def test_a_second_lease_for_a_signed_request_brings_the_same_bytes_again(twin, n
 def test_a_lease_for_another_slot_of_a_signed_request_goes_back(twin, node):
     job = order(spec_of(twin, PROGRAM.format(code=0)), nodes=3, quorum=2)
     twin.offer(job, token=1, slot=1)
-    twin.wait_for(lambda: twin.attested)
+    twin.wait_for(lambda: twin.attested and node_status(node)["running"] == [])
     twin.offer(job, token=2, slot=2)
 
     (returned,) = twin.wait_for(lambda: twin.returned)
