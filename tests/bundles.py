@@ -9,7 +9,8 @@ from executor.protocol.cid import Cid
 from executor.protocol.leases import RequestMessage
 from executor.protocol.receipt import Dependency, Run, receipt_bytes, receipt_hash
 from executor.protocol.signing import Key, Scope, attestation_message
-from executor.protocol.wire import Order, Outcome, Request, ResultKind, Status
+from executor.protocol.spec import conversion_report
+from executor.protocol.wire import Dialect, Order, Outcome, Request, ResultKind, Status
 
 CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 RELAYER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
@@ -34,7 +35,7 @@ class Settled:
         into.put_many(unixfs.blocks(self.store, cid))
 
 
-def settled(folder, *, nodes=1, result_kind=ResultKind.STDOUT, stdout=b"42 lines\n"):
+def settled(folder, *, nodes=1, result_kind=ResultKind.STDOUT, stdout=b"42 lines\n", dialect=Dialect.INSULA_V1):
     """A request that `nodes` nodes fulfilled."""
     store = BlockStore(folder)
     module = unixfs.import_bytes(store, b"\0asm\1\0\0\0")
@@ -46,7 +47,19 @@ def settled(folder, *, nodes=1, result_kind=ResultKind.STDOUT, stdout=b"42 lines
         f'{{"version":"insula/v1","engine":{{"type":"wasm","module":"{module}"}},'
         f'"inputs":[{{"cid":"{data}","path":"/inputs/log"}}]}}'
     ).encode()
-    order = Order(spec=spec, ttl=600, nodes=nodes, quorum=nodes // 2 + 1, result_kind=int(result_kind))
+    if dialect == Dialect.BACALHAU_V1BETA:
+        spec = (
+            f'{{"engine":"wasm","wasm":{{"entrymodule":{{"storagesource":"ipfs","cid":"{module}"}}}},'
+            f'"inputs":[{{"storagesource":"ipfs","cid":"{data}","path":"/inputs/log"}}]}}'
+        ).encode()
+    order = Order(
+        dialect=int(dialect),
+        spec=spec,
+        ttl=600,
+        nodes=nodes,
+        quorum=nodes // 2 + 1,
+        result_kind=int(result_kind),
+    )
     request = Request(chain_id=31415926, contract=CONTRACT, id=3, requester=REQUESTER, order=order, deadline=2_000_000)
     payload = stdout if result_kind == ResultKind.STDOUT else b""
     outcome = Outcome(status=Status.SUCCEEDED, output_cid=output.binary, payload=payload)
@@ -77,6 +90,7 @@ def attest(request, outcome, n, dependencies):
         policy={},
         manifest=[],
         detail="",
+        conversion=conversion_report(request.order, request.order.spec),
     )
     receipt = receipt_bytes(request, request.order.spec, outcome, run)
     message = attestation_message(

@@ -43,6 +43,10 @@ PURE = (
     "executor/protocol/abiwords.py",
     "executor/protocol/canonical.py",
     "executor/protocol/cid.py",
+    "executor/protocol/dialects/v1beta/__init__.py",
+    "executor/protocol/dialects/v1beta/fields.py",
+    "executor/protocol/dialects/v1beta/quantities.py",
+    "executor/protocol/dialects/v1beta/storage.py",
     "executor/protocol/keccak.py",
     "executor/protocol/keystore.py",
     "executor/protocol/labels.py",
@@ -52,6 +56,7 @@ PURE = (
     "executor/protocol/reasons.py",
     "executor/protocol/receipt.py",
     "executor/protocol/spec.py",
+    "executor/protocol/specparts.py",
     "executor/protocol/wire.py",
 )
 

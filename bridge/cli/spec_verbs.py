@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bridge.cli.output import Exit, JsonFlag, emit, plain
+from bridge.cli.output import Exit, JsonFlag, emit, errors, plain, printable
 from bridge.cli.texts import spec_text
 from executor.errors import InvalidInput
-from executor.protocol.spec import InvalidSpec, JobSpec
-from executor.protocol.wire import MAX_SPEC_BYTES, label_hash
+from executor.protocol.canonical import canonical_json
+from executor.protocol.spec import Conversion, InvalidSpec, JobSpec, converted
+from executor.protocol.wire import MAX_NODES, MAX_SPEC_BYTES, label_hash
 
 app = typer.Typer(help="Job specs.", no_args_is_help=True)
+
+
+class DialectName(StrEnum):
+    """The formats of specs, as the command line names them."""
+
+    INSULA_V1 = "insula/v1"
+    V1BETA = "v1beta"
+
+
+QuorumOption = Annotated[
+    int, typer.Option(min=1, max=MAX_NODES, help="The order's quorum, which a spec's verifier is held to.")
+]
 
 
 def read_limited(path: Path, most: int, field: str) -> bytes:
@@ -42,17 +57,62 @@ def summary(spec: JobSpec, size: int) -> dict[str, Any]:
     }
 
 
+def read(data: bytes, dialect: DialectName, quorum: int) -> tuple[JobSpec, Conversion | None]:
+    """The job of a spec, and how it was converted if it was. InvalidSpec."""
+    if dialect is DialectName.V1BETA:
+        return converted(data, quorum)
+    return JobSpec.parse(data, MAX_SPEC_BYTES), None
+
+
+def refused(exc: InvalidSpec, *, as_json: bool) -> typer.Exit:
+    """Say why nodes refuse a spec, and give the exception to raise."""
+    result = {"ok": False, "reason": exc.reason.name, "code": int(exc.reason), "field": exc.field}
+    emit({**result, "problem": exc.problem}, as_json=as_json, text=f"{exc.reason.name} {exc}")
+    return typer.Exit(int(Exit.NOT_SO))
+
+
+def changes_of(conversion: Conversion) -> list[dict[str, str]]:
+    """What the conversion dropped or replaced, field by field."""
+    return [asdict(change) for change in conversion.changes]
+
+
 @app.command()
 def validate(
-    file: Annotated[Path, typer.Argument(help="The spec, JSON in the format insula/v1.")], as_json: JsonFlag = False
+    file: Annotated[Path, typer.Argument(help="The spec: JSON, in the format that --dialect names.")],
+    dialect: Annotated[DialectName, typer.Option(help="The spec's format.")] = DialectName.INSULA_V1,
+    quorum: QuorumOption = 1,
+    as_json: JsonFlag = False,
 ) -> None:
     """Say whether nodes would take this spec, and if not, which field is wrong."""
     data = read_limited(file, MAX_SPEC_BYTES, "spec")
     try:
-        spec = JobSpec.parse(data, MAX_SPEC_BYTES)
+        spec, conversion = read(data, dialect, quorum)
     except InvalidSpec as exc:
-        result = {"ok": False, "reason": exc.reason.name, "code": int(exc.reason), "field": exc.field}
-        emit({**result, "problem": exc.problem}, as_json=as_json, text=f"{exc.reason.name} {exc}")
-        raise typer.Exit(int(Exit.NOT_SO)) from exc
+        raise refused(exc, as_json=as_json) from exc
     found = summary(spec, len(data))
+    if conversion is not None:
+        found["changes"] = changes_of(conversion)
     emit(found, as_json=as_json, text=spec_text(found))
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="The spec, JSON in Bacalhau's V1beta format.")],
+    dialect: Annotated[DialectName, typer.Option(help="The spec's format.")] = DialectName.V1BETA,
+    quorum: QuorumOption = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print a spec of another format as nodes read it, in insula/v1; what was dropped goes to standard error."""
+    data = read_limited(file, MAX_SPEC_BYTES, "spec")
+    try:
+        _, conversion = read(data, dialect, quorum)
+    except InvalidSpec as exc:
+        raise refused(exc, as_json=as_json) from exc
+    if conversion is None:
+        raise InvalidInput("--dialect", f"is {dialect}; there is nothing to convert")
+    changes = changes_of(conversion)
+    if not as_json:
+        for change in changes:
+            errors.print(printable(f"{change['field']}: {change['text']}"), markup=False)
+    spec = canonical_json(conversion.spec).decode()  # as text: its own keys (names of variables) stay as they are
+    emit({"ok": True, "spec": spec, "changes": changes}, as_json=as_json, text=json.dumps(conversion.spec, indent=2))

@@ -182,5 +182,7 @@ def _spec(found: dict[str, Any]) -> Iterator[Fact]:
         yield "input", f"{item['path']} = {item['cid']}"
     yield "limits", ", ".join(f"{name} {value}" for name, value in found["limits"].items())
     yield "selector", found["selector"] or "none: any node that the curator admits"
+    for change in found.get("changes", ()):
+        yield "converted", f"{change['field']}: {change['text']}"
     if found["labels"]:
         yield "order with", " ".join(f"--label {word}" for word in found["labels"])

@@ -24,7 +24,7 @@ from executor.protocol import spec as specs
 from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import Dependency
-from executor.protocol.spec import DockerEngine, JobSpec
+from executor.protocol.spec import INPUTS, DockerEngine, JobSpec
 from executor.protocol.wire import Outcome
 from executor.sandbox.collect import OutputTooLarge, collect
 from executor.sandbox.tree import OutputUnsafe
@@ -126,6 +126,9 @@ class JobExecution:
 
     def _inputs(self) -> tuple[InputMount, ...]:
         try:
+            for item in self._job.inputs:
+                if item.path == INPUTS and stat(self._parts.store, item.cid).kind != "directory":
+                    raise GiveBack(Reason.INPUT_NOT_FOUND, f"the input at {INPUTS} is no directory")
             return self._staging.place(self._parts.store, self._job.inputs, self._parts.policy.max_input_bytes)
         except ContentTooLarge as exc:
             raise GiveBack(Reason.INPUT_TOO_LARGE, f"the inputs unfold to more than this node takes ({exc})") from exc

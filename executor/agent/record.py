@@ -11,6 +11,7 @@ from executor.errors import InsulaError
 from executor.ledger import Draft, SignedRecord
 from executor.protocol.receipt import Run, receipt_bytes, receipt_hash
 from executor.protocol.signing import attestation_message
+from executor.protocol.spec import conversion_report
 from executor.protocol.wire import Outcome
 
 MAX_RECEIPT_BYTES = 192 * 1024  # in hex, with the outcome, it must fit one JSON body (leases.MAX_JSON_BYTES)
@@ -67,6 +68,7 @@ def make_receipt(work: Work, decided: Decided) -> bytes:
         },
         manifest=bounded_rows(decided.manifest),
         detail=one_line(decided.detail),
+        conversion=conversion_report(work.request.order, decided.spec),
     )
     receipt = receipt_bytes(work.request, decided.spec, decided.outcome, run)
     if len(receipt) > MAX_RECEIPT_BYTES:

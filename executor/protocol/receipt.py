@@ -34,7 +34,10 @@ class Dependency:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a node says about one execution. Times are seconds since 1970."""
+    """What a node says about one execution. Times are seconds since 1970.
+
+    conversion: how a spec of another dialect became one in `insula/v1`, None where it is one.
+    """
 
     key: str
     slot: int
@@ -46,6 +49,7 @@ class Run:
     policy: Mapping[str, Any]
     manifest: Sequence[Mapping[str, Any]]
     detail: str
+    conversion: Mapping[str, Any] | None = None
 
 
 def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> bytes:
@@ -59,7 +63,7 @@ def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> 
                 "buildDefinition": {
                     "buildType": BUILD_TYPE,
                     "externalParameters": {**_request(request), "specSha256": sha256(spec).hex()},
-                    "internalParameters": {"runtime": dict(run.runtime), "policy": dict(run.policy)},
+                    "internalParameters": _internal(run),
                     "resolvedDependencies": [_dependency(item) for item in run.dependencies],
                 },
                 "runDetails": {
@@ -112,6 +116,13 @@ def _subjects(outcome: Outcome) -> list[dict[str, Any]]:
         cid = Cid.from_binary(outcome.output_cid)
         subjects.append({"name": "output", "uri": f"ipfs://{cid}", "digest": {"sha256": cid.digest.hex()}})
     return subjects
+
+
+def _internal(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = {"runtime": dict(run.runtime), "policy": dict(run.policy)}
+    if run.conversion is not None:
+        found["conversion"] = dict(run.conversion)
+    return found
 
 
 def _request(request: Request) -> dict[str, Any]:

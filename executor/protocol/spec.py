@@ -7,45 +7,53 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from executor.errors import InvalidInput
-from executor.protocol.canonical import DepthError, DuplicateKeyError, strict_json
 from executor.protocol.cid import RAW, Cid
+from executor.protocol.dialects import v1beta
+from executor.protocol.dialects.v1beta import Conversion
 from executor.protocol.labels import Selector
 from executor.protocol.reasons import Reason
+from executor.protocol.specparts import (
+    LIMITS,
+    MAX_ARGS,
+    MAX_ENV,
+    MAX_INPUTS,
+    MAX_SPEC_BYTES_BY_CID,
+    MAX_STRING_BYTES,
+    InvalidSpec,
+    parse_json,
+    refuse,
+    string_of,
+)
 from executor.protocol.wire import Dialect, Order, label_hash
 
-VERSION = "insula/v1"
-MAX_SPEC_BYTES_BY_CID = 256 * 1024
-MAX_INPUTS = 16
-MAX_ARGS = 64
-MAX_ENV = 64
-MAX_STRING_BYTES = 4096
-MAX_PATH_BYTES = 255
+__all__ = [
+    "INPUTS",
+    "LIMITS",
+    "MAX_SPEC_BYTES_BY_CID",
+    "VERSION",
+    "Conversion",
+    "DockerEngine",
+    "Input",
+    "InvalidSpec",
+    "JobSpec",
+    "Limits",
+    "WasmEngine",
+    "conversion_report",
+    "converted",
+    "job_of",
+    "spec_cid",
+]
 
-#: limit -> (default, smallest, largest), in the unit that its name says
-LIMITS: dict[str, tuple[int, int, int]] = {
-    "wallSeconds": (60, 1, 86_400),
-    "cpuMillis": (1000, 100, 64_000),
-    "memoryBytes": (256 * 2**20, 16 * 2**20, 64 * 2**30),
-    "diskBytes": (64 * 2**20, 0, 64 * 2**30),
-    "outputFiles": (1024, 0, 100_000),
-    "logBytes": (64 * 2**10, 0, 16 * 2**20),
-    "pids": (64, 1, 4096),
-}
+VERSION = "insula/v1"
+INPUTS = "/inputs"
+MAX_PATH_BYTES = 255
 
 _IMAGE = re.compile(r"sha256:[0-9a-f]{64}|[a-z0-9]+(?:[._/:-][a-z0-9]+)*@sha256:[0-9a-f]{64}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _PATH_PART = re.compile(r"[A-Za-z0-9._@+-]{1,100}")
-
-
-class InvalidSpec(InvalidInput):
-    """The job spec can never run. `reason` is what nodes attest; `field` is a path like `engine.module`."""
-
-    def __init__(self, reason: Reason, path: str, problem: str) -> None:
-        super().__init__(path or "spec", problem)
-        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +94,7 @@ class DockerEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """A file or directory by CID, seen by the job read-only at `path`."""
+    """A file or directory by CID, seen by the job read-only at `path`; at /inputs itself, a directory."""
 
     cid: Cid
     path: str
@@ -113,14 +121,15 @@ class JobSpec:
     @classmethod
     def parse(cls, data: bytes, max_bytes: int = MAX_SPEC_BYTES_BY_CID) -> Self:
         """The spec of these bytes, or InvalidSpec with reason and field path."""
-        return cls._from_json(_parse_json(data, max_bytes))
+        return cls.from_json(parse_json(data, max_bytes))
 
     @classmethod
-    def _from_json(cls, value: Any) -> Self:
+    def from_json(cls, value: Any) -> Self:
+        """The spec of a JSON value, or InvalidSpec."""
         top = _Object(value, "")
         version = top.string("version")
         if version != VERSION:
-            _refuse(Reason.SPEC_INVALID_FIELD, "version", f"is {version!r:.40}; this format is {VERSION!r}")
+            refuse(Reason.SPEC_INVALID_FIELD, "version", f"is {version!r:.40}; this format is {VERSION!r}")
         spec = cls(
             engine=_engine(top.object("engine")),
             inputs=_inputs(top),
@@ -150,36 +159,44 @@ def job_of(order: Order, spec: bytes) -> JobSpec:
     Raises InvalidSpec: the job can never run, and every honest node says so with the same reason.
     """
     if order.version != 1:
-        _refuse(Reason.UNSUPPORTED_VERSION, "version", f"is {order.version}; these nodes read order version 1")
+        refuse(Reason.UNSUPPORTED_VERSION, "version", f"is {order.version}; these nodes read order version 1")
+    if order.dialect == Dialect.BACALHAU_V1BETA:
+        # Callers of Lilypad v0 know of no labels; matching and contract ask for the order's own all the same.
+        return converted(spec, order.quorum)[0]
     if order.dialect != Dialect.INSULA_V1:
-        _refuse(Reason.UNSUPPORTED_DIALECT, "dialect", f"is {order.dialect}; these nodes read dialect 1 ({VERSION})")
+        refuse(
+            Reason.UNSUPPORTED_DIALECT,
+            "dialect",
+            f"is {order.dialect}; these nodes read dialects 1 ({VERSION}) and 2 (Bacalhau V1beta)",
+        )
     job = JobSpec.parse(spec)
     repeated = {label_hash(word) for word in job.selector.required_words()}
     for label in order.labels:
         if label not in repeated:
-            _refuse(Reason.SELECTOR_WITHOUT_LABEL, "selector", f"does not repeat the order's label 0x{label.hex()}")
+            refuse(Reason.SELECTOR_WITHOUT_LABEL, "selector", f"does not repeat the order's label 0x{label.hex()}")
     return job
 
 
-def _parse_json(data: bytes, max_bytes: int) -> Any:
-    if len(data) > max_bytes:
-        _refuse(Reason.SPEC_TOO_LARGE, "", f"the spec has {len(data)} bytes; at most {max_bytes} are read")
+def converted(data: bytes, quorum: int = 1) -> tuple[JobSpec, Conversion]:
+    """The job of a spec in Bacalhau's V1beta dialect, and how it became one.
+
+    quorum: of the order. InvalidSpec names the field as the spec's author wrote it.
+    """
+    conversion = v1beta.convert(data, quorum)
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise InvalidSpec(Reason.SPEC_NOT_UTF8, "", f"byte {exc.start} is not UTF-8") from exc
-    try:
-        return strict_json(text)
-    except DuplicateKeyError as exc:
-        raise InvalidSpec(Reason.SPEC_DUPLICATE_KEY, f"{exc.key:.80}", "stands twice in one object") from exc
-    except DepthError as exc:
-        raise InvalidSpec(Reason.SPEC_TOO_LARGE, "", f"the spec is {exc}") from exc
-    except (ValueError, RecursionError) as exc:
-        raise InvalidSpec(Reason.SPEC_NOT_JSON, "", f"the spec is not JSON: {exc!s:.120}") from exc
+        return JobSpec.from_json(conversion.spec), conversion
+    except InvalidSpec as exc:
+        raise InvalidSpec(exc.reason, conversion.origin(exc.field), exc.problem) from exc
 
 
-def _refuse(reason: Reason, path: str, problem: str) -> NoReturn:
-    raise InvalidSpec(reason, path, problem)
+def conversion_report(order: Order, spec: bytes) -> dict[str, Any] | None:
+    """What a receipt says of how the order's spec was read; None where nothing was converted."""
+    if order.dialect != Dialect.BACALHAU_V1BETA:
+        return None
+    try:
+        return converted(spec, order.quorum)[1].report
+    except InvalidSpec:  # the outcome says it
+        return None
 
 
 class _Object:
@@ -188,7 +205,7 @@ class _Object:
     def __init__(self, value: Any, path: str) -> None:
         if not isinstance(value, dict):
             reason = Reason.SPEC_INVALID_FIELD if path else Reason.SPEC_NOT_JSON
-            _refuse(reason, path, "must be an object")
+            refuse(reason, path, "must be an object")
         self._value: dict[str, Any] = value
         self._path = path
         self._read: set[str] = set()
@@ -201,12 +218,12 @@ class _Object:
 
     def take(self, key: str) -> Any:
         if key not in self._value:
-            _refuse(Reason.SPEC_MISSING_FIELD, self.at(key), "is missing")
+            refuse(Reason.SPEC_MISSING_FIELD, self.at(key), "is missing")
         self._read.add(key)
         return self._value[key]
 
     def string(self, key: str, max_bytes: int = MAX_STRING_BYTES) -> str:
-        return _string(self.take(key), self.at(key), max_bytes)
+        return string_of(self.take(key), self.at(key), max_bytes)
 
     def cid(self, key: str) -> Cid:
         text = self.string(key, 200)
@@ -221,31 +238,21 @@ class _Object:
     def array(self, key: str, most: int) -> list[Any]:
         value = self.take(key)
         if not isinstance(value, list):
-            _refuse(Reason.SPEC_INVALID_FIELD, self.at(key), "must be an array")
+            refuse(Reason.SPEC_INVALID_FIELD, self.at(key), "must be an array")
         if len(value) > most:
-            _refuse(Reason.SPEC_INVALID_FIELD, self.at(key), f"has {len(value)} entries; at most {most} are allowed")
+            refuse(Reason.SPEC_INVALID_FIELD, self.at(key), f"has {len(value)} entries; at most {most} are allowed")
         return value
 
     def strings(self, key: str, most: int) -> tuple[str, ...]:
         if not self.has(key):
             return ()
         items = self.array(key, most)
-        return tuple(_string(item, f"{self.at(key)}[{i}]", MAX_STRING_BYTES) for i, item in enumerate(items))
+        return tuple(string_of(item, f"{self.at(key)}[{i}]", MAX_STRING_BYTES) for i, item in enumerate(items))
 
     def close(self) -> None:
         for key in self._value:
             if key not in self._read:
-                _refuse(Reason.SPEC_UNKNOWN_FIELD, self.at(f"{key:.80}"), "is not a field of this object")
-
-
-def _string(value: Any, path: str, max_bytes: int) -> str:
-    if not isinstance(value, str):
-        _refuse(Reason.SPEC_INVALID_FIELD, path, "must be a string")
-    if "\0" in value:
-        _refuse(Reason.SPEC_INVALID_FIELD, path, "holds a NUL character")
-    if len(value.encode()) > max_bytes:
-        _refuse(Reason.SPEC_INVALID_FIELD, path, f"is longer than {max_bytes} bytes")
-    return value
+                refuse(Reason.SPEC_UNKNOWN_FIELD, self.at(f"{key:.80}"), "is not a field of this object")
 
 
 def _engine(engine: _Object) -> WasmEngine | DockerEngine:
@@ -256,7 +263,7 @@ def _engine(engine: _Object) -> WasmEngine | DockerEngine:
     elif kind == "docker":
         result = _docker(engine)
     else:
-        _refuse(Reason.UNKNOWN_ENGINE, engine.at("type"), f"is {kind!r:.40}; engines are wasm and docker")
+        refuse(Reason.UNKNOWN_ENGINE, engine.at("type"), f"is {kind!r:.40}; engines are wasm and docker")
     engine.close()
     return result
 
@@ -264,17 +271,17 @@ def _engine(engine: _Object) -> WasmEngine | DockerEngine:
 def _docker(engine: _Object) -> DockerEngine:
     image = engine.string("image", 512)
     if not _IMAGE.fullmatch(image):
-        _refuse(
+        refuse(
             Reason.SPEC_INVALID_FIELD,
             engine.at("image"),
             "must be sha256:<64 hex> or name@sha256:<64 hex>; tags can change and are refused",
         )
     workdir = engine.string("workdir") if engine.has("workdir") else "/"
     if not workdir.startswith("/") or ".." in workdir.split("/"):
-        _refuse(Reason.SPEC_INVALID_FIELD, engine.at("workdir"), "must be an absolute path without '..'")
+        refuse(Reason.SPEC_INVALID_FIELD, engine.at("workdir"), "must be an absolute path without '..'")
     tier = engine.string("tier") if engine.has("tier") else "container"
     if tier not in ("container", "gvisor"):
-        _refuse(Reason.SPEC_INVALID_FIELD, engine.at("tier"), f"is {tier!r:.40}; tiers are container and gvisor")
+        refuse(Reason.SPEC_INVALID_FIELD, engine.at("tier"), f"is {tier!r:.40}; tiers are container and gvisor")
     return DockerEngine(
         image=image,
         archive=engine.cid("archive") if engine.has("archive") else None,
@@ -292,13 +299,13 @@ def _env(engine: _Object) -> tuple[tuple[str, str], ...]:
     value = engine.take("env")
     path = engine.at("env")
     if not isinstance(value, dict):
-        _refuse(Reason.SPEC_INVALID_FIELD, path, "must be an object of strings")
+        refuse(Reason.SPEC_INVALID_FIELD, path, "must be an object of strings")
     if len(value) > MAX_ENV:
-        _refuse(Reason.SPEC_INVALID_FIELD, path, f"has {len(value)} entries; at most {MAX_ENV} are allowed")
+        refuse(Reason.SPEC_INVALID_FIELD, path, f"has {len(value)} entries; at most {MAX_ENV} are allowed")
     for name in value:
         if not _ENV_NAME.fullmatch(name):
-            _refuse(Reason.SPEC_INVALID_FIELD, f"{path}.{name:.80}", "is no name: [A-Za-z_][A-Za-z0-9_]*")
-    return tuple((name, _string(value[name], f"{path}.{name}", MAX_STRING_BYTES)) for name in sorted(value))
+            refuse(Reason.SPEC_INVALID_FIELD, f"{path}.{name:.80}", "is no name: [A-Za-z_][A-Za-z0-9_]*")
+    return tuple((name, string_of(value[name], f"{path}.{name}", MAX_STRING_BYTES)) for name in sorted(value))
 
 
 def _inputs(top: _Object) -> tuple[Input, ...]:
@@ -312,7 +319,7 @@ def _inputs(top: _Object) -> tuple[Input, ...]:
     paths = [f"{item.path}/" for item in inputs]
     for i, path in enumerate(paths):
         if any(j != i and other.startswith(path) for j, other in enumerate(paths)):
-            _refuse(Reason.SPEC_INVALID_FIELD, f"inputs[{i}].path", "is the same as, or contains, another input's path")
+            refuse(Reason.SPEC_INVALID_FIELD, f"inputs[{i}].path", "is the same as, or contains, another input's path")
     return tuple(inputs)
 
 
@@ -320,11 +327,11 @@ def _input_path(entry: _Object) -> str:
     path = entry.string("path", MAX_PATH_BYTES)
     parts = path.split("/")
     safe = all(_PATH_PART.fullmatch(part) and part not in (".", "..") for part in parts[2:])
-    if parts[:2] != ["", "inputs"] or len(parts) < 3 or not safe:
-        _refuse(
+    if parts[:2] != ["", "inputs"] or not safe:
+        refuse(
             Reason.SPEC_INVALID_FIELD,
             entry.at("path"),
-            "must be a path below /inputs, of parts with letters, digits and ._@+-",
+            "must be /inputs or a path below it, of parts with letters, digits and ._@+-",
         )
     return path
 
@@ -350,9 +357,9 @@ def _limit(given: _Object, name: str) -> int:
         return default
     value = given.take(name)
     if not isinstance(value, int) or isinstance(value, bool):
-        _refuse(Reason.SPEC_INVALID_FIELD, given.at(name), "must be an integer")
+        refuse(Reason.SPEC_INVALID_FIELD, given.at(name), "must be an integer")
     if not smallest <= value <= largest:
-        _refuse(Reason.LIMIT_OUT_OF_RANGE, given.at(name), f"is {value}; it must be from {smallest} to {largest}")
+        refuse(Reason.LIMIT_OUT_OF_RANGE, given.at(name), f"is {value}; it must be from {smallest} to {largest}")
     return value
 
 

@@ -37,10 +37,10 @@ def stage_inputs(inputs: tuple[InputMount, ...], into: Path) -> Path:
 
 
 def relative_target(mount: InputMount) -> Path:
-    """The target's path below /inputs; refuses one that leads anywhere else."""
+    """The target's path from /inputs on; refuses one that leads anywhere else."""
     parts = mount.target.split("/")
-    if parts[:2] != ["", "inputs"] or len(parts) < 3 or any(part in ("", ".", "..") for part in parts[2:]):
-        raise SandboxUnavailable(Reason.NODE_FAULT, f"input target {mount.target!r} is not a path below {ROOT}")
+    if parts[:2] != ["", "inputs"] or any(part in ("", ".", "..") for part in parts[2:]):
+        raise SandboxUnavailable(Reason.NODE_FAULT, f"input target {mount.target!r} is not {ROOT} or a path below it")
     return Path(*parts[2:])
 
 

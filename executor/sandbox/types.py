@@ -69,7 +69,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class InputMount:
-    """A file or directory of the host (never a link), shown to the job read-only at `target`, a path below /inputs."""
+    """A file or directory of the host (never a link), shown to the job read-only at `target`, /inputs or below."""
 
     source: Path
     target: str

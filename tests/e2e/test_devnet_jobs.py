@@ -118,10 +118,45 @@ def test_a_spec_that_can_never_run_is_refused_by_attestation_and_refunded(net, w
 
 
 def test_a_dialect_that_nodes_do_not_read_is_refused(net):
-    request_id, _ = net.order(net.spec(), dialect=2)
+    request_id, _ = net.order(net.spec(), dialect=3)
 
     assert net.settled(request_id) == OnChainState.REFUSED
     assert net.outcome(request_id).reason == Reason.UNSUPPORTED_DIALECT
+
+
+def v1beta(net, **changes):
+    """A spec as callers of Lilypad v0 write it."""
+    stored = {"StorageSource": "IPFS", "CID": str(net.prepared.logstat)}
+    spec = {
+        "Engine": "wasm",
+        "PublisherSpec": {"Type": "Estuary"},
+        "Wasm": {"EntryModule": stored, "Parameters": ["/inputs/access.log"]},
+        "inputs": [{"StorageSource": "IPFS", "CID": str(net.prepared.log), "path": "/inputs/access.log"}],
+        "Outputs": [{"Name": "outputs", "Path": "/outputs"}],
+        "Resources": {"GPU": ""},
+        "Timeout": 20,
+    }
+    return json.dumps(spec | changes).encode()
+
+
+def test_a_spec_of_lilypad_v0_gives_the_same_stdout_as_our_own(net):
+    kind = int(ResultKind.STDOUT)
+    ours, _ = net.order(net.spec(), result_kind=kind)
+    theirs, _ = net.order(v1beta(net), dialect=2, nodes=3, quorum=2, result_kind=kind)
+
+    assert net.settled(ours) == net.settled(theirs) == OnChainState.FULFILLED
+    assert net.outcome(theirs).payload == net.outcome(ours).payload != b""
+    assert net.outcome(theirs).output_cid == net.outcome(ours).output_cid
+
+
+def test_a_spec_of_lilypad_v0_that_cannot_run_is_refused_and_refunded(net):
+    before = net.views.credit_of(net.requester.address)
+
+    request_id, order = net.order(v1beta(net, Resources={"GPU": "1"}), dialect=2)
+
+    assert net.settled(request_id) == OnChainState.REFUSED
+    assert net.outcome(request_id).reason == Reason.SPEC_UNSUPPORTED
+    assert net.views.credit_of(net.requester.address) == before + order.unit_price
 
 
 def test_a_program_that_is_none_fails_and_the_next_job_is_unaffected(net):

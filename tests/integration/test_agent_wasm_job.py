@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 import wasmtime
@@ -16,11 +17,12 @@ from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
 from executor.protocol.signing import Scope, attestation_message, recover
-from executor.protocol.wire import ResultKind, Status
+from executor.protocol.wire import Dialect, ResultKind, Status
 from executor.sandbox.wasm import WasmSandbox
 from tests.agent_twin import CHAIN_ID, CONTRACT, RELAYER, BridgeTwin, order
 
 LIMITS = TreeLimits(10**9)
+LOGSTAT = Path(__file__).resolve().parents[2] / "bridge" / "demo" / "programs" / "logstat.wasm"
 ADDRESS_0 = "0x" + "00" * 20
 
 #: prints "hello\n", copies /inputs/in.txt to /outputs/out.txt, exits with the code given by the first byte of the input
@@ -164,6 +166,85 @@ def test_a_spec_that_can_never_run_is_refused_without_a_run(twin, node):
     assert attested.decoded().reason in (Reason.SPEC_UNKNOWN_FIELD, Reason.SPEC_MISSING_FIELD)
 
 
+def v1beta(spec, **changes):
+    """An order as LilypadV0 places it for a caller of Lilypad v0."""
+    return order(spec, dialect=int(Dialect.BACALHAU_V1BETA), result_kind=int(ResultKind.STDOUT), **changes)
+
+
+def v1beta_spec(module, *args, **changes):
+    return {
+        "Engine": "WASM",
+        "Verifier": "Noop",
+        "PublisherSpec": {"Type": "Estuary"},
+        "Wasm": {"EntryModule": {"StorageSource": "IPFS", "CID": str(module)}, "Parameters": list(args)},
+        "Language": {"JobContext": {}},
+        "Resources": {"GPU": ""},
+        "Outputs": [{"Name": "outputs", "Path": "/outputs"}],
+        "Deal": {"Concurrency": 1},
+        **changes,
+    }
+
+
+def test_a_spec_of_lilypad_v0_runs_and_its_exact_stdout_is_the_payload(twin, node):
+    program = import_bytes(twin.blocks, LOGSTAT.read_bytes())
+    log = b"2024-05-01T00:00:00Z INFO ap-1 x\n" * 3
+    tree = import_listing(twin.blocks, {"access.log": log}, LIMITS)
+    inputs = [{"StorageSource": "IPFS", "CID": str(tree), "path": "/inputs"}]
+    twin.offer(v1beta(v1beta_spec(program, "/inputs/access.log", inputs=inputs, Timeout=60)))
+
+    (attested,) = twin.wait_for(lambda: twin.attested)
+
+    outcome = attested.decoded()
+    root = Cid.from_binary(outcome.output_cid)
+    stdout = b"".join(read_file(twin.received, resolve(twin.received, root, "stdout"), 1000))
+    assert (outcome.status, outcome.reason) == (Status.SUCCEEDED, Reason.NONE)
+    assert outcome.payload == stdout == b"3 lines, 12 words, 0 stations, 0 errors\n"
+    receipt = parse_receipt(attested.receipt)
+    assert dependency_cids(receipt) == {"program": str(program), "/inputs": str(tree)}
+    conversion = receipt["predicate"]["buildDefinition"]["internalParameters"]["conversion"]
+    assert conversion["dialect"] == 2
+    assert conversion["changes"] == [{"field": "PublisherSpec.Type", "text": "the bridge keeps the output"}]
+
+
+def test_a_spec_of_lilypad_v0_gives_not_a_byte_more_than_the_program_wrote(twin, node):
+    program = import_bytes(twin.blocks, module(PROGRAM.format(code=0).replace("(i32.const 6)", "(i32.const 5)")))
+    twin.offer(v1beta(v1beta_spec(program)))
+
+    (attested,) = twin.wait_for(lambda: twin.attested)
+
+    assert attested.decoded().payload == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (b'{"Engine": "wasm", "x": "\xf3\x9f"}', Reason.SPEC_NOT_UTF8),
+        (b'{"Engine": ""Hello, Docker!"}', Reason.SPEC_NOT_JSON),
+        (b'{"Engine": "docker", "engine": "wasm"}', Reason.SPEC_DUPLICATE_KEY),
+        (b'{"Engine": "docker", "Docker": {"Image": "ubuntu"}}', Reason.SPEC_INVALID_FIELD),
+        (b'{"Engine": "docker", "Docker": {"Image": "ubuntu"}, "Resources": {"GPU": "1"}}', Reason.SPEC_UNSUPPORTED),
+    ],
+    ids=["raw bytes", "no JSON", "a key twice", "an image by tag", "a GPU"],
+)
+def test_a_spec_of_lilypad_v0_that_cannot_run_is_refused_by_attestation(twin, node, spec, reason):
+    twin.offer(v1beta(spec))
+
+    (attested,) = twin.wait_for(lambda: twin.attested)
+
+    assert (attested.decoded().status, attested.decoded().reason) == (Status.REFUSED, reason)
+    receipt = parse_receipt(attested.receipt)
+    assert "conversion" not in receipt["predicate"]["buildDefinition"]["internalParameters"]
+
+
+def test_a_file_as_the_inputs_themselves_gives_the_lease_back(twin, node):
+    file = import_bytes(twin.blocks, b"no folder")
+    twin.offer(order(spec_of(twin, PROGRAM.format(code=0), inputs=[{"cid": str(file), "path": "/inputs"}])))
+
+    (returned,) = twin.wait_for(lambda: twin.returned)
+
+    assert (returned.reason, returned.detail) == (Reason.INPUT_NOT_FOUND, "the input at /inputs is no directory")
+
+
 def test_an_input_that_is_nowhere_gives_the_lease_back(twin, node):
     absent = str(Cid.of(0x55, b"nowhere"))
     spec = {"version": "insula/v1", "engine": {"type": "wasm", "module": absent}}
@@ -187,7 +268,7 @@ def test_a_job_for_another_tier_gives_the_lease_back(twin, node):
 def test_a_second_lease_for_a_signed_request_brings_the_same_bytes_again(twin, node):
     job = order(spec_of(twin, PROGRAM.format(code=0)))
     twin.offer(job, token=1)
-    twin.wait_for(lambda: twin.attested)
+    twin.wait_for(lambda: twin.attested and node_status(node)["running"] == [])
     twin.received.__init__()  # the bridge lost what it had
     twin.offer(job, token=2, attempt=2)
 
@@ -200,7 +281,7 @@ def test_a_second_lease_for_a_signed_request_brings_the_same_bytes_again(twin, n
 def test_a_lease_for_another_slot_of_a_signed_request_goes_back(twin, node):
     job = order(spec_of(twin, PROGRAM.format(code=0)), nodes=3, quorum=2)
     twin.offer(job, token=1, slot=1)
-    twin.wait_for(lambda: twin.attested)
+    twin.wait_for(lambda: twin.attested and node_status(node)["running"] == [])
     twin.offer(job, token=2, slot=2)
 
     (returned,) = twin.wait_for(lambda: twin.returned)

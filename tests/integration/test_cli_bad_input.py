@@ -53,6 +53,47 @@ def test_a_good_spec_is_valid(insula, spec):
     assert insula("spec", "validate", spec(GOOD))[0] == Exit.OK
 
 
+V1BETA = (
+    b"""{"Engine": "Wasm", "Publisher": "Estuary", "Wasm": {"EnvironmentVariables": {"my_name": "\xc3\xa9"},
+    "EntryModule": {"StorageSource": "IPFS", "CID": "%s"}}}"""
+    % CID
+)
+
+
+def test_a_spec_of_lilypad_v0_is_valid_in_its_dialect_only(insula, spec):
+    assert insula("spec", "validate", spec(V1BETA))[0] == Exit.NOT_SO
+    code, out, _ = insula("spec", "validate", spec(V1BETA), "--dialect", "v1beta", "--json")
+
+    assert code == Exit.OK
+    assert json.loads(out)["changes"] == [{"field": "Publisher", "text": "the bridge keeps the output"}]
+
+
+def test_a_spec_of_lilypad_v0_is_converted_into_one_that_is_valid(insula, spec):
+    code, out, err = insula("spec", "convert", spec(V1BETA))
+
+    assert code == Exit.OK
+    assert "Publisher: the bridge keeps the output" in err
+    assert insula("spec", "validate", spec(out.encode()))[0] == Exit.OK
+    as_json = json.loads(insula("spec", "convert", spec(V1BETA), "--json")[1])
+    assert json.loads(as_json["spec"]) == json.loads(out)
+    assert json.loads(out)["engine"]["env"] == {"my_name": "\u00e9"}
+
+
+def test_a_spec_of_lilypad_v0_that_nodes_refuse_is_named_by_its_reason(insula, spec):
+    bad = spec(V1BETA.replace(b'"Publisher"', b'"Verifier": "Deterministic", "Deal": {"Confidence": 2}, "Publisher"'))
+
+    for verb in (["convert"], ["validate", "--dialect", "v1beta"]):
+        code, out, _ = insula("spec", *verb, bad, "--json")
+        assert (code, json.loads(out)["reason"]) == (Exit.NOT_SO, "SPEC_UNSUPPORTED")
+        assert insula("spec", *verb, bad, "--quorum", "2")[0] == Exit.OK
+
+
+def test_a_spec_in_our_own_format_is_not_converted(insula, spec):
+    code, _, err = insula("spec", "convert", spec(GOOD), "--dialect", "insula/v1")
+
+    assert (code, "nothing to convert" in err) == (Exit.BAD_INPUT, True)
+
+
 def test_a_spec_that_is_too_large_for_an_order_is_bad_input(insula, spec):
     code, _, err = insula("spec", "validate", spec(b" " * 20_000))
 

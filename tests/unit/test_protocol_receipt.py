@@ -1,6 +1,7 @@
 """Receipts: canonical bytes of an in-toto statement, read back strictly; canonical JSON itself."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,14 @@ def test_a_receipt_names_the_request_the_outcome_and_everything_that_went_in():
     assert details["metadata"]["invocationId"] == f"0x{REQUEST.hash.hex()}/2/3"
     assert dependency_cids(value) == {"input": str(INPUT)}
     assert [subject["name"] for subject in value["subject"]] == ["outcome", "output"]
+    assert definition["internalParameters"].keys() == {"runtime", "policy"}
+
+
+def test_a_receipt_says_how_a_spec_of_another_dialect_was_read():
+    report = {"dialect": 2, "specSha256": "00" * 32, "changes": []}
+    value = parse_receipt(receipt_bytes(REQUEST, b"spec", success(OUTPUT), replace(RUN, conversion=report)))
+
+    assert value["predicate"]["buildDefinition"]["internalParameters"]["conversion"] == report
 
 
 def test_a_receipt_without_an_output_has_the_outcome_as_its_only_subject():

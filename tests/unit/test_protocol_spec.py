@@ -93,6 +93,10 @@ def test_an_image_by_digest_is_accepted(image):
     assert parse(engine={**DOCKER, "image": image}).engine.image == image
 
 
+def test_one_input_can_be_the_inputs_themselves():
+    assert [item.path for item in parse(inputs=[{"cid": MODULE, "path": "/inputs"}]).inputs] == ["/inputs"]
+
+
 def test_an_input_that_is_named_twice_is_content_once():
     inputs = [{"cid": MODULE, "path": "/inputs/a"}, {"cid": MODULE, "path": "/inputs/b"}]
 
@@ -180,7 +184,12 @@ HOSTILE = {
     "an input that goes up": (inputs("/inputs/../etc"), R.SPEC_INVALID_FIELD, "inputs[0].path"),
     "an input at a dot": (inputs("/inputs/./a"), R.SPEC_INVALID_FIELD, "inputs[0].path"),
     "an input at the root of the inputs": (inputs("/inputs/"), R.SPEC_INVALID_FIELD, "inputs[0].path"),
-    "an input at the inputs themselves": (inputs("/inputs"), R.SPEC_INVALID_FIELD, "inputs[0].path"),
+    "an input beside one at the inputs themselves": (
+        inputs("/inputs", "/inputs/a"),
+        R.SPEC_INVALID_FIELD,
+        "inputs[0].path",
+    ),
+    "two inputs at the inputs themselves": (inputs("/inputs", "/inputs"), R.SPEC_INVALID_FIELD, "inputs[0].path"),
     "an input at a path that is too long": (inputs("/inputs/" + "a" * 250), R.SPEC_INVALID_FIELD, "inputs[0].path"),
     "an input at a path with a newline": (inputs("/inputs/a\nb"), R.SPEC_INVALID_FIELD, "inputs[0].path"),
     "two inputs at one path": (inputs("/inputs/a", "/inputs/a"), R.SPEC_INVALID_FIELD, "inputs[0].path"),
@@ -252,7 +261,7 @@ def test_an_order_of_another_version_is_refused():
     assert caught.value.reason is Reason.UNSUPPORTED_VERSION
 
 
-@pytest.mark.parametrize("dialect", [0, 2, 3, 4, 255])
+@pytest.mark.parametrize("dialect", [0, 3, 4, 255])
 def test_a_dialect_that_nobody_reads_is_refused(dialect):
     with pytest.raises(InvalidSpec) as caught:
         job_of(order(dialect=dialect), text())

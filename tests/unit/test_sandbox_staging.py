@@ -31,11 +31,20 @@ def test_inputs_are_readable_whatever_the_umask(tmp_path, strict_umask):
     assert mode_of(staged / "deep" / "tree" / "sub" / "file") == 0o444
 
 
-@pytest.mark.parametrize("target", ["/inputs", "/inputs/", "/inputs/../etc", "/inputs//a", "inputs/a", "/inputs/./a"])
+@pytest.mark.parametrize("target", ["/", "/inputs/", "/inputs/../etc", "/inputs//a", "inputs/a", "/inputs/./a"])
 def test_a_target_that_is_not_below_inputs_is_refused(tmp_path, target):
     (tmp_path / "data").write_bytes(b"x")
-    with pytest.raises(SandboxUnavailable, match="not a path below"):
+    with pytest.raises(SandboxUnavailable, match="is not /inputs or a path below"):
         stage_inputs((InputMount(tmp_path / "data", target),), tmp_path / "inputs")
+
+
+def test_a_folder_can_be_the_inputs_themselves(tmp_path):
+    (tmp_path / "tree" / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "sub" / "file").write_bytes(b"x")
+
+    staged = stage_inputs((InputMount(tmp_path / "tree", "/inputs"),), tmp_path / "inputs")
+
+    assert (staged / "sub" / "file").read_bytes() == b"x"
 
 
 def test_a_link_among_the_inputs_is_refused(tmp_path):

@@ -6,8 +6,10 @@ from bridge.verify import Layered, check_anchors, check_bundle, check_content
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
 from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
+from executor.protocol.canonical import canonical_json
 from executor.protocol.cid import RAW, Cid
-from executor.protocol.wire import Outcome, ResultKind, Status
+from executor.protocol.receipt import parse_receipt
+from executor.protocol.wire import Dialect, Outcome, ResultKind, Status
 from tests.bundles import changed, settled, with_attestation, with_order
 
 
@@ -43,6 +45,26 @@ def content_failures(job, tmp_path):
 def test_an_untouched_request_passes_every_check(job, tmp_path):
     assert failures(check_bundle(job.bundle)) == []
     assert content_failures(job, tmp_path) == []
+
+
+def test_a_request_in_the_dialect_of_lilypad_v0_passes_every_check(tmp_path):
+    job = settled(tmp_path / "store", dialect=Dialect.BACALHAU_V1BETA)
+
+    assert failures(check_bundle(job.bundle)) == []
+    assert content_failures(job, tmp_path) == []
+
+
+def test_a_receipt_that_tells_of_another_conversion_is_named(tmp_path):
+    bundle = settled(tmp_path, dialect=Dialect.BACALHAU_V1BETA).bundle
+    receipt = parse_receipt(bundle.attestations[0].receipt)
+    receipt["predicate"]["buildDefinition"]["internalParameters"]["conversion"]["changes"] = []
+    receipt["predicate"]["buildDefinition"]["internalParameters"]["conversion"]["specSha256"] = "00" * 32
+
+    found = check_bundle(with_attestation(bundle, receipt=canonical_json(receipt)))
+
+    assert [check.detail for check in found if check.name == "receipt of node 1"] == [
+        "tells of another conversion of the spec than its dialect has"
+    ]
 
 
 def test_three_nodes_that_agree_pass(tmp_path):
