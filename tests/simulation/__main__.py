@@ -19,8 +19,9 @@ CHUNK = 20  # runs that one process does at a time
 
 def run_many(first: int, runs: int) -> list[Run]:
     """The runs of seeds first, first + 1, ..."""
-    gc.freeze()  # what is imported stays; runs are short and small
-    gc.set_threshold(50_000)
+    if not gc.get_freeze_count():  # what is imported stays; runs are short and small
+        gc.freeze()
+        gc.set_threshold(50_000)
     return [run_seed(seed) for seed in range(first, first + runs)]
 
 
