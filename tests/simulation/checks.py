@@ -70,6 +70,7 @@ def come_to_rest(world: World) -> None:
     """Let good epochs pass until all is done. Violation when it never is."""
     world.plan.on = False
     world.skip = frozenset()
+    world.skip_passed_epochs()
     for _ in range(QUIET_EPOCHS):
         if world.quiet_epoch() and not unfinished(world):
             return
