@@ -10,6 +10,7 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 import {IComputeBridge, IComputeCallback} from "./interfaces/IComputeBridge.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
+import {AttestationHash} from "./libraries/AttestationHash.sol";
 import {BoundedCall} from "./libraries/BoundedCall.sol";
 import {WireRules} from "./libraries/WireRules.sol";
 
@@ -38,13 +39,13 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         address key;
     }
 
-    bytes32 public constant ATTESTATION_TYPEHASH = keccak256(
-        "Attestation(bytes32 requestHash,bytes32 outcomeHash,bytes32 receiptHash,bytes32 logRoot,uint64 logSize,address relayer)"
-    );
+    bytes32 public constant ATTESTATION_TYPEHASH = AttestationHash.TYPEHASH;
     /// @notice Gas kept back for what follows a callback: the failure flag, an event with 256 bytes, the guard.
     uint256 public constant CALLBACK_RESERVE = 50_000;
     uint256 public constant MAX_RETURN_BYTES = 256;
     uint256 public constant MAX_DELIVERIES = 64;
+    /// @notice Seconds between the latest deadline of a request and the release of stake that answers for it.
+    uint256 public constant PROOF_TIME = 7 days;
 
     /// @dev The upper 12 bytes of a masked ID address of FEVM, a second address of one and the same actor.
     uint256 private constant _MASKED_ID_PREFIX = 0xff0000000000000000000000;
@@ -73,6 +74,10 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         if (registry_.code.length == 0) revert ComputeBridgeInvalidParameter("registry");
         if (minTtl == 0) revert ComputeBridgeInvalidParameter("minTtl");
         if (maxTtl < minTtl) revert ComputeBridgeInvalidParameter("maxTtl");
+        // Stake that begins to unbond answers for every request made before, for long enough to prove a contradiction.
+        if (INodeRegistry(registry_).unbonding() < uint256(maxTtl) + PROOF_TIME) {
+            revert ComputeBridgeInvalidParameter("maxTtl");
+        }
         _REGISTRY = registry_;
         _MIN_TTL = minTtl;
         _MAX_TTL = maxTtl;
@@ -392,9 +397,8 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
 
     /// @dev Zero for a signature of another length, with a high s or a wrong v; no node has the key zero.
     function _recover(bytes32 hash, bytes32 outcomeHash, Attestation calldata a) private view returns (address key) {
-        bytes32 structHash = keccak256(
-            abi.encode(ATTESTATION_TYPEHASH, hash, outcomeHash, a.receiptHash, a.logRoot, a.logSize, a.relayer)
-        );
+        bytes32 structHash =
+            AttestationHash.structHash(hash, outcomeHash, a.receiptHash, a.logRoot, a.logSize, a.relayer);
         (key,,) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(structHash), a.signature);
     }
 
