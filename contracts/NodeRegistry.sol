@@ -66,7 +66,8 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
     mapping(uint256 nodeId => Node node) private _nodes;
     mapping(address key => KeyRecord record) private _keys;
     mapping(uint256 nodeId => mapping(bytes32 labelHash => uint64 until)) private _declared;
-    mapping(address curator => mapping(uint256 nodeId => mapping(bytes32 labelHash => bool))) private _vouched;
+    /// @dev By keccak256(curator, node id, label hash): one hash for a bridge to compute, not three.
+    mapping(bytes32 word => bool) private _vouched;
     mapping(uint256 nodeId => Stake stake) private _stakes;
     mapping(uint256 nodeId => mapping(bytes32 requestHash => bool)) private _proven;
     mapping(address prover => uint256 amount) private _rewards;
@@ -159,10 +160,9 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
         _existing(nodeId);
         for (uint256 i = 0; i < labelHashes.length; ++i) {
             bytes32 labelHash = labelHashes[i];
-            if (_vouched[msg.sender][nodeId][labelHash]) {
-                revert NodeRegistryAlreadyVouched(msg.sender, nodeId, labelHash);
-            }
-            _vouched[msg.sender][nodeId][labelHash] = true;
+            bytes32 word = _wordOf(msg.sender, nodeId, labelHash);
+            if (_vouched[word]) revert NodeRegistryAlreadyVouched(msg.sender, nodeId, labelHash);
+            _vouched[word] = true;
             emit Vouched(msg.sender, nodeId, labelHash);
         }
     }
@@ -172,10 +172,9 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
         _existing(nodeId);
         for (uint256 i = 0; i < labelHashes.length; ++i) {
             bytes32 labelHash = labelHashes[i];
-            if (!_vouched[msg.sender][nodeId][labelHash]) {
-                revert NodeRegistryNotVouched(msg.sender, nodeId, labelHash);
-            }
-            delete _vouched[msg.sender][nodeId][labelHash];
+            bytes32 word = _wordOf(msg.sender, nodeId, labelHash);
+            if (!_vouched[word]) revert NodeRegistryNotVouched(msg.sender, nodeId, labelHash);
+            delete _vouched[word];
             emit VouchWithdrawn(msg.sender, nodeId, labelHash);
         }
     }
@@ -274,16 +273,13 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc INodeRegistry
-    function attesters(address[] calldata keys, address curator, bytes32[] calldata labelHashes)
+    function attesterOf(address key, address curator, bytes32[] calldata labelHashes)
         external
         view
-        returns (Attester[] memory found)
+        returns (uint256 nodeId, address operator, bool isCarrier)
     {
-        found = new Attester[](keys.length);
-        for (uint256 i = 0; i < keys.length; ++i) {
-            (uint256 nodeId, address operator) = _activeNodeOf(keys[i]);
-            if (nodeId != 0) found[i] = Attester(nodeId, operator, _carries(nodeId, curator, labelHashes));
-        }
+        (nodeId, operator) = _activeNodeOf(key);
+        isCarrier = nodeId != 0 && _carries(nodeId, curator, labelHashes);
     }
 
     /// @inheritdoc INodeRegistry
@@ -397,7 +393,7 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
     }
 
     function _labelCounts(uint256 nodeId, address curator, bytes32 labelHash) private view returns (bool) {
-        if (curator != address(0)) return _vouched[curator][nodeId][labelHash];
+        if (curator != address(0)) return _vouched[_wordOf(curator, nodeId, labelHash)];
         return block.timestamp < _declared[nodeId][labelHash];
     }
 
@@ -412,6 +408,18 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
 
     function _afterNotice() private view returns (uint64) {
         return uint64(block.timestamp) + _NOTICE;
+    }
+
+    /// @dev keccak256(abi.encode(curator, nodeId, labelHash)), without taking memory.
+    function _wordOf(address curator, uint256 nodeId, bytes32 labelHash) private pure returns (bytes32 word) {
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            let scratch := mload(0x40)
+            mstore(scratch, curator)
+            mstore(add(scratch, 0x20), nodeId)
+            mstore(add(scratch, 0x40), labelHash)
+            word := keccak256(scratch, 0x60)
+        }
     }
 
     function _checkMetadata(string calldata metadata) private pure {

@@ -12,16 +12,6 @@ interface INodeRegistry {
         string value;
     }
 
-    /// @notice A key that may have attested, and what it stands for now.
-    /// @param nodeId   the node whose current key it is, if that node is active; else zero, and the rest too
-    /// @param operator the node's operator
-    /// @param carries  whether the labels asked for count for the node
-    struct Attester {
-        uint256 nodeId;
-        address operator;
-        bool carries;
-    }
-
     /// @notice One attestation of a ComputeBridge's request, as its node signed it: the members of the EIP-712 struct
     ///         Attestation but for the request hash, and the 65 bytes of the signature.
     struct SignedOutcome {
@@ -141,11 +131,11 @@ interface INodeRegistry {
     function nodeOfKey(address key) external view returns (uint256 nodeId);
     /// @notice For `key`: its node and operator when the key is current and the node active, else zeros.
     function activeNodeOfKey(address key) external view returns (uint256 nodeId, address operator);
-    /// @notice For each of `keys`, what `activeNodeOfKey` and `carries` say: what a bridge asks in one call.
-    function attesters(address[] calldata keys, address curator, bytes32[] calldata labelHashes)
+    /// @notice `activeNodeOfKey`, and whether the labels count for that node, as `carries` says: what a bridge asks.
+    function attesterOf(address key, address curator, bytes32[] calldata labelHashes)
         external
         view
-        returns (Attester[] memory);
+        returns (uint256 nodeId, address operator, bool isCarrier);
     function keyNonce(uint256 nodeId) external view returns (uint256);
     /// @notice Which of `labelHashes` count for the node now, by `curator`'s word, or its own when `curator` is zero.
     function labelsCount(uint256 nodeId, address curator, bytes32[] calldata labelHashes)

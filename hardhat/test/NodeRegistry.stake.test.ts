@@ -527,21 +527,21 @@ describe("NodeRegistry: slash", () => {
   });
 });
 
-describe("NodeRegistry: attesters", () => {
-  it("says for each key what activeNodeOfKey and carries say", async () => {
+describe("NodeRegistry: attesterOf", () => {
+  it("says for a key what activeNodeOfKey and carries say", async () => {
     const { registry, curator, operators, stranger } = await loadFixture(fixture);
-    const asked = [keys[4], keys[0], new Wallet(ethers.id("nobody")), keys[1]].map((key) => key.address);
-    const found = await registry.attesters([...asked, ZeroAddress], curator, []);
-    expect(found).to.deep.equal([
-      [5n, stranger.address, false],
-      [1n, operators[0].address, true],
-      [0n, ZeroAddress, false],
-      [2n, operators[1].address, true],
-      [0n, ZeroAddress, false],
-    ]);
-    expect((await registry.attesters([asked[0]], ZeroAddress, []))[0].carries).to.equal(true);
-    expect((await registry.attesters([asked[1]], curator, [ethers.id("none")]))[0].carries).to.equal(false);
-    expect(await registry.attesters([], curator, [])).to.deep.equal([]);
+    const rows: [string, string, string[], unknown[]][] = [
+      [keys[0].address, curator.address, [], [1n, operators[0].address, true]],
+      [keys[0].address, curator.address, [ethers.id("none")], [1n, operators[0].address, false]],
+      [keys[1].address, curator.address, [ethers.id("gpu=yes")], [2n, operators[1].address, true]],
+      [keys[4].address, curator.address, [], [5n, stranger.address, false]],
+      [keys[4].address, ZeroAddress, [], [5n, stranger.address, true]],
+      [ethers.computeAddress(ethers.id("nobody")), ZeroAddress, [], [0n, ZeroAddress, false]],
+      [ZeroAddress, ZeroAddress, [], [0n, ZeroAddress, false]],
+    ];
+    for (const [key, by, labels, expected] of rows) {
+      expect(await registry.attesterOf(key, by, labels)).to.deep.equal(expected);
+    }
   });
 
   it("counts a key that joins a node under notice until the notice is over, and again once it is back", async () => {
@@ -549,7 +549,7 @@ describe("NodeRegistry: attesters", () => {
     await registry.deactivate(1);
     const effectiveAt = (await latest()) + NOTICE;
     const key = await rotate(system, 1, 1n);
-    const nodeOf = async (one: BaseWallet) => (await registry.attesters([one.address], ZeroAddress, []))[0].nodeId;
+    const nodeOf = async (one: BaseWallet) => (await registry.attesterOf(one.address, ZeroAddress, [])).nodeId;
     await time.increaseTo(effectiveAt - 1n);
     expect([await nodeOf(key), await nodeOf(keys[0])]).to.deep.equal([1n, 0n]);
     await time.increaseTo(effectiveAt);
