@@ -28,7 +28,7 @@ library Quorum {
         bytes32 outcomeHash,
         IComputeBridge.Order calldata order,
         IComputeBridge.Attestation[] calldata attestations
-    ) internal view returns (bytes memory, Signer[] memory signers) {
+    ) internal view returns (bytes memory refused, Signer[] memory signers) {
         uint256 count = attestations.length;
         if (count < order.quorum) {
             return (refusal(IComputeBridge.ComputeBridgeTooFewAttestations.selector, count, order.quorum), signers);
