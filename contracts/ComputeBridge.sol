@@ -5,18 +5,23 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 import {IComputeBridge, IComputeCallback} from "./interfaces/IComputeBridge.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
+import {AttestationHash} from "./libraries/AttestationHash.sol";
 import {BoundedCall} from "./libraries/BoundedCall.sol";
+import {EncodeOnce} from "./libraries/EncodeOnce.sol";
+import {ExactToken} from "./libraries/ExactToken.sol";
+import {Quorum} from "./libraries/Quorum.sol";
 import {WireRules} from "./libraries/WireRules.sol";
 
 /// @title ComputeBridge
 /// @notice Escrows the price of a job, settles it on the word of a quorum of registered nodes, calls the dApp back.
 /// @dev Two slots a request. Orders and outcomes live in events only: callers bring them again, and they are checked
 ///      against the stored hash. No path of the owner leads to the escrow; pausing stops new requests and nothing else.
+///      A token is called where its own money moves, in `requestJob` and `withdraw`, and nowhere else; while one is
+///      called, nothing but the views is open.
 contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, ReentrancyGuardTransient {
     /// @param hash           while open the request hash, once an outcome is settled keccak256(abi.encode(requestHash,
     ///                       outcomeHash)), after expiry or cancellation zero
@@ -31,20 +36,21 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         bool callbackFailed;
     }
 
-    /// @dev A signer that counted.
-    struct Signer {
-        uint256 nodeId;
-        address operator;
-        address key;
+    /// @dev Delivery fees of one relayer that are not booked yet: a batch books those of neighbours at once, and always
+    ///      before it calls anybody.
+    struct Fees {
+        address relayer;
+        address token;
+        uint256 amount;
     }
 
-    bytes32 public constant ATTESTATION_TYPEHASH = keccak256(
-        "Attestation(bytes32 requestHash,bytes32 outcomeHash,bytes32 receiptHash,bytes32 logRoot,uint64 logSize,address relayer)"
-    );
+    bytes32 public constant ATTESTATION_TYPEHASH = AttestationHash.TYPEHASH;
     /// @notice Gas kept back for what follows a callback: the failure flag, an event with 256 bytes, the guard.
     uint256 public constant CALLBACK_RESERVE = 50_000;
     uint256 public constant MAX_RETURN_BYTES = 256;
     uint256 public constant MAX_DELIVERIES = 64;
+    /// @notice Seconds between the latest deadline of a request and the release of stake that answers for it.
+    uint256 public constant PROOF_TIME = 7 days;
 
     /// @dev The upper 12 bytes of a masked ID address of FEVM, a second address of one and the same actor.
     uint256 private constant _MASKED_ID_PREFIX = 0xff0000000000000000000000;
@@ -54,7 +60,9 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     uint32 private immutable _MAX_TTL;
     uint32 private immutable _CANCEL_DELAY;
 
-    uint256 private _requestCount;
+    /// @dev In one slot with what pausing reads: every request needs both.
+    uint64 private _requestCount;
+    bool private transient _isCallingToken;
     mapping(uint256 id => Request request) private _requests;
     mapping(address account => mapping(address token => uint256 amount)) private _credits;
     mapping(address token => uint256 amount) private _owed;
@@ -73,6 +81,10 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         if (registry_.code.length == 0) revert ComputeBridgeInvalidParameter("registry");
         if (minTtl == 0) revert ComputeBridgeInvalidParameter("minTtl");
         if (maxTtl < minTtl) revert ComputeBridgeInvalidParameter("maxTtl");
+        // Stake that begins to unbond answers for every request made before, for long enough to prove a contradiction.
+        if (INodeRegistry(registry_).unbonding() < uint256(maxTtl) + PROOF_TIME) {
+            revert ComputeBridgeInvalidParameter("maxTtl");
+        }
         _REGISTRY = registry_;
         _MIN_TTL = minTtl;
         _MAX_TTL = maxTtl;
@@ -80,16 +92,27 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     }
 
     /// @inheritdoc IComputeBridge
-    /// @dev Calls nothing, so it needs no guard: a callback may order the next step of a pipeline.
+    /// @dev Open from inside callbacks, which may order the next step of a pipeline, and so not `nonReentrant`: all state is
+    ///      final when a callback runs. A token's price comes in before anything of the request is written, and while the
+    ///      token runs nothing else is open: ids follow each other, and the balance is never less than what is owed.
     function requestJob(Order calldata order) external payable returns (uint256 id) {
+        if (_isCallingToken) revert ReentrancyGuardReentrantCall();
         uint256 price = quote(order);
-        if (msg.value != price) revert ComputeBridgeWrongPayment(msg.value, price);
+        uint256 due = order.token == address(0) ? price : 0;
+        if (msg.value != due) revert ComputeBridgeWrongPayment(msg.value, due);
+        if (price != due) {
+            // Inside a callback everything else is shut already.
+            if (_reentrancyGuardEntered()) _pull(order.token, price);
+            else _shutAndPull(order.token, price);
+        }
         id = ++_requestCount;
-        bytes32 hash = _requestHash(id, msg.sender, order);
         uint40 deadline = uint40(block.timestamp + order.ttl);
+        bytes memory encoded = abi.encode(deadline, order);
+        bytes32 hash = _hashOf(id, msg.sender, EncodeOnce.structHash(encoded, 1));
         _requests[id] = Request(hash, msg.sender, deadline, State.Requested, 0, false);
         _owed[order.token] += price;
-        emit JobRequested(id, hash, msg.sender, deadline, order);
+        // JobRequested(id, hash, msg.sender, deadline, order)
+        EncodeOnce.log(encoded, JobRequested.selector, bytes32(id), hash, bytes32(uint256(uint160(msg.sender))));
     }
 
     /// @inheritdoc IComputeBridge
@@ -97,8 +120,10 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         external
         nonReentrant
     {
-        bytes memory refusal = _settle(id, order, outcome, attestations);
+        Fees memory fees;
+        bytes memory refusal = _settle(id, order, outcome, attestations, fees);
         if (refusal.length != 0) BoundedCall.revertWith(refusal);
+        _book(fees);
     }
 
     /// @inheritdoc IComputeBridge
@@ -106,15 +131,17 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         uint256 count = deliveries.length;
         if (count > MAX_DELIVERIES) revert ComputeBridgeTooManyDeliveries(count, MAX_DELIVERIES);
         delivered = new bool[](count);
+        Fees memory fees;
         for (uint256 i = 0; i < count; ++i) {
             uint256 freeMemory = BoundedCall.freeMemory();
             Delivery calldata d = deliveries[i];
-            bytes memory refusal = _settle(d.id, d.order, d.outcome, d.attestations);
+            bytes memory refusal = _settle(d.id, d.order, d.outcome, d.attestations, fees);
             delivered[i] = refusal.length == 0;
             if (refusal.length != 0) emit DeliverySkipped(d.id, refusal);
             // Nothing of an entry is needed after it, and memory is dearer the more of it there is.
             BoundedCall.releaseMemory(freeMemory);
         }
+        _book(fees);
     }
 
     /// @inheritdoc IComputeBridge
@@ -153,10 +180,11 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     function retryCallback(uint256 id, Order calldata order, Outcome calldata outcome) external nonReentrant {
         Request storage request = _existing(id);
         if (!request.callbackFailed) revert ComputeBridgeCallbackNotRetryable(id);
-        bytes32 hash = _requestHash(id, request.requester, order);
-        bytes32 digest = keccak256(abi.encode(hash, keccak256(abi.encode(outcome))));
+        bytes32 hash = _hashOf(id, request.requester, WireRules.encodedHash(order));
+        bytes memory encoded = EncodeOnce.record(outcome);
+        bytes32 digest = _digestOf(hash, EncodeOnce.structHash(encoded, 2));
         if (request.hash != digest) revert ComputeBridgeOutcomeConflict(id, request.hash, digest);
-        _callBack(id, request, order, hash, outcome, true);
+        _callBack(id, request, order, hash, encoded, true);
     }
 
     /// @inheritdoc IComputeBridge
@@ -167,6 +195,12 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         delete _credits[msg.sender][token];
         _owed[token] -= amount;
         emit Withdrawn(msg.sender, token, to, amount);
+        if (token != address(0)) {
+            _isCallingToken = true;
+            ExactToken.push(token, to, amount);
+            _isCallingToken = false;
+            return;
+        }
         (bool success,) = BoundedCall.tryCall(to, gasleft(), amount, "", 0);
         if (!success) revert ComputeBridgeTransferFailed(to, amount);
     }
@@ -213,7 +247,7 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     function checkResult(uint256 id, bytes32 hash, Outcome calldata outcome) external view returns (bool) {
         Request storage request = _requests[id];
         return _isSettled(request.state)
-            && request.hash == keccak256(abi.encode(hash, keccak256(abi.encode(outcome))));
+            && request.hash == _digestOf(hash, keccak256(abi.encode(outcome)));
     }
 
     /// @inheritdoc IComputeBridge
@@ -239,9 +273,10 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     /// @inheritdoc IComputeBridge
     function quote(Order calldata order) public view whenNotPaused returns (uint256 price) {
         WireRules.checkOrder(order, _MIN_TTL, _MAX_TTL);
-        address callback = order.callback;
-        if (callback == address(this) || callback == _REGISTRY || uint160(callback) >> 64 == _MASKED_ID_PREFIX) {
-            revert ComputeBridgeInvalidOrder("callback");
+        if (_isOursOrMasked(order.callback)) revert ComputeBridgeInvalidOrder("callback");
+        address token = order.token;
+        if (token != address(0) && (_isOursOrMasked(token) || token.code.length == 0)) {
+            revert ComputeBridgeInvalidOrder("token");
         }
         return WireRules.price(order);
     }
@@ -249,55 +284,78 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
     /// @dev What `fulfil` does to one request. A refusal is given back as the error that it is, ABI-encoded, at most 100
     ///      bytes, with nothing changed: `fulfil` reverts with it, `fulfilMany` reports it. Too little gas for a callback
     ///      is no refusal: that reverts here, and takes the whole batch with it.
-    function _settle(uint256 id, Order calldata order, Outcome calldata outcome, Attestation[] calldata attestations)
-        private
-        returns (bytes memory refusal)
-    {
+    function _settle(
+        uint256 id,
+        Order calldata order,
+        Outcome calldata outcome,
+        Attestation[] calldata attestations,
+        Fees memory fees
+    ) private returns (bytes memory refusal) {
         Request storage request = _requests[id];
         State state = request.state;
         if (state == State.Unknown) return abi.encodeWithSelector(ComputeBridgeUnknownRequest.selector, id);
         bytes32 hash = _hashOf(id, request.requester, WireRules.encodedHash(order));
-        bytes32 outcomeHash = keccak256(abi.encode(outcome));
-        bytes32 digest = keccak256(abi.encode(hash, outcomeHash));
+        bytes memory encoded = EncodeOnce.record(outcome);
+        bytes32 outcomeHash = EncodeOnce.structHash(encoded, 2);
+        bytes32 digest = _digestOf(hash, outcomeHash);
         if (_isSettled(state)) {
             // The same outcome again: relayers race, and the loser's transaction is no error.
             if (request.hash == digest) return "";
             return abi.encodeWithSelector(ComputeBridgeOutcomeConflict.selector, id, request.hash, digest);
         }
-        Signer[] memory signers;
+        Quorum.Signer[] memory signers;
         (refusal, signers) = _judge(id, request, hash, outcomeHash, order, outcome, attestations);
         if (refusal.length != 0) return refusal;
 
         request.hash = digest;
         state = _settledState(outcome.status);
         request.state = state;
-        emit JobSettled(id, hash, state, outcomeHash, attestations[0].relayer, outcome);
-        _pay(id, request, order, attestations, signers);
-        if (order.callback != address(0)) _callBack(id, request, order, hash, outcome, false);
+        // JobSettled(id, hash, state, outcomeHash, relayer, outcome)
+        EncodeOnce.setHead(encoded, outcomeHash, bytes32(uint256(uint160(attestations[0].relayer))));
+        EncodeOnce.log(encoded, JobSettled.selector, bytes32(id), hash, bytes32(uint256(state)));
+        _pay(id, request.requester, state, order, attestations, signers, fees);
+        if (order.callback != address(0)) {
+            _book(fees);
+            _callBack(id, request, order, hash, encoded, false);
+        }
     }
 
     /// @dev Escrow becomes credits: what is owed in all stays the same, and the parts add up to the price.
     function _pay(
         uint256 id,
-        Request storage request,
+        address requester,
+        State state,
         Order calldata order,
         Attestation[] calldata attestations,
-        Signer[] memory signers
+        Quorum.Signer[] memory signers,
+        Fees memory fees
     ) private {
-        State state = request.state;
+        address token = order.token;
         uint256 share = state == State.Fulfilled ? order.unitPrice : state == State.Failed ? order.failPrice : 0;
         uint256 rest = WireRules.price(order) - share * signers.length;
         for (uint256 i = 0; i < signers.length; ++i) {
             Attestation calldata a = attestations[i];
-            emit Attested(id, signers[i].nodeId, signers[i].key, a.receiptHash, a.logRoot, a.logSize, share);
-            _credit(signers[i].operator, order.token, share);
+            Quorum.Signer memory signer = signers[i];
+            emit Attested(id, signer.nodeId, signer.key, a.receiptHash, a.logRoot, a.logSize, share);
+            if (share != 0) _credits[signer.operator][token] += share;
         }
         address relayer = attestations[0].relayer;
         if (relayer != address(0)) {
-            rest -= order.deliveryFee;
-            _credit(relayer, order.token, order.deliveryFee);
+            uint256 fee = order.deliveryFee;
+            rest -= fee;
+            if (fees.relayer != relayer || fees.token != token) {
+                _book(fees);
+                (fees.relayer, fees.token) = (relayer, token);
+            }
+            fees.amount += fee;
         }
-        _credit(request.requester, order.token, rest);
+        _credit(requester, token, rest);
+    }
+
+    function _book(Fees memory fees) private {
+        uint256 amount = fees.amount;
+        fees.amount = 0;
+        _credit(fees.relayer, fees.token, amount);
     }
 
     /// @dev The last act of a settlement and of `retryCallback`: state and credits are final, and nothing the callback does,
@@ -307,19 +365,22 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         Request storage request,
         Order calldata order,
         bytes32 hash,
-        Outcome calldata outcome,
+        bytes memory encoded,
         bool withAllGas
     ) private {
         bool success;
         bytes memory returned;
         if (order.callback.code.length != 0) {
-            bytes memory data = abi.encodeCall(IComputeCallback.onJobResult, (id, hash, outcome));
+            // onJobResult(id, hash, outcome)
+            EncodeOnce.setHead(encoded, bytes32(id), hash);
             uint256 available = _forwardableGas();
             if (available < order.callbackGas) {
                 revert ComputeBridgeInsufficientCallbackGas(available, order.callbackGas);
             }
             uint256 gasLimit = withAllGas ? available : order.callbackGas;
-            (success, returned) = BoundedCall.tryCall(order.callback, gasLimit, 0, data, MAX_RETURN_BYTES);
+            (success, returned) = BoundedCall.tryCallFunction(
+                order.callback, gasLimit, IComputeCallback.onJobResult.selector, encoded, MAX_RETURN_BYTES
+            );
             // Where a call costs more than the reserve (FEVM), EIP-150 may have cut the gas after the check above; then
             // less than a 63rd of it is left, and the failure is the caller's, not the callback's.
             if (!success && gasleft() < order.callbackGas / 63) {
@@ -328,6 +389,16 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         }
         if (request.callbackFailed == success) request.callbackFailed = !success;
         emit CallbackResult(id, order.callback, success, returned);
+    }
+
+    function _shutAndPull(address token, uint256 amount) private nonReentrant {
+        _pull(token, amount);
+    }
+
+    function _pull(address token, uint256 amount) private {
+        _isCallingToken = true;
+        ExactToken.pull(token, msg.sender, amount);
+        _isCallingToken = false;
     }
 
     function _close(Request storage request, State state, Order calldata order) private returns (uint256 refund) {
@@ -351,56 +422,23 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         Order calldata order,
         Outcome calldata outcome,
         Attestation[] calldata attestations
-    ) private view returns (bytes memory refusal, Signer[] memory signers) {
+    ) private view returns (bytes memory refusal, Quorum.Signer[] memory signers) {
         refusal = _notOpen(id, request, hash);
         if (refusal.length != 0) return (refusal, signers);
         uint40 deadline = request.deadline;
         if (block.timestamp > deadline) {
-            return (_refusal(ComputeBridgeDeadlinePassed.selector, id, deadline), signers);
+            return (Quorum.refusal(ComputeBridgeDeadlinePassed.selector, id, deadline), signers);
         }
         string memory fault = WireRules.outcomeFault(outcome, order.resultKind);
         if (bytes(fault).length != 0) {
             return (abi.encodeWithSelector(ComputeBridgeInvalidOutcome.selector, fault), signers);
         }
-        return _verify(hash, outcomeHash, order, attestations);
-    }
-
-    function _verify(bytes32 hash, bytes32 outcomeHash, Order calldata order, Attestation[] calldata attestations)
-        private
-        view
-        returns (bytes memory refusal, Signer[] memory signers)
-    {
-        uint256 count = attestations.length;
-        if (count < order.quorum) return (_refusal(ComputeBridgeTooFewAttestations.selector, count, order.quorum), signers);
-        if (count > order.nodes) return (_refusal(ComputeBridgeTooManyAttestations.selector, count, order.nodes), signers);
-        signers = new Signer[](count);
-        for (uint256 i = 0; i < count; ++i) {
-            address key = _recover(hash, outcomeHash, attestations[i]);
-            (uint256 nodeId, address operator) = INodeRegistry(_REGISTRY).activeNodeOfKey(key);
-            if (nodeId == 0) return (_refusal(ComputeBridgeUnknownSigner.selector, i, uint160(key)), signers);
-            for (uint256 j = 0; j < i; ++j) {
-                if (signers[j].operator == operator) {
-                    return (_refusal(ComputeBridgeDuplicateOperator.selector, i, uint160(operator)), signers);
-                }
-            }
-            if (!INodeRegistry(_REGISTRY).carries(nodeId, order.curator, order.labels)) {
-                return (_refusal(ComputeBridgeMissingLabels.selector, i, nodeId), signers);
-            }
-            signers[i] = Signer(nodeId, operator, key);
-        }
-    }
-
-    /// @dev Zero for a signature of another length, with a high s or a wrong v; no node has the key zero.
-    function _recover(bytes32 hash, bytes32 outcomeHash, Attestation calldata a) private view returns (address key) {
-        bytes32 structHash = keccak256(
-            abi.encode(ATTESTATION_TYPEHASH, hash, outcomeHash, a.receiptHash, a.logRoot, a.logSize, a.relayer)
-        );
-        (key,,) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(structHash), a.signature);
+        return Quorum.verify(_REGISTRY, _domainSeparatorV4(), hash, outcomeHash, order, attestations);
     }
 
     function _open(uint256 id, Order calldata order) private view returns (Request storage request, bytes32 hash) {
         request = _existing(id);
-        hash = _requestHash(id, request.requester, order);
+        hash = _hashOf(id, request.requester, keccak256(abi.encode(order)));
         _checkOpen(id, request, hash);
     }
 
@@ -416,21 +454,22 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
 
     function _notOpen(uint256 id, Request storage request, bytes32 hash) private view returns (bytes memory refusal) {
         if (request.state != State.Requested) {
-            return _refusal(ComputeBridgeUnexpectedState.selector, id, uint256(request.state));
+            return Quorum.refusal(ComputeBridgeUnexpectedState.selector, id, uint256(request.state));
         }
         if (request.hash != hash) {
             return abi.encodeWithSelector(ComputeBridgeOrderMismatch.selector, id, request.hash, hash);
         }
     }
 
-    /// @dev No block and no time in it: a request that a reorg moves unchanged keeps its hash, and an id that a reorg
-    ///      gives to another request cannot take the old result.
-    function _requestHash(uint256 id, address requester, Order calldata order) private view returns (bytes32) {
-        return _hashOf(id, requester, keccak256(abi.encode(order)));
-    }
-
+    /// @dev The request hash. No block and no time in it: a request that a reorg moves unchanged keeps its hash, and an id
+    ///      that a reorg gives to another request cannot take the old result.
     function _hashOf(uint256 id, address requester, bytes32 orderHash) private view returns (bytes32) {
         return keccak256(abi.encode(block.chainid, address(this), id, requester, orderHash));
+    }
+
+    /// @dev This contract, its registry, and FEVM's second address of any actor: neither is called back nor a token.
+    function _isOursOrMasked(address at) private view returns (bool) {
+        return at == address(this) || at == _REGISTRY || uint160(at) >> 64 == _MASKED_ID_PREFIX;
     }
 
     function _refundableAt(Request storage request) private view returns (uint64) {
@@ -443,9 +482,8 @@ contract ComputeBridge is IComputeBridge, EIP712, Ownable2Step, Pausable, Reentr
         return forwardable > CALLBACK_RESERVE ? forwardable - CALLBACK_RESERVE : 0;
     }
 
-    /// @dev An error of two words, as a revert carries it.
-    function _refusal(bytes4 selector, uint256 first, uint256 second) private pure returns (bytes memory) {
-        return abi.encodeWithSelector(selector, first, second);
+    function _digestOf(bytes32 hash, bytes32 outcomeHash) private pure returns (bytes32) {
+        return keccak256(abi.encode(hash, outcomeHash));
     }
 
     function _isSettled(State state) private pure returns (bool) {

@@ -19,7 +19,10 @@ export default defineConfig({
   paths: { tests: { mocha: "./test", solidity: "./test" } },
   test: {
     mocha: { timeout: 20_000 },
-    solidity: { fuzz: { runs: 256, seed: "0x696e73756c61" } },
+    solidity: {
+      fuzz: { runs: 256, seed: "0x696e73756c61" },
+      invariant: { runs: Number(process.env.INVARIANT_RUNS ?? 256), depth: 500, failOnRevert: true },
+    },
   },
   networks: {
     // Where tests and scripts run: no opcode newer than FEVM's.

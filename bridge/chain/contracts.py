@@ -202,6 +202,21 @@ def withdraw_vouch_calldata(node_id: int, label_hashes: Sequence[bytes]) -> byte
     return node_registry().encode("withdrawVouch", node_id, list(label_hashes))
 
 
+def stake_calldata(node_id: int) -> bytes:
+    """`stake(nodeId)`; send the amount with it."""
+    return node_registry().encode("stake", node_id)
+
+
+def unstake_calldata(node_id: int, amount: int) -> bytes:
+    """`unstake(nodeId, amount)`."""
+    return node_registry().encode("unstake", node_id, amount)
+
+
+def withdraw_stake_calldata(node_id: int, to: str) -> bytes:
+    """`withdrawStake(nodeId, to)`: all that has unbonded."""
+    return node_registry().encode("withdrawStake", node_id, to)
+
+
 # -- ResultBook ---------------------------------------------------------------------------------------------------
 
 

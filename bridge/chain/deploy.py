@@ -9,6 +9,8 @@ from bridge.chain.contracts import compute_bridge, node_registry, result_book
 from bridge.chain.operate import TransactionFailed, send_and_wait
 from bridge.chain.signer import TxSigner
 
+PROOF_SECONDS = 7 * 86_400  # ComputeBridge.PROOF_TIME
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -30,8 +32,12 @@ def deploy_all(
     cancel_delay: int,
     deadline_seconds: float = 180.0,
 ) -> Deployment:
-    """Create NodeRegistry, ComputeBridge and ResultBook, owned by the signer. Times in seconds, for ever."""
-    registry, _ = _create(client, signer, node_registry().creation(notice), deadline_seconds)
+    """Create NodeRegistry, ComputeBridge and ResultBook, owned by the signer. Times in seconds, for ever.
+
+    Stake unbonds as long as the bridge's longest ttl demands, and no longer.
+    """
+    creation = node_registry().creation(notice, max_ttl + PROOF_SECONDS)
+    registry, _ = _create(client, signer, creation, deadline_seconds)
     arguments = (registry, min_ttl, max_ttl, cancel_delay, signer.address)
     bridge, created = _create(client, signer, compute_bridge().creation(*arguments), deadline_seconds)
     book, _ = _create(client, signer, result_book().creation(bridge), deadline_seconds)

@@ -15,7 +15,10 @@ from bridge.chain.contracts import (
     node_registry,
     register_calldata,
     request_job_calldata,
+    stake_calldata,
+    unstake_calldata,
     vouch_calldata,
+    withdraw_stake_calldata,
 )
 from bridge.chain.fees import first_fees
 from bridge.chain.signer import SignedTransaction, Transaction, TxSigner
@@ -152,6 +155,21 @@ def declare_labels(
 def vouch(client: ChainClient, curator: TxSigner, registry: str, node_id: int, labels: Sequence[str]) -> TxReceipt:
     """Vouch as a curator for a node's labels (words "key=value"; "node=admitted" for orders without labels)."""
     return send_and_wait(client, curator, registry, vouch_calldata(node_id, [label_hash(word) for word in labels]))
+
+
+def add_stake(client: ChainClient, operator: TxSigner, registry: str, node_id: int, amount: int) -> TxReceipt:
+    """Put `amount` wei at stake for a node of this operator."""
+    return send_and_wait(client, operator, registry, stake_calldata(node_id), amount)
+
+
+def unstake(client: ChainClient, operator: TxSigner, registry: str, node_id: int, amount: int) -> TxReceipt:
+    """Begin to take `amount` wei of a node's stake out."""
+    return send_and_wait(client, operator, registry, unstake_calldata(node_id, amount))
+
+
+def withdraw_stake(client: ChainClient, operator: TxSigner, registry: str, node_id: int, to: str) -> TxReceipt:
+    """Draw all of a node's stake that has unbonded."""
+    return send_and_wait(client, operator, registry, withdraw_stake_calldata(node_id, to))
 
 
 def request_job(client: ChainClient, requester: TxSigner, bridge: str, order: Order) -> TxReceipt:

@@ -71,6 +71,15 @@ class NodeView:
     active: bool
 
 
+@dataclass(frozen=True)
+class StakeView:
+    """`stakeOf(id)` in wei; `released_at` in seconds since 1970, 0 when nothing unbonds."""
+
+    bonded: int
+    unbonding: int
+    released_at: int
+
+
 class _Views:
     def __init__(self, client: ChainClient, address: str, abi: ContractAbi) -> None:
         self.client = client
@@ -175,6 +184,10 @@ class RegistryViews(_Views):
     def carries(self, node_id: int, curator: str, label_hashes: Sequence[bytes], block: Tag = "latest") -> bool:
         """Whether all labels count; none with a curator means "node=admitted"."""
         return bool(self._get("carries", node_id, curator, list(label_hashes), block=block)[0])
+
+    def stake_of(self, node_id: int, block: Tag = "latest") -> StakeView:
+        """What a node has at stake, and what unbonds."""
+        return StakeView(*self._get("stakeOf", node_id, block=block))
 
     def notice(self) -> int:
         """Seconds between a removal or deactivation and its effect."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bridge.cli import stake_verbs
 from bridge.cli.context import (
     BridgeOption,
     ContractOption,
@@ -32,6 +33,9 @@ from executor.protocol.signing import Key
 from executor.protocol.wire import label_hash
 
 app = typer.Typer(help="Compute nodes.", no_args_is_help=True)
+app.command()(stake_verbs.stake)
+app.command()(stake_verbs.unstake)
+app.command("withdraw-stake")(stake_verbs.withdraw_stake)
 
 POLL_SECONDS = 0.2
 SETTLE_SECONDS = 2.0

@@ -190,11 +190,21 @@ class DemoRun:
         names = {self.net.result_book.lower(): "requester (the dApp contract)"}
         names |= {node.operator.lower(): f"operator of node {node.name}" for node in self.net.nodes}
         names[self.net.signer("relayer").address.lower()] = "relayer"
+        operators = {node.node_id: node.operator.lower() for node in self.net.nodes}
+        block, tx_hash = job["settled_block_number"], bytes.fromhex(job["settled_tx"][2:])
+        amounts = [
+            (operators[int.from_bytes(log.topics[2], "big")], int.from_bytes(log.data[96:128], "big"))
+            for log in self._logs("Attested", block, tx_hash)
+        ]
+        amounts += [
+            (f"0x{log.topics[1][-20:].hex()}", int.from_bytes(log.data[:32], "big"))
+            for log in self._logs("Credited", block, tx_hash)
+        ]
         paid: dict[str, int] = {}
-        for log in self._logs("Credited", job["settled_block_number"], bytes.fromhex(job["settled_tx"][2:])):
-            account = f"0x{log.topics[1][-20:].hex()}"
-            name = names.get(account, account)
-            paid[name] = paid.get(name, 0) + int.from_bytes(log.data[:32], "big")
+        for account, amount in amounts:
+            if amount:
+                name = names.get(account, account)
+                paid[name] = paid.get(name, 0) + amount
         return paid
 
     def _node(self, node_id: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ interface IComputeBridge {
     /// @param callbackGas  gas for the callback
     /// @param curator      whose word makes a label count; zero takes each node's own word (unsafe for money)
     /// @param labels       keccak256("key=value"), at most 8, sorted, unique; empty with a curator: "node=admitted"
-    /// @param token        zero for the native token
+    /// @param token        zero for the native token, else an ERC-20 whose transfers move exactly the amount
     /// @param unitPrice    paid to each attesting node's operator when the job succeeded
     /// @param failPrice    paid to each attesting node's operator when the job ran and failed; <= unitPrice
     /// @param deliveryFee  paid to the relayer that the first attestation names
@@ -124,7 +124,7 @@ interface IComputeBridge {
     /// @notice Emitted for an entry of a batch that was not delivered; `reason` is the error that `fulfil` would have
     ///         reverted with, ABI-encoded, at most 100 bytes.
     event DeliverySkipped(uint256 indexed id, bytes reason);
-    /// @notice Emitted for each amount that became withdrawable.
+    /// @notice Emitted for each amount that became withdrawable, but for what a node's operator earns: that is `Attested`.
     event Credited(address indexed account, address indexed token, uint256 amount);
     /// @notice Emitted when an account draws its credit.
     event Withdrawn(address indexed account, address indexed token, address to, uint256 amount);
@@ -152,8 +152,11 @@ interface IComputeBridge {
     error ComputeBridgeCallbackNotRetryable(uint256 id);
     error ComputeBridgeNothingToWithdraw(address account, address token);
     error ComputeBridgeTransferFailed(address to, uint256 amount);
+    /// @notice A token moved the bridge's balance by another amount than it was asked to.
+    error ComputeBridgeInexactTransfer(address token, uint256 moved, uint256 expected);
 
-    /// @notice Orders a job; `msg.value` must equal `quote(order)` for the native token.
+    /// @notice Orders a job and takes `quote(order)`: `msg.value` must equal it for the native token, and be zero for an
+    ///         ERC-20, of which exactly that much is taken from the caller, who has approved it.
     function requestJob(Order calldata order) external payable returns (uint256 id);
     /// @notice Price of an order: nodes * unitPrice + deliveryFee. Reverts as `requestJob` would.
     function quote(Order calldata order) external view returns (uint256 price);
@@ -174,7 +177,7 @@ interface IComputeBridge {
     function drawCancelled(uint256 id, Order calldata order) external;
     /// @notice Calls the dApp back once more after a callback that failed. Anyone may call it.
     function retryCallback(uint256 id, Order calldata order, Outcome calldata outcome) external;
-    /// @notice Sends the caller's whole credit of `token` to `to`.
+    /// @notice Sends the caller's whole credit of `token` to `to`. What a token does can stop this for that token alone.
     function withdraw(address token, address payable to) external;
 
     /// @notice The number of requests so far; ids run from 1 to this.

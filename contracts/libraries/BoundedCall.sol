@@ -22,6 +22,31 @@ library BoundedCall {
             mstore(0x40, add(returned, and(add(size, 0x3f), not(0x1f))))
         }
     }
+
+    /// @notice As `tryCall` without value, of the function `selector` with `arguments`, which are not copied.
+    function tryCallFunction(
+        address target,
+        uint256 gasLimit,
+        bytes4 selector,
+        bytes memory arguments,
+        uint256 maxReturn
+    ) internal returns (bool success, bytes memory returned) {
+        // solhint-disable-next-line no-inline-assembly
+        assembly ("memory-safe") {
+            // The selector goes into the last bytes of the length's word, for the time of the call.
+            let length := mload(arguments)
+            mstore(arguments, shr(224, selector))
+            success := call(gasLimit, target, 0, add(arguments, 0x1c), add(length, 0x04), 0x00, 0x00)
+            mstore(arguments, length)
+            let size := returndatasize()
+            if gt(size, maxReturn) { size := maxReturn }
+            returned := mload(0x40)
+            mstore(returned, size)
+            returndatacopy(add(returned, 0x20), 0x00, size)
+            mstore(0x40, add(returned, and(add(size, 0x3f), not(0x1f))))
+        }
+    }
+
     /// @notice Reverts with these bytes.
     function revertWith(bytes memory data) internal pure {
         // solhint-disable-next-line no-inline-assembly

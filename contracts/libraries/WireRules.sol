@@ -35,7 +35,6 @@ library WireRules {
             _refuse("callbackGas");
         }
         _checkLabels(order.labels);
-        if (order.token != address(0)) _refuse("token");
         if (order.failPrice > order.unitPrice) _refuse("failPrice");
     }
 

@@ -125,7 +125,7 @@ const { ethers, networkHelpers } = await network.create({
   override: { chainId: Number(CHAIN_ID), hardfork: "cancun" },
 });
 const [deployer, requester, operator, curator] = await ethers.getSigners();
-const registry = await ethers.deployContract("NodeRegistry", [3600], deployer);
+const registry = await ethers.deployContract("NodeRegistry", [3600, 8 * 86_400], deployer);
 const bridge = await ethers.deployContract("ComputeBridge", [registry, 60, 86_400, 600, deployer], deployer);
 const bridgeAt = await bridge.getAddress();
 const registryAt = await registry.getAddress();

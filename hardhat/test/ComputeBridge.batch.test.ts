@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { dataLength } from "ethers";
 
 import {
+  anchorFor,
   attestations,
   CHAIN_ID,
   creditsOf,
@@ -9,6 +10,7 @@ import {
   delivery,
   deployed,
   ethers,
+  keys,
   loadFixture,
   NATIVE,
   place,
@@ -55,7 +57,7 @@ const encoded = ({ bridge }: System, error: string, args: unknown[]) =>
   bridge.interface.encodeErrorResult(error as "ComputeBridgeUnknownRequest", args as never);
 
 describe("ComputeBridge: fulfilMany", () => {
-  it("settles each entry as fulfil would, with the same events and credits", async () => {
+  it("settles each entry as fulfil would, with the same events and credits, neighbours' fees as one", async () => {
     const { bridge, system, operators, relayer, requester } = await loadFixture(fixture);
     const entries = [await ready(system), await ready(system, { spec: hex("{}") }, OTHER)];
     expect(await bridge.fulfilMany.staticCall(entries)).to.deep.equal([true, true]);
@@ -65,9 +67,12 @@ describe("ComputeBridge: fulfilMany", () => {
       const hash = hashes[index];
       await expect(sent).to.emit(bridge, "JobSettled")
         .withArgs(id, hash, [State.Fulfilled, State.Failed][index], outcomeHash(outcome), relayer.address, Object.values(outcome));
-      await expect(sent).to.emit(bridge, "Credited").withArgs(operators[0].address, NATIVE, [order.unitPrice, order.failPrice][index]);
+      await expect(sent).to.emit(bridge, "Attested").withArgs(
+        id, 1, keys[0].address, ...Object.values(anchorFor(system, 1)).slice(0, 3), [order.unitPrice, order.failPrice][index],
+      );
       expect((await bridge.resultOf(id)).digest).to.equal(resultDigest(hash, outcomeHash(outcome)));
     }
+    await expect(sent).to.emit(bridge, "Credited").withArgs(relayer.address, NATIVE, 60_000n);
     await expect(sent).to.not.emit(bridge, "DeliverySkipped");
     const everyone = [operators[0], relayer, requester].map((account) => account.address);
     expect(await creditsOf(system, everyone)).to.equal(entries.reduce((sum, { order }) => sum + priceOf(order), 0n));
@@ -291,11 +296,32 @@ describe("ComputeBridge: fulfilMany", () => {
       .to.be.revertedWithCustomError(bridge, "ComputeBridgeOrderMismatch");
   });
 
-  it("carries 50 results for at most 51 000 gas each, where fulfil takes 91 000", async () => {
-    const { bridge, system, curator } = await loadFixture(fixture);
+  it("books each relayer's fees, whatever the order in which relayers and requests without one come", async () => {
+    const { bridge, system, relayer, stranger, requester } = await loadFixture(fixture);
     const entries = [];
-    for (let i = 0; i < 50; ++i) entries.push(await ready(system, { curator: curator.address }));
-    const receipt = await (await bridge.fulfilMany(entries)).wait();
-    expect(receipt?.gasUsed).to.be.lessThan(50n * 51_000n);
+    for (const [fee, to] of [[1n, relayer], [2n, stranger], [4n, relayer], [8n, null], [16n, relayer]] as const) {
+      const placed = await place(system, makeOrder({ deliveryFee: fee }));
+      entries.push(await delivery(system, placed, OUTCOME, [1], to?.address ?? ethers.ZeroAddress));
+    }
+    await bridge.fulfilMany(entries);
+    const credits = await Promise.all([relayer, stranger, requester].map((account) => bridge.creditOf(account, NATIVE)));
+    expect(credits).to.deep.equal([21n, 2n, 8n]);
+    expect(await bridge.creditOf(ethers.ZeroAddress, NATIVE)).to.equal(0n);
+    expect(await surplus(system)).to.equal(0n);
+  });
+
+  it("has booked every fee before it calls anybody", async () => {
+    const { bridge, bridgeAt, system, relayer, dapp, callback } = await loadFixture(fixture);
+    const data = bridge.interface.encodeFunctionData("creditOf", [relayer.address, NATIVE]);
+    await dapp.setCall(bridgeAt, data, 0);
+    const change = { deliveryFee: 5n };
+    const entries = [
+      await ready(system, change),
+      await ready(system, { ...change, callback, callbackGas: GAS }),
+      await ready(system, change),
+    ];
+    await bridge.fulfilMany(entries);
+    expect(BigInt(await dapp.innerReturned())).to.equal(10n);
+    expect(await bridge.creditOf(relayer, NATIVE)).to.equal(15n);
   });
 });

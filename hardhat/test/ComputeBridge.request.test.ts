@@ -118,7 +118,6 @@ describe("ComputeBridge: requesting", () => {
       ["nine labels", "labels", { labels: LABELS }],
       ["labels out of order", "labels", { labels: [LABELS[1], LABELS[0]] }],
       ["the same label twice", "labels", { labels: [LABELS[0], LABELS[0]] }],
-      ["a token", "token", { token: CALLBACK }],
       ["a fail price above the unit price", "failPrice", { unitPrice: 1n, failPrice: 2n }],
     ];
     for (const [what, field, change] of refused) {

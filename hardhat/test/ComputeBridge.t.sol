@@ -17,7 +17,7 @@ contract ComputeBridgeTest {
     ComputeBridge private _bridge;
 
     function setUp() public {
-        _registry = new NodeRegistry(3600);
+        _registry = new NodeRegistry(3600, 37 days);
         _bridge = new ComputeBridge(address(_registry), 1, 30 days, 600, address(this));
         for (uint256 nodeId = 1; nodeId <= _NODES; ++nodeId) {
             vm.prank(_operator(nodeId));

@@ -92,7 +92,7 @@ def test_every_documented_option_is_one_of_its_verb():
     application = typer.main.get_command(_application())
     verb = []
     for name, options, _ in rows(section("cli.md", "Important options")):
-        verb = [part.split() for part in re.findall(r"[a-z][a-z ]*", name)] or verb
+        verb = [part.split() for part in re.findall(r"[a-z][a-z -]*", name)] or verb
         for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", options):
             assert any(option in options_of(application, words) for words in verb), (name, option)
 

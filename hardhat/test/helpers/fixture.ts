@@ -24,6 +24,7 @@ export const CHAIN_ID = 31337n;
 export const NOTICE = 3600n;
 export const MIN_TTL = 60;
 export const MAX_TTL = 86_400;
+export const UNBONDING = BigInt(MAX_TTL) + 7n * 86_400n;
 export const CANCEL_DELAY = 600n;
 export const NATIVE = ethers.ZeroAddress;
 
@@ -37,7 +38,7 @@ export async function keySignature(key: BaseWallet, registry: string, operator: 
 
 export async function deployed() {
   const [owner, requester, relayer, curator, first, second, third, stranger] = await ethers.getSigners();
-  const registry = await ethers.deployContract("NodeRegistry", [NOTICE]);
+  const registry = await ethers.deployContract("NodeRegistry", [NOTICE, UNBONDING]);
   const parameters = [registry, MIN_TTL, MAX_TTL, CANCEL_DELAY, owner] as const;
   const bridge = await ethers.deployContract("ComputeBridge", [...parameters]);
   const operators = [first, second, third, first, stranger];

@@ -1,0 +1,82 @@
+"""`insula node stake|unstake|withdraw-stake` on a real chain, as scripts call them: JSON and exit codes."""
+
+import json
+
+import pytest
+
+from bridge.chain.deploy import PROOF_SECONDS
+from bridge.chain.views import RegistryViews
+from bridge.cli.output import Exit
+from tests.chain_nodes import FUNDED_SECRETS, funded
+
+OPERATOR = 5  # of node 1: tests.chain_nodes.add_node
+UNBONDING = 86_400 + PROOF_SECONDS
+
+pytestmark = pytest.mark.chain
+
+
+@pytest.fixture
+def node(anvil_chain, tmp_path, insula):
+    """Calls `insula node VERB 1 ...` and gives back its exit code and what it said."""
+    anvil_chain.automine()
+
+    def call(verb, *words, who=OPERATOR, node_id=1):
+        secret = tmp_path / f"key{who}"
+        secret.write_text(FUNDED_SECRETS[who])
+        secret.chmod(0o600)
+        place = ("--rpc", str(anvil_chain.client.transport.endpoint_uri), "--contract", anvil_chain.deployment.bridge)
+        code, out, err = insula("node", verb, str(node_id), *words, *place, "--key", f"file:{secret}", "--json")
+        return code, json.loads(out) if out else {"error": err}
+
+    yield call
+    anvil_chain.manual()
+
+
+def pass_time(chain, seconds):
+    chain.client.ask("evm_increaseTime", seconds)
+    chain.mine()
+
+
+def test_stake_is_added_unbonds_and_is_withdrawn_when_it_is_released(node, anvil_chain):
+    code, said = node("stake", "1000")
+    assert (code, said["bonded"], said["unbonding"], said["releasedAt"]) == (Exit.OK, "1000", "0", 0)
+
+    code, said = node("unstake", "400")
+    assert (code, said["bonded"], said["unbonding"]) == (Exit.OK, "600", "400")
+
+    code, said = node("withdraw-stake")
+    assert (code, said["error"][:9]) == (Exit.NOT_SO, "too early")
+
+    pass_time(anvil_chain, UNBONDING)
+    receiver = "0x00000000000000000000000000000000000000aB"
+    code, said = node("withdraw-stake", "--to", receiver)
+    assert (code, said["drawn"], said["bonded"], said["unbonding"]) == (Exit.OK, "400", "600", "0")
+    assert anvil_chain.client.balance(receiver) == 400
+    registry = RegistryViews(anvil_chain.client, anvil_chain.deployment.registry)
+    assert registry.stake_of(1).bonded == 600
+
+
+def test_nothing_that_unbonds_is_nothing_to_withdraw(node):
+    code, said = node("withdraw-stake", node_id=2, who=OPERATOR + 1)
+
+    assert code == Exit.NOT_SO
+    assert "insula node unstake 2" in said["error"]
+
+
+def test_more_than_is_at_stake_cannot_unbond(node):
+    code, said = node("unstake", "1", node_id=2, who=OPERATOR + 1)
+
+    assert (code, "more than the 0 wei" in said["error"]) == (Exit.BAD_INPUT, True)
+
+
+@pytest.mark.parametrize("words", [("stake", "5"), ("unstake", "5"), ("withdraw-stake",)], ids=lambda words: words[0])
+def test_only_its_operator_acts_for_a_node(node, words):
+    code, said = node(*words, who=1)
+
+    assert (code, funded(1).address in said["error"]) == (Exit.BAD_INPUT, True)
+
+
+def test_a_node_that_is_not_there_is_bad_input(node):
+    code, said = node("stake", "5", node_id=99)
+
+    assert (code, "no node 99" in said["error"]) == (Exit.BAD_INPUT, True)
