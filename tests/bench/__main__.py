@@ -37,7 +37,7 @@ GAS = Path(__file__).resolve().parents[2] / "contracts" / "GAS.md"
 
 
 def gas_tables() -> str:
-    """The contracts' gas beside that of other systems. The file is held to the contracts by hardhat/test/Gas.test.ts."""
+    """The contracts' gas beside that of other systems; hardhat/test/Gas.test.ts holds the file to the contracts."""
     lines = GAS.read_text(encoding="utf-8").splitlines()
     return "\n".join(line for line in lines if not line or line.startswith("|")).strip()
 
