@@ -20,6 +20,7 @@ import {
   time,
 } from "./helpers/fixture.ts";
 import {
+  CID,
   hex,
   makeOrder,
   makeOutcome,
@@ -295,6 +296,27 @@ describe("ComputeBridge: fulfilMany", () => {
     await expect(system.relayer.sendTransaction({ to: bridgeAt, data: dirty }))
       .to.be.revertedWithCustomError(bridge, "ComputeBridgeOrderMismatch");
   });
+
+  const dirty: [string, (system: System) => [string, string]][] = [
+    ["an outcome whose padding is not zero", () => [`${CID.slice(2)}00`, `${CID.slice(2)}01`]],
+    ["a relayer with upper bytes", ({ relayer }) => {
+      const word = ethers.zeroPadValue(relayer.address, 32).slice(2).toLowerCase();
+      return [word, `01${word.slice(2)}`];
+    }],
+  ];
+  for (const [what, change] of dirty) {
+    it(`${what} is what nobody signed, and holds up no batch`, async () => {
+      const { bridge, bridgeAt, system } = await loadFixture(fixture);
+      const [bad, good] = [await ready(system), await ready(system)];
+      const data = bridge.interface.encodeFunctionData("fulfilMany", [[bad, good]]);
+      const [from, to] = change(system);
+      expect(data).to.include(from);
+      await expect(system.relayer.sendTransaction({ to: bridgeAt, data: data.replace(from, to) }))
+        .to.emit(bridge, "DeliverySkipped").withArgs(bad.id, (reason: string) =>
+          bridge.interface.parseError(reason)?.name === "ComputeBridgeUnknownSigner");
+      expect(await states(system, [bad, good])).to.deep.equal([BigInt(State.Requested), BigInt(State.Fulfilled)]);
+    });
+  }
 
   it("books each relayer's fees, whatever the order in which relayers and requests without one come", async () => {
     const { bridge, system, relayer, stranger, requester } = await loadFixture(fixture);

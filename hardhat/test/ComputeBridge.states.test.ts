@@ -12,7 +12,7 @@ import {
   type System,
   time,
 } from "./helpers/fixture.ts";
-import { makeOrder, makeOutcome, type Outcome, outcomeHash, resultDigest, State, Status } from "./helpers/wire.ts";
+import { makeOrder, makeOutcome, type Outcome, outcomeHash, priceOf, resultDigest, State, Status } from "./helpers/wire.ts";
 
 const OUTCOMES: Record<string, Outcome> = {
   Fulfilled: makeOutcome(),
@@ -84,8 +84,23 @@ const MATRIX: Record<string, Expected[]> = {
   Expired: [unexpected, unexpected, unexpected, unexpected, unexpected, notRetryable],
 };
 
-async function reach(system: System, name: string): Promise<Placed> {
-  const placed = await place(system, makeOrder());
+/** In which money the order is: the token can do nothing to any of it, so it refuses whatever comes after the payment. */
+const MONEY: Record<string, (system: System) => Promise<Placed>> = {
+  "in the native token": (system) => place(system, makeOrder()),
+  "in a token that went bad": async (system) => {
+    const token = await ethers.deployContract("HostileToken");
+    const order = makeOrder({ token: await token.getAddress() });
+    await token.mint(system.requester, priceOf(order));
+    await token.connect(system.requester).approve(system.bridgeAt, priceOf(order));
+    const placed = await place(system, order, system.requester, 0n);
+    await token.setMode(REVERT);
+    return placed;
+  },
+};
+const REVERT = 9;
+
+async function reach(system: System, name: string, money = "in the native token"): Promise<Placed> {
+  const placed = await MONEY[money](system);
   const { bridge, requester } = system;
   if (name in OUTCOMES) await settle(system, placed, OUTCOMES[name], [1]);
   if (["Marked", "Drawable", "Cancelled"].includes(name)) await bridge.connect(requester).cancel(placed.id, placed.order);
@@ -97,26 +112,26 @@ async function reach(system: System, name: string): Promise<Placed> {
 }
 
 describe("ComputeBridge: every call in every state", () => {
-  for (const [name, row] of Object.entries(MATRIX)) {
-    for (const [index, call] of Object.keys(CALLS).entries()) {
-      const expected = row[index];
-      it(`${name}: ${call} ${expected === "ok" ? "is fine" : `reverts with ${expected.error}`}`, async () => {
-        const system = await loadFixture(deployed);
-        const placed = await reach(system, name);
-        const before = await system.bridge.requestOf(placed.id);
-        const done = CALLS[call](system, placed, OUTCOMES[name] ?? SAME);
-        if (expected === "ok") {
-          await done;
-          return;
-        }
-        const state = State[name as keyof typeof State] ?? State.Requested;
-        const args = expected.args(placed, state);
-        const reverted = expect(done).to.be.revertedWithCustomError(system.bridge, expected.error);
-        await (args.length > 0 ? reverted.withArgs(...args) : reverted);
-        expect(await system.bridge.requestOf(placed.id)).to.deep.equal(before);
-        expect(before.state).to.equal(state);
-      });
-    }
+  const cells = Object.keys(MONEY).flatMap((money) =>
+    Object.entries(MATRIX).flatMap(([name, row]) =>
+      Object.keys(CALLS).map((call, index) => ({ money, name, call, expected: row[index] }))));
+  for (const { money, name, call, expected } of cells) {
+    it(`${money}, ${name}: ${call} ${expected === "ok" ? "is fine" : `reverts with ${expected.error}`}`, async () => {
+      const system = await loadFixture(deployed);
+      const placed = await reach(system, name, money);
+      const before = await system.bridge.requestOf(placed.id);
+      const done = CALLS[call](system, placed, OUTCOMES[name] ?? SAME);
+      if (expected === "ok") {
+        await done;
+        return;
+      }
+      const state = State[name as keyof typeof State] ?? State.Requested;
+      const args = expected.args(placed, state);
+      const reverted = expect(done).to.be.revertedWithCustomError(system.bridge, expected.error);
+      await (args.length > 0 ? reverted.withArgs(...args) : reverted);
+      expect(await system.bridge.requestOf(placed.id)).to.deep.equal(before);
+      expect(before.state).to.equal(state);
+    });
   }
 });
 

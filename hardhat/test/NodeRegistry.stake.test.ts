@@ -235,6 +235,55 @@ describe("NodeRegistry: stake", () => {
   }
 });
 
+describe("NodeRegistry: every call on stake in every state of it", () => {
+  type Made = Awaited<ReturnType<typeof fixture>>;
+  const reach: Record<string, (made: Made) => Promise<unknown>> = {
+    bonded: async () => undefined,
+    unbonding: ({ registry }) => registry.unstake(1, STAKE),
+    released: async (made) => {
+      await reach.unbonding(made);
+      await time.increase(UNBONDING);
+    },
+    withdrawn: async (made) => {
+      await reach.released(made);
+      await made.registry.withdrawStake(1, made.curator);
+    },
+    slashed: async ({ registry, bridgeAt, system }) => {
+      const other = await place(system, makeOrder());
+      await registry.slash(bridgeAt, other.hash, ...(await contradiction(system, other)));
+    },
+  };
+  const calls: Record<string, (made: Made) => Promise<unknown>> = {
+    stake: ({ registry }) => registry.stake(1, { value: 1n }),
+    unstake: ({ registry }) => registry.unstake(1, 1n),
+    withdrawStake: ({ registry, curator }) => registry.withdrawStake(1, curator),
+    slash: async ({ registry, bridgeAt, system, placed }) =>
+      registry.slash(bridgeAt, placed.hash, ...(await contradiction(system, placed))),
+  };
+  const [little, early] = ["NodeRegistryInsufficientStake", "NodeRegistryStillUnbonding"];
+  const [none, nothing] = ["NodeRegistryNothingUnbonding", "NodeRegistryNothingToSlash"];
+  /** The error of each call, in the order of `calls`; none where it is fine. */
+  const matrix: Record<string, (string | null)[]> = {
+    bonded: [null, null, none, null],
+    unbonding: [null, little, early, null],
+    released: [null, little, null, null],
+    withdrawn: [null, little, none, nothing],
+    slashed: [null, little, none, nothing],
+  };
+  for (const [state, row] of Object.entries(matrix)) {
+    for (const [index, [name, call]] of Object.entries(calls).entries()) {
+      const error = row[index];
+      it(`${state}: ${name} ${error === null ? "is fine" : `reverts with ${error}`}`, async () => {
+        const made = await loadFixture(fixture);
+        await reach[state](made);
+        if (error === null) await call(made);
+        else await expect(call(made)).to.be.revertedWithCustomError(made.registry, error);
+        expect(await surplus(made.system)).to.equal(0n);
+      });
+    }
+  }
+});
+
 describe("NodeRegistry: slash", () => {
   it("takes the whole stake of a node that contradicts itself: a tenth to the prover, the rest burned", async () => {
     const { registry, registryAt, bridgeAt, system, placed, prover } = await loadFixture(fixture);

@@ -8,6 +8,7 @@ import logging
 import statistics
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import structlog
 
@@ -32,6 +33,14 @@ BENCHMARKS = {
     "rest": Benchmark("HTTP requests per poll at rest", "one request", rest.polls, 3.0, 1),
 }
 
+GAS = Path(__file__).resolve().parents[2] / "contracts" / "GAS.md"
+
+
+def gas_tables() -> str:
+    """The contracts' gas beside that of other systems; hardhat/test/Gas.test.ts holds the file to the contracts."""
+    lines = GAS.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line or line.startswith("|")).strip()
+
 
 def line_of(benchmark: Benchmark) -> str:
     with ExitStack() as stack:
@@ -51,15 +60,20 @@ def line_of(benchmark: Benchmark) -> str:
 
 
 def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in BENCHMARKS]
+    known = [*BENCHMARKS, "gas"]
+    unknown = [name for name in names if name not in known]
     if unknown:
-        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     collect_seldom()  # as the bridge's process does
-    print(f"{'ours':<42} {'baseline':<26} {'ours / baseline, min to max':<27} {'ours, s':>9}  target")
-    for name in names or BENCHMARKS:
+    timed = [name for name in names or known if name != "gas"]
+    if timed:
+        print(f"{'ours':<42} {'baseline':<26} {'ours / baseline, min to max':<27} {'ours, s':>9}  target")
+    for name in timed:
         print(line_of(BENCHMARKS[name]), flush=True)
+    if "gas" in (names or known):
+        print(gas_tables())
     return 0
 
 

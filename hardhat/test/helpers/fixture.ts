@@ -74,9 +74,14 @@ export interface Placed {
 }
 
 /** Orders a job and gives back what everybody can know of it. */
-export async function place(system: System, order: Order, requester?: HardhatEthersSigner): Promise<Placed> {
+export async function place(
+  system: System,
+  order: Order,
+  requester?: HardhatEthersSigner,
+  value = priceOf(order),
+): Promise<Placed> {
   const by = requester ?? system.requester;
-  await system.bridge.connect(by).requestJob(order, { value: priceOf(order) });
+  await system.bridge.connect(by).requestJob(order, { value });
   const id = await system.bridge.requestCount();
   return { id, order, hash: requestHash(CHAIN_ID, system.bridgeAt, id, by.address, order), requester: by.address };
 }
