@@ -2,20 +2,13 @@
 import { expect } from "chai";
 
 import {
-  CHAIN_ID, deployed, ethers, loadFixture, NATIVE, type Placed, settle, surplus, type System, time,
+  deployed, ethers, lastPlaced, loadFixture, NATIVE, type Placed, settle, surplus, type System, time,
 } from "./helpers/fixture.ts";
-import { CID, hex, labelHash, makeOutcome, plainOrder, Status } from "./helpers/wire.ts";
+import { CID, hex, labelHash, makeOutcome, Status } from "./helpers/wire.ts";
 
 const MODULE = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku";
 const DATA = "bafkreieiavj7zkh45kkogjpoft5urznjqxghs7zzufgmnu6o33h6wkxe2i";
 const UNIT = 1_000n;
-
-/** The last request as the chain's event tells it: the order of an example is its own. */
-async function lastPlaced(system: System): Promise<Placed> {
-  const id = await system.bridge.requestCount();
-  const [{ args }] = await system.bridge.queryFilter(system.bridge.filters.JobRequested(id));
-  return { id, order: plainOrder(args.order), hash: args.requestHash, requester: args.requester };
-}
 
 const specOf = (placed: Placed) => JSON.parse(Buffer.from(placed.order.spec.slice(2), "hex").toString());
 
