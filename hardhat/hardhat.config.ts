@@ -1,21 +1,39 @@
 import { fileURLToPath } from "node:url";
 
 import hardhatToolboxMochaEthers from "@nomicfoundation/hardhat-toolbox-mocha-ethers";
-import { defineConfig } from "hardhat/config";
+import { configVariable, defineConfig } from "hardhat/config";
+import type { HttpNetworkUserConfig } from "hardhat/types/config";
+
+import insulaTasks from "./tasks/index.ts";
+
+const compiler = {
+  version: "0.8.28",
+  // npm's compiler: pinned by package-lock.json, never downloaded.
+  path: fileURLToPath(import.meta.resolve("solc/soljson.js")),
+  settings: {
+    optimizer: { enabled: true, runs: 100000 },
+    viaIR: true,
+    // FEVM has MCOPY and TSTORE; its missing blob opcodes are kept out by tests/unit/test_abi_drift.py.
+    evmVersion: "cancun",
+  },
+};
+
+// A FEVM epoch takes 30 s, and a message is executed one or two epochs after it was sent.
+const fevm = (name: string, chainId: number): HttpNetworkUserConfig => ({
+  type: "http",
+  chainId,
+  url: configVariable(`INSULA_${name}_URL`),
+  // From Hardhat's keystore (`npx hardhat keystore set ...`) or the environment, never from a file here.
+  accounts: [configVariable(`INSULA_${name}_DEPLOYER_KEY`)],
+  timeout: 60_000,
+  ignition: { maxRetries: 20, retryInterval: 15_000 },
+});
 
 export default defineConfig({
   plugins: [hardhatToolboxMochaEthers],
-  solidity: {
-    version: "0.8.28",
-    // npm's compiler: pinned by package-lock.json, never downloaded.
-    path: fileURLToPath(import.meta.resolve("solc/soljson.js")),
-    settings: {
-      optimizer: { enabled: true, runs: 100000 },
-      viaIR: true,
-      // FEVM has MCOPY and TSTORE; its missing blob opcodes are kept out by tests/unit/test_abi_drift.py.
-      evmVersion: "cancun",
-    },
-  },
+  tasks: insulaTasks,
+  // Ignition builds with the profile "production": the same code, so that what is deployed is what is checked in.
+  solidity: { profiles: { default: compiler, production: { ...compiler, isolated: false } } },
   paths: { tests: { mocha: "./test", solidity: "./test" } },
   test: {
     mocha: { timeout: 20_000 },
@@ -24,6 +42,7 @@ export default defineConfig({
       invariant: { runs: Number(process.env.INVARIANT_RUNS ?? 256), depth: 500, failOnRevert: true },
     },
   },
+  ignition: { blockPollingInterval: 1_000, timeBeforeBumpingFees: 10 * 60_000, requiredConfirmations: 5 },
   networks: {
     // Where tests and scripts run: no opcode newer than FEVM's.
     default: { type: "edr-simulated", hardfork: "cancun" },
@@ -36,5 +55,8 @@ export default defineConfig({
       allowBlocksWithSameTimestamp: false,
       mining: { auto: false, interval: 1000 },
     },
+    localhost: { type: "http", url: process.env.INSULA_LOCALHOST_URL ?? "http://127.0.0.1:8545" },
+    calibration: fevm("CALIBRATION", 314159),
+    mainnet: fevm("MAINNET", 314),
   },
 });

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bridge.chain.client import ChainClient
+from bridge.chain.deployments import known_deployment
 from bridge.cli.context import get_json
 from bridge.cli.endpoint_checks import EndpointCheck, Expected, compared
 from bridge.cli.findings import Finding, note, ok, problem
@@ -66,6 +68,7 @@ def diagnose(
 ) -> list[Finding]:
     """Everything that can be looked at with what was given. No URL is shown beyond its host."""
     found = [*_machine(), *_sandboxes()]
+    found += deployment_findings(plan.expected)
     if plan.rpcs:
         found += _chain(plan, clock, timer)
     else:
@@ -75,6 +78,22 @@ def diagnose(
     else:
         found.append(note("bridge", "not looked at", "give --bridge"))
     return [replace(finding, detail=redacted(finding.detail, plan.rpcs)) for finding in found]
+
+
+def deployment_findings(expected: Expected, folder: Traversable | None = None) -> Iterator[Finding]:
+    """Whether the contract and its block are those of the chain's known deployment. Nothing where none is known."""
+    known = known_deployment(expected.chain_id, folder) if expected.chain_id is not None and expected.contract else None
+    if known is None:
+        return
+    address = known.contracts["ComputeBridge"]
+    if address.lower() != expected.contract.lower():
+        remedy = f"the one that ships with this version is {address}, from block {known.deploy_block}"
+        yield note("deployment", f"{expected.contract} is another contract than the known one", remedy)
+    elif expected.deploy_block is not None and expected.deploy_block > known.deploy_block:
+        remedy = f"set chain.deploy_block to {known.deploy_block}"
+        yield problem("deployment", f"requests before block {expected.deploy_block} would be missed", remedy)
+    else:
+        yield ok("deployment", f"{address} is the known one of chain {known.chain_id}")
 
 
 def _machine() -> Iterator[Finding]:

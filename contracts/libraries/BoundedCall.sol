@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity 0.8.28;
+pragma solidity ^0.8.28;
 
 /// @title BoundedCall
 /// @notice A call whose return data cannot be used to burn the caller's gas.

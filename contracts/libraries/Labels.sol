@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity 0.8.28;
+pragma solidity ^0.8.28;
 
 /// @title Labels
 /// @notice The grammar of a label and its hash. Bytes, not characters: a label is ASCII.

@@ -20,7 +20,7 @@ import { artifacts } from "hardhat";
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const CONTRACTS = join(ROOT, "contracts");
 const TARGET = join(ROOT, "bridge/chain/abi");
-const EXPORTED = ["ComputeBridge", "ComputeLens", "NodeRegistry", "ResultBook"];
+const EXPORTED = ["ComputeBridge", "ComputeLens", "LilypadCaller", "LilypadV0", "NodeRegistry", "ResultBook"];
 
 const sha256 = (data: string | Buffer) => createHash("sha256").update(data).digest("hex");
 

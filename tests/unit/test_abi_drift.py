@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ROOT / "contracts"
-EXPORTED = ("ComputeBridge", "ComputeLens", "NodeRegistry", "ResultBook")
+EXPORTED = ("ComputeBridge", "ComputeLens", "LilypadCaller", "LilypadV0", "NodeRegistry", "ResultBook")
 CODE_LIMIT = 24 * 1024  # bytes: EIP-170, and FEVM's MAX_CODE_SIZE
 PUSH0, PUSH1, PUSH32 = 0x5F, 0x60, 0x7F
 # BLOBHASH and BLOBBASEFEE (EIP-4844, EIP-7516) and CALLCODE are missing in FEVM.

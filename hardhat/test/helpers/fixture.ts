@@ -12,6 +12,7 @@ import {
   NODE_KEY_TYPES,
   type Order,
   type Outcome,
+  plainOrder,
   priceOf,
   registryDomain,
   requestHash,
@@ -84,6 +85,13 @@ export async function place(
   await system.bridge.connect(by).requestJob(order, { value });
   const id = await system.bridge.requestCount();
   return { id, order, hash: requestHash(CHAIN_ID, system.bridgeAt, id, by.address, order), requester: by.address };
+}
+
+/** The last request, as its event tells it: the order of a dApp is the dApp's own. */
+export async function lastPlaced(system: System): Promise<Placed> {
+  const id = await system.bridge.requestCount();
+  const [{ args }] = await system.bridge.queryFilter(system.bridge.filters.JobRequested(id));
+  return { id, order: plainOrder(args.order), hash: args.requestHash, requester: args.requester };
 }
 
 export function anchorFor(system: System, nodeId: number, relayer?: string): Anchor {

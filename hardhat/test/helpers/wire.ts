@@ -154,3 +154,14 @@ export async function attest(
   const message = { requestHash: request, outcomeHash: outcomeHash(outcome), ...anchor };
   return { ...anchor, signature: await key.signTypedData(domain, ATTESTATION_TYPES, message) };
 }
+
+/** An order that ethers decoded, with the types of one that was made here. */
+export function plainOrder(decoded: { [K in keyof Order]: Order[K] extends number ? bigint : Order[K] }): Order {
+  const { version, dialect, specIsCid, spec, resultKind, nodes, quorum, ttl, callback, callbackGas, curator } = decoded;
+  const { labels, token, unitPrice, failPrice, deliveryFee } = decoded;
+  return {
+    version: Number(version), dialect: Number(dialect), specIsCid, spec, resultKind: Number(resultKind),
+    nodes: Number(nodes), quorum: Number(quorum), ttl: Number(ttl), callback, callbackGas, curator, labels: [...labels],
+    token, unitPrice, failPrice, deliveryFee,
+  };
+}

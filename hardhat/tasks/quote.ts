@@ -1,0 +1,29 @@
+import type { HardhatRuntimeEnvironment } from "hardhat/types/hre";
+
+import { connect, print } from "./connect.ts";
+import { type OrderOptions, orderOf } from "./order.ts";
+
+const NODES_A_CALL = 256n;
+
+export default async function (options: OrderOptions, hre: HardhatRuntimeEnvironment) {
+  const order = orderOf(options);
+  const { ethers, bridge, known } = await connect(hre, options);
+  const price = await bridge.quote(order);
+  const lensAt = known?.contracts.ComputeLens;
+  if (lensAt === undefined) {
+    print({ price, matchingNodes: null, note: "no ComputeLens is known on this chain: whether nodes match was not looked at" });
+    return;
+  }
+  const lens = await ethers.getContractAt("ComputeLens", lensAt);
+  let matchingNodes = 0;
+  const operators = new Set<string>();
+  let next = 1n;
+  do {
+    const page = await lens.quote(bridge, order, next, NODES_A_CALL);
+    matchingNodes += page.carriers.length;
+    for (const carrier of page.carriers) operators.add(carrier.operator);
+    next = page.next;
+  } while (next !== 0n);
+  const enough = operators.size >= Number(order.quorum);
+  print({ price, matchingNodes, operators: operators.size, quorum: order.quorum, enoughOperators: enough });
+}
