@@ -25,5 +25,5 @@ export default async function (options: OrderOptions, hre: HardhatRuntimeEnviron
     next = page.next;
   } while (next !== 0n);
   const enough = operators.size >= Number(order.quorum);
-  print({ price, matchingNodes, operators: operators.size, quorum: order.quorum, enoughOperators: enough });
+  print({ price, matchingNodes: BigInt(matchingNodes), operators: BigInt(operators.size), quorum: order.quorum, enoughOperators: enough });
 }
