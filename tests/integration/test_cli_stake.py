@@ -7,7 +7,7 @@ import pytest
 from bridge.chain.deploy import PROOF_SECONDS
 from bridge.chain.views import RegistryViews
 from bridge.cli.output import Exit
-from tests.chain_nodes import FUNDED_SECRETS, funded
+from tests.chain_nodes import FUNDED_SECRETS, anvil_node, funded, prepared
 
 OPERATOR = 5  # of node 1: tests.chain_nodes.add_node
 UNBONDING = 86_400 + PROOF_SECONDS
@@ -15,21 +15,28 @@ UNBONDING = 86_400 + PROOF_SECONDS
 pytestmark = pytest.mark.chain
 
 
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A chain of these tests' own, whose clock they move by days."""
+    with anvil_node(tmp_path_factory.mktemp("anvil")) as client:
+        chain = prepared(client, "anvil")
+        chain.automine()
+        yield chain
+
+
 @pytest.fixture
-def node(anvil_chain, tmp_path, insula):
+def node(chain, tmp_path, insula):
     """Calls `insula node VERB 1 ...` and gives back its exit code and what it said."""
-    anvil_chain.automine()
 
     def call(verb, *words, who=OPERATOR, node_id=1):
         secret = tmp_path / f"key{who}"
         secret.write_text(FUNDED_SECRETS[who])
         secret.chmod(0o600)
-        place = ("--rpc", str(anvil_chain.client.transport.endpoint_uri), "--contract", anvil_chain.deployment.bridge)
+        place = ("--rpc", str(chain.client.transport.endpoint_uri), "--contract", chain.deployment.bridge)
         code, out, err = insula("node", verb, str(node_id), *words, *place, "--key", f"file:{secret}", "--json")
         return code, json.loads(out) if out else {"error": err}
 
-    yield call
-    anvil_chain.manual()
+    return call
 
 
 def pass_time(chain, seconds):
@@ -37,7 +44,7 @@ def pass_time(chain, seconds):
     chain.mine()
 
 
-def test_stake_is_added_unbonds_and_is_withdrawn_when_it_is_released(node, anvil_chain):
+def test_stake_is_added_unbonds_and_is_withdrawn_when_it_is_released(node, chain):
     code, said = node("stake", "1000")
     assert (code, said["bonded"], said["unbonding"], said["releasedAt"]) == (Exit.OK, "1000", "0", 0)
 
@@ -47,12 +54,12 @@ def test_stake_is_added_unbonds_and_is_withdrawn_when_it_is_released(node, anvil
     code, said = node("withdraw-stake")
     assert (code, said["error"][:9]) == (Exit.NOT_SO, "too early")
 
-    pass_time(anvil_chain, UNBONDING)
+    pass_time(chain, UNBONDING)
     receiver = "0x00000000000000000000000000000000000000aB"
     code, said = node("withdraw-stake", "--to", receiver)
     assert (code, said["drawn"], said["bonded"], said["unbonding"]) == (Exit.OK, "400", "600", "0")
-    assert anvil_chain.client.balance(receiver) == 400
-    registry = RegistryViews(anvil_chain.client, anvil_chain.deployment.registry)
+    assert chain.client.balance(receiver) == 400
+    registry = RegistryViews(chain.client, chain.deployment.registry)
     assert registry.stake_of(1).bonded == 600
 
 
