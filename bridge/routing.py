@@ -145,7 +145,9 @@ def could_fit(need: Need, advert: Advert, words: Mapping[str, bytes]) -> bool:
 
 
 def price_reason(order: Order, floor: Floor) -> str | None:
-    """Why an order is below the bridge's minimum prices; None if it is not."""
+    """Why an order is below the bridge's minimum prices; None if it is not. A token's worth is not known here."""
+    if order.token != ZERO_ADDRESS:
+        return f"it pays in the token {order.token}; this bridge starts orders in the chain's own token only"
     if order.unit_price < floor.unit_price:
         return f"unitPrice is {order.unit_price}, this bridge's minimum is {floor.unit_price}"
     if order.delivery_fee < floor.delivery_fee:

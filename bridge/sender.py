@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from bridge.chain.budget import Cost, beyond, spent
+from bridge.chain.budget import Cost, beyond, earned, spent
 from bridge.chain.client import ChainClient
 from bridge.chain.fees import Fees, first_fees, raised_fees
 from bridge.chain.sendstate import SendAnswer, classify_send_error
@@ -248,7 +248,7 @@ class Sender:
         jobs = jobs_of(connection, [item.request_hash for item in items])
         for item in items:
             job = jobs.get(item.request_hash)
-            fee = job.request.order.delivery_fee if job and item.kind is Delivery.FULFIL else 0
+            fee = earned(job.request.order) if job and item.kind is Delivery.FULFIL else 0
             earlier = [a.cost_to(item.id) for a in attempts[item.id] if a.nonce != nonce]
             allowances[item.id] = fee + self._config.max_subsidy_wei - spent(earlier)
         return allowances

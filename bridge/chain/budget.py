@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from executor.protocol.wire import ZERO_ADDRESS, Order
+
 #: weight of a delivery in a batch: gas of its work apart from calldata and callback, by EVM prices
 BASE_WEIGHT = 40_000
 BYTE_WEIGHT = 8  # gas of a byte of calldata: most are zero
@@ -40,6 +42,11 @@ class Sample:
 def weight(calldata: bytes, callback_gas: int) -> int:
     """A delivery's part of a batch's cost, against the other weights."""
     return BASE_WEIGHT + BYTE_WEIGHT * len(calldata) + callback_gas
+
+
+def earned(order: Order) -> int:
+    """What the delivery of this order earns in the chain's own token; what another is worth, nobody knows."""
+    return order.delivery_fee if order.token == ZERO_ADDRESS else 0
 
 
 def share(cost: int, part: int, total: int) -> int:

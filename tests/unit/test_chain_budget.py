@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.chain.budget import MIN_SAMPLES, Cost, Sample, believable, beyond, share, spent, usual_cost, weight
+from bridge.chain.budget import MIN_SAMPLES, Cost, Sample, believable, beyond, earned, share, spent, usual_cost, weight
+from executor.protocol.wire import Order
 
 PARTS = st.lists(st.integers(1, 10**9), min_size=1, max_size=64)
 
@@ -18,6 +19,13 @@ def test_the_shares_of_a_cost_cover_it_and_not_much_more(cost, parts):
 
 def test_a_dearer_delivery_weighs_more():
     assert weight(b"", 0) < weight(b"\0" * 100, 0) < weight(b"\0" * 100, 100_000)
+
+
+def test_a_fee_in_another_token_pays_for_no_gas():
+    token = "0x00000000000000000000000000000000C0FfEe01"
+
+    assert earned(Order(spec=b"", ttl=1, delivery_fee=7)) == 7
+    assert earned(Order(spec=b"", ttl=1, delivery_fee=10**30, token=token)) == 0
 
 
 SPENT = {

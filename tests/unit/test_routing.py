@@ -1,5 +1,7 @@
 """Which node gets which job, and what is said where none does."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -251,6 +253,12 @@ def test_free_is_never_more_than_the_node_says():
 )
 def test_an_order_below_the_bridges_minimum_says_which_price(floor, word):
     assert word in price_reason(order_of(), floor)
+
+
+def test_an_order_in_another_token_is_below_any_minimum():
+    token = "0x00000000000000000000000000000000C0FfEe01"
+
+    assert token in price_reason(replace(order_of(), token=token, unit_price=10**30), Floor())
 
 
 def test_an_order_at_the_bridges_minimum_is_good():
