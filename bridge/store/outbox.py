@@ -156,7 +156,10 @@ class Attempt:
 
 
 def enqueue(connection: Connection, request_hash: bytes, kind: str, calldata: bytes, now: float) -> None:
-    """Put a delivery into the outbox. Again: the same row, which starts over if it had ended or the calldata is new."""
+    """Put a delivery into the outbox. Again: the same row, which starts over if it had failed or the calldata is new.
+
+    One that had ended otherwise goes on with its bytes: they may wait in a mempool, and would be paid for beside others.
+    """
     item = find(connection, request_hash, kind)
     if item is None:
         connection.execute(
@@ -169,11 +172,11 @@ def enqueue(connection: Connection, request_hash: bytes, kind: str, calldata: by
                 changed_at=now,
             )
         )
-    elif item.calldata != calldata or item.state in (SendState.SUPERSEDED, SendState.DEAD):
+    elif item.calldata != calldata or item.state is SendState.DEAD:
         # Transactions with the old calldata keep their nonces; the relayer signs the new one under a nonce of its own.
         fields = {"state": SendState.NEW.value, "calldata": calldata, "detail": "", "changed_at": now}
         connection.execute(update(outbox).where(outbox.c.id == item.id).values(**fields))
-    elif item.state is SendState.DONE:
+    elif item.state in (SendState.DONE, SendState.SUPERSEDED):
         revive(connection, request_hash, kind, now)
 
 
