@@ -158,7 +158,7 @@ class Attempt:
 def enqueue(connection: Connection, request_hash: bytes, kind: str, calldata: bytes, now: float) -> None:
     """Put a delivery into the outbox. Again: the same row, which starts over if it had failed or the calldata is new.
 
-    One that had ended otherwise goes on with its bytes: they may wait in a mempool, and would be paid for beside others.
+    One that had ended otherwise goes on with its bytes: they may wait in a mempool, and would be paid for too.
     """
     item = find(connection, request_hash, kind)
     if item is None:
