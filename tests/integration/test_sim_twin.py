@@ -14,9 +14,11 @@ from bridge.chain.client import ChainClient
 from bridge.chain.contracts import (
     cancel_calldata,
     decode_revert,
+    delivered_flags,
     draw_cancelled_calldata,
     expire_calldata,
     fulfil_calldata,
+    fulfil_many_calldata,
     request_job_calldata,
 )
 from bridge.chain.events import decode_log
@@ -396,6 +398,14 @@ def test_an_estimate_is_enough(twin):
     data = answer(twin, request)
     gas = twin.client.estimate_gas(RELAYER.address, twin.address, data)
     assert sent(twin, RELAYER, data, gas=gas + gas // 10).ok
+
+
+def test_a_batch_that_is_only_called_says_what_it_would_deliver(twin):
+    good = requested(twin)
+    data = fulfil_many_calldata([answer(twin, good), answer(twin, replace(good, id=good.id + 1))])
+
+    assert delivered_flags(twin.client.call(twin.address, data, sender=RELAYER.address)) == (True, False)
+    assert views(twin).result_of(good.id).state == OnChainState.REQUESTED
 
 
 # -- reorgs -------------------------------------------------------------------------------------------------------

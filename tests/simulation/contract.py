@@ -182,6 +182,15 @@ class Contract:
         logs: list[RawLog] = getattr(self, _CALLS[name])(state, call, *values)
         return logs
 
+    def returned(self, state: State, call: Message, calldata: bytes) -> bytes:
+        """What a call that may change `state` returns. As `execute` otherwise."""
+        logs = self.execute(state, call, calldata)
+        name, values = decoded_call(calldata) or ("", ())
+        if name != "fulfilMany":
+            return b""
+        skipped = {int.from_bytes(log.topics[1], "big") for log in logs if log.topics[0] == SKIPPED}
+        return abi.encode(["bool[]"], [[delivery[0] not in skipped for delivery in values[0]]])
+
     def view(self, state: State, calldata: bytes) -> bytes:
         """What a view returns."""
         found = decoded_call(calldata)

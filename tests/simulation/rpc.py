@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from eth_utils.address import to_checksum_address
 
-from tests.simulation.contract import GAS, Reverted, decoded_call
+from tests.simulation.contract import GAS, Message, Reverted, decoded_call
 from tests.simulation.node import Chain, Refused, SimBlock, decoded_tx, gas_of
 
 ZERO = "0x" + "00" * 32
@@ -177,8 +177,8 @@ class SimNode:
         found = decoded_call(data)
         if found is not None and found[0] in GAS:
             sender = _checksummed(fields.get("from", "0x" + "00" * 20))
-            self.chain.dry_run(block.state, sender, fields["to"], data, 0, block.timestamp)
-            return "0x"
+            message = Message(sender, 0, block.timestamp)
+            return _hex(self.chain.contract.returned(block.state.copy(), message, data))
         return _hex(self.chain.contract.view(block.state, data))
 
     def _estimate(self, fields: dict[str, str]) -> str:
