@@ -17,7 +17,7 @@ from bridge.devnet.chaos import Script
 from bridge.devnet.chaos.script import Rewrite
 from executor.protocol.wire import Outcome, Status
 from tests.bridge_kit import order_of
-from tests.chain_nodes import CHAIN_ID, FUNDED_SECRETS, funded
+from tests.chain_nodes import CHAIN_ID, FUNDED_SECRETS, anvil_node, funded, prepared
 from tests.chain_proxy import DROP, Proxy, error, ok
 from tests.chaos_kit import chaos
 
@@ -322,12 +322,19 @@ def test_caps_that_stop_every_delivery_are_a_problem(anvil_chain, monkeypatch, c
 # -- the verb -----------------------------------------------------------------------------------------------------
 
 
-def test_the_verb_takes_everything_from_a_configuration(anvil_chain, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def punctual_chain(tmp_path):
+    """A chain whose clock no other test has moved."""
+    with anvil_node(tmp_path) as client:
+        yield prepared(client, "anvil")
+
+
+def test_the_verb_takes_everything_from_a_configuration(punctual_chain, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RELAYER", FUNDED_SECRETS[2])
-    anvil_chain.mine(5)
+    punctual_chain.mine(5)
     path = tmp_path / "bridge.toml"
-    with Proxy(url_of(anvil_chain)) as proxy:
-        path.write_text(config_text(anvil_chain, f"{proxy.url}/v1/secretsecretsecret", tmp_path))
+    with Proxy(url_of(punctual_chain)) as proxy:
+        path.write_text(config_text(punctual_chain, f"{proxy.url}/v1/secretsecretsecret", tmp_path))
         code = run(lambda: _application()(["doctor", "--config", str(path), "--json"]), as_json=True)
     out, err = capsys.readouterr()
     found = {finding["name"]: finding for finding in json.loads(out)["findings"]}

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -11,7 +12,7 @@ from bridge.errors import FatalError
 from bridge.jobs import JobState
 from bridge.store.engine import _READING
 from bridge.watch import Alarm
-from tests.chain_nodes import anvil_node
+from tests.chain_nodes import anvil_node, wait_for
 from tests.scenarios.conftest import World
 from tests.scenarios.rig import ORDER
 from tests.scenarios.victim import POINTS, live_until
@@ -22,7 +23,11 @@ pytestmark = pytest.mark.chain
 
 
 @pytest.fixture(scope="session")
-def other_world(tmp_path_factory):
+def other_world(tmp_path_factory, _world):
+    first = _world.chain.client.block_by_number(0)
+    wait_for(
+        lambda: time.time() >= first.timestamp + 1, 5, "another second: a first block is its time and nothing else"
+    )
     with anvil_node(tmp_path_factory.mktemp("other")) as client:
         yield World(client)
 
