@@ -54,6 +54,8 @@ JOB_OWNER: Final = 65534
 LABEL: Final = "insula"
 USUAL_SOCKET: Final = "unix:///var/run/docker.sock"
 REMOVE_ATTEMPTS: Final = 3
+PROBES: Final = 4
+"""Of all limits, before one of them is given up."""
 
 #: docker's own errors, requests' (they are OSErrors) and those that urllib3 lets through in a stream
 _ENGINE_ERRORS: Final = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)
@@ -108,8 +110,10 @@ class DockerSandbox:
             if problem:
                 return Probe(self.tier, False, facts.version, problem, (), facts.notes)
             found = probe_checks(self, self._runtime, cancelled)
-            if not all(check.held for check in found):
-                # A busy engine ends a job another way now and then; a limit that does not hold fails again.
+            for _ in range(PROBES - 1):
+                # A busy engine ends a job another way now and then; a limit that does not hold fails each time.
+                if all(check.held for check in found):
+                    break
                 found = probe_checks(self, self._runtime, cancelled)
         except SandboxUnavailable as exc:
             return Probe(self.tier, False, "", exc.text)
