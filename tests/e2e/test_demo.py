@@ -44,6 +44,7 @@ def demo(tmp_path_factory, docker_engine):
     status, result, said = insula("demo", "--keep", "--dir", str(folder), env={"DOCKER_HOST": docker_engine})
     try:
         assert (status, result.get("problems"), result.get("error")) == (0, [], None), said
+        assert result["containers"], (folder / "logs" / "node-gpu.log").read_text()
         yield result | {"said": said}
     finally:
         insula("devnet", "stop", "--dir", str(folder))
