@@ -5,6 +5,7 @@ import {ComputeBridge} from "../contracts/ComputeBridge.sol";
 import {NodeRegistry} from "../contracts/NodeRegistry.sol";
 import {IComputeBridge} from "../contracts/interfaces/IComputeBridge.sol";
 import {INodeRegistry} from "../contracts/interfaces/INodeRegistry.sol";
+import {Stage} from "./Stage.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice Money is conserved and the request hash is its formula, whatever the order and however it ends.
@@ -23,7 +24,7 @@ contract ComputeBridgeTest {
             vm.prank(_operator(nodeId));
             _registry.register(new INodeRegistry.Label[](0), "");
             bytes32 structHash = keccak256(abi.encode(_registry.NODE_KEY_TYPEHASH(), _operator(nodeId), nodeId, 0));
-            bytes memory signature = _sign(nodeId, "InsulaNodeRegistry", address(_registry), structHash);
+            bytes memory signature = Stage.sign(nodeId, "InsulaNodeRegistry", address(_registry), structHash);
             vm.prank(_operator(nodeId));
             _registry.joinKey(nodeId, vm.addr(nodeId), signature);
         }
@@ -132,23 +133,9 @@ contract ComputeBridgeTest {
             bytes32 structHash = keccak256(
                 abi.encode(_bridge.ATTESTATION_TYPEHASH(), request, outcomeHash, receipt, bytes32(0), i, _RELAYER)
             );
-            bytes memory signature = _sign(i + 1, "Insula", address(_bridge), structHash);
+            bytes memory signature = Stage.sign(i + 1, "Insula", address(_bridge), structHash);
             attestations[i] = IComputeBridge.Attestation(receipt, bytes32(0), uint64(i), _RELAYER, signature);
         }
-    }
-
-    /// @dev EIP-712 written out once more, independent of OpenZeppelin's.
-    function _sign(uint256 key, string memory name, address verifier, bytes32 structHash)
-        private
-        view
-        returns (bytes memory)
-    {
-        bytes32 kind =
-            keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-        bytes32 domain =
-            keccak256(abi.encode(kind, keccak256(bytes(name)), keccak256("1"), block.chainid, verifier));
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, keccak256(abi.encodePacked("\x19\x01", domain, structHash)));
-        return abi.encodePacked(r, s, v);
     }
 
     function _order(uint8 nodes, uint8 quorum, uint128 unitPrice, uint128 failPrice, uint128 deliveryFee)
