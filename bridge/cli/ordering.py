@@ -82,5 +82,8 @@ class Wish:
         try:
             job_of(order, order.spec)
         except InvalidSpec as exc:
-            raise InvalidInput(exc.field, f"{exc.problem} ({exc.reason.name}); nothing was ordered") from exc
+            problem = exc.problem
+            for word in self.labels:  # nodes know a label of the order by its hash alone
+                problem = problem.replace(f"0x{label_hash(word).hex()}", word)
+            raise InvalidInput(exc.field, f"{problem} ({exc.reason.name}); nothing was ordered") from exc
         return order

@@ -129,7 +129,7 @@ def _text(found: dict[str, Any], order: Order) -> str:
     listed = [f"node {carrier['node_id']}, operator {carrier['operator']}" for carrier in carriers[:SHOWN]]
     if len(carriers) > SHOWN:
         listed.append(f"and {len(carriers) - SHOWN} more")
-    counted = f"{found['operators']} operators' nodes could sign{more}; {order.quorum} have to agree"
+    counted = f"{order.quorum} must agree, each of another operator; {found['operators']} could{more}"
     return lines(
         [
             ("price", price),

@@ -316,6 +316,7 @@ def shell_variables(net: Devnet) -> str:
     variables = {
         "INSULA_BRIDGE": net.bridge_url,
         "INSULA_RPC": net.rpc_url,
+        "INSULA_LOCALHOST_URL": net.rpc_url,  # where Hardhat's network localhost is
         "INSULA_CONTRACT": net.contract,
         "INSULA_LENS": net.lens,
         "INSULA_KEY": net.keys["requester"],

@@ -84,7 +84,7 @@ def test_a_quote_is_told_in_words(desk):
     assert code == Exit.OK
     assert "price        100 wei" in out
     assert f"node {node.node_id}, operator {node.operator.address}" in out
-    assert "2 operators' nodes could sign; 1 have to agree" in out
+    assert "1 must agree, each of another operator; 2 could" in out
 
 
 def test_a_quote_without_a_lens_says_the_price_and_that_nobody_looked_for_nodes(desk):
@@ -100,6 +100,7 @@ REFUSED = {
     "a token that is no contract": (["--token", "0x" + 40 * "1"], Exit.NOT_SO, "field=token"),
     "a lens that is none": (["--lens", "0x" + 40 * "1"], Exit.BAD_INPUT, "another contract"),
     "a lens that is no address": (["--lens", "0x12"], Exit.BAD_INPUT, "--lens"),
+    "a label that the spec does not repeat": (["--label", "site=moon"], Exit.BAD_INPUT, "the order's label site=moon"),
     "a result kind that is none": (["--result", "pdf"], Exit.BAD_INPUT, "--result"),
 }
 
