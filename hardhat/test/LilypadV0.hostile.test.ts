@@ -187,6 +187,22 @@ describe("LilypadV0: payers that will not be paid", () => {
     });
   }
 
+  it("lose nothing by a stranger's push with too little gas", async () => {
+    const parts = await loadFixture(fixture);
+    const { v0, hostile, placed, end, stranger } = parts;
+    await hostile.setModes(Mode.Accept, Mode.Accept);
+    await end(placed, REFUSED);
+    for (let gasLimit = 30_000; gasLimit < 200_000; gasLimit += 2_000) {
+      // Too little for the call itself takes everything back; a push that fails leaves the credit.
+      const sent = await v0.connect(stranger).pushRefund(hostile, { gasLimit }).catch(() => undefined);
+      await sent?.wait().catch(() => undefined);
+      const paid = await ethers.provider.getBalance(hostile);
+      expect([await v0.refundOf(hostile) + paid, await spare(parts)]).to.deep.equal([NODE_SHARE, 0n]);
+      if (paid !== 0n) return;
+    }
+    expect.fail("no gas was enough");
+  });
+
   it("every second time are paid in the end", async () => {
     const parts = await loadFixture(fixture);
     const { v0, hostile, placed, run, end } = parts;
