@@ -29,8 +29,8 @@ from bridge.errors import RpcRefused
 from executor.errors import InvalidInput
 from executor.protocol.wire import ZERO_ADDRESS, Order, checksum_address
 
-NODES_A_CALL = 256
-MAX_CALLS = 64
+NODES_A_CALL = 64  # two calls each: FEVM takes millions of gas for a call, and endpoints bound an eth_call
+MAX_CALLS = 256
 SHOWN = 20  # carriers that are listed for people
 
 LensOption = Annotated[

@@ -4,7 +4,8 @@ import type { HardhatRuntimeEnvironment } from "hardhat/types/hre";
 import { connect, print } from "./connect.ts";
 import { addressOf, type OrderOptions, orderOf } from "./order.ts";
 
-const NODES_A_CALL = 256n;
+// Two calls each: FEVM takes millions of gas for a call, and endpoints bound an eth_call.
+const NODES_A_CALL = 64n;
 
 export default async function (options: OrderOptions & { lens: string | undefined }, hre: HardhatRuntimeEnvironment) {
   const order = orderOf(options);

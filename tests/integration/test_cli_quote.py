@@ -4,12 +4,14 @@ import json
 
 import pytest
 
+from bridge.chain.contracts import register_calldata
 from bridge.chain.erc20 import allowance
-from bridge.chain.operate import let_take
+from bridge.chain.operate import let_take, send_and_wait
 from bridge.cli.output import Exit
+from bridge.cli.quote_verb import NODES_A_CALL
 from executor.protocol.wire import OnChainState, Order, Outcome, Status
 from tests.bridge_kit import spec_bytes
-from tests.chain_nodes import FUNDED_SECRETS, funded
+from tests.chain_nodes import FUNDED_SECRETS, add_node, funded
 from tests.token_kit import Token
 
 pytestmark = pytest.mark.chain
@@ -112,6 +114,32 @@ def test_an_order_that_would_be_refused_is_refused_by_the_quote(desk, what):
     code, _, err = desk.quote(*desk.curator, *options, lens="--lens" not in options)
 
     assert (code, said in err) == (expected, True), err
+
+
+def test_nodes_are_looked_at_page_by_page(desk):
+    client, registry = desk.chain.client, desk.chain.deployment.registry
+    before = desk.chain.registry.node_count()
+    for _ in range(NODES_A_CALL):
+        desk.chain.send(funded(3), registry, register_calldata([]))
+    late = add_node(client, desk.chain.deployment, 2, ())
+
+    code, out, _ = desk.quote("--nodes", "3", "--quorum", "3", *desk.curator, "--json")
+
+    found = json.loads(out)
+    assert (code, found["operators"], found["more"]) == (Exit.OK, 3, False)
+    assert late.node_id == before + NODES_A_CALL + 1
+    assert found["carriers"][-1] == {"nodeId": late.node_id, "operator": late.operator.address}
+
+
+def test_a_lens_that_never_comes_to_an_end_is_not_believed(desk):
+    # Whatever it is asked: price 0, nobody, and the next page begins with node 1.
+    runtime = bytes.fromhex("606060205260016040526080" + "6000f3")
+    creation = bytes.fromhex("600f600c600039600f6000f3") + runtime
+    lens = send_and_wait(desk.chain.client, funded(0), None, creation).contract_address
+
+    code, _, err = desk.quote("--lens", lens, *desk.curator, lens=False)
+
+    assert (code, "goes back to node 1" in err) == (Exit.BAD_INPUT, True), err
 
 
 def test_an_order_is_paid_in_a_token_and_what_was_earned_is_drawn_in_it(desk):
