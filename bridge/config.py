@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from executor.errors import InvalidInput
-from executor.protocol.leases import Address, Amount
+from executor.protocol.leases import Address, Amount, ByToken
 
 
 def _path(value: object) -> object:
@@ -108,6 +108,13 @@ class RelayerConfig(Section):
     expire_requests: bool = False  # also send the refund of requests that nobody fulfilled
 
 
+class TokenFloor(Section):
+    """Minimum prices in a token, in that token's own smallest unit."""
+
+    min_unit_price: Amount
+    min_delivery_fee: Amount
+
+
 class DispatchConfig(Section):
     """Leases and shares."""
 
@@ -124,6 +131,7 @@ class DispatchConfig(Section):
     agreement_grace_seconds: Seconds = Field(default=10.0, ge=0)  # once a quorum agrees, wait this long for the others
     min_unit_price: Amount = 0
     min_delivery_fee: Amount = 0
+    tokens: ByToken[TokenFloor] = {}  # in which tokens an order may pay, beside the chain's own
 
 
 class ContentConfig(Section):
@@ -167,7 +175,9 @@ def _in_words(kind: str, message: str, place: tuple[int | str, ...]) -> str:
 
 
 def _no_such_key(place: list[str]) -> str:
-    section = BridgeConfig if len(place) == 1 else BridgeConfig.model_fields[place[0]].annotation
+    section: Any = BridgeConfig if len(place) == 1 else BridgeConfig.model_fields[place[0]].annotation
+    if place[1:2] == ["tokens"] and len(place) > 2:
+        section = TokenFloor
     fields: Mapping[str, Any] = getattr(section, "model_fields", {})
     near = get_close_matches(place[-1], fields, 1)
     return f"is no key of a bridge's configuration{f'; do you mean {near[0]}?' if near else ''} (docs/operations.md)"

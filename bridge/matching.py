@@ -28,7 +28,7 @@ from executor.protocol.cid import Cid
 from executor.protocol.leases import Capacity, Phase
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import InvalidSpec, JobSpec, job_of, spec_cid
-from executor.protocol.wire import Order
+from executor.protocol.wire import ZERO_ADDRESS, Order
 
 LABELS_FRESH_SECONDS = 10.0  # how long an answer of the registry is used again; a grant asks anew
 MAX_REST_SECONDS = 300.0
@@ -89,8 +89,7 @@ def standing_reason(plan: Plan, deadline: int, config: DispatchConfig, now: floa
     if plan.is_absent:
         cid = plan.content[0]
         return Reason.SPEC_UNREADABLE, f"its spec {cid} is not here; upload it: insula content add FILE --to BRIDGE"
-    floor = Floor(unit_price=config.min_unit_price, delivery_fee=config.min_delivery_fee)
-    if price := price_reason(plan.order, floor):
+    if price := price_reason(plan.order, floors_of(config)):
         return Reason.PRICE_BELOW_MINIMUM, price
     if plan.order.callback_gas > config.max_callback_gas:
         most = config.max_callback_gas
@@ -98,6 +97,14 @@ def standing_reason(plan: Plan, deadline: int, config: DispatchConfig, now: floa
     if late := time_reason(plan.need, deadline, now, config.delivery_margin_seconds):
         return Reason.TOO_LATE, late
     return None
+
+
+def floors_of(config: DispatchConfig) -> dict[str, Floor]:
+    """The minimum prices in each token that the bridge takes, the chain's own first. Pure."""
+    floors = {ZERO_ADDRESS: Floor(unit_price=config.min_unit_price, delivery_fee=config.min_delivery_fee)}
+    for token, floor in config.tokens.items():
+        floors[token] = Floor(unit_price=floor.min_unit_price, delivery_fee=floor.min_delivery_fee)
+    return floors
 
 
 def taken_of(slots: Sequence[Slot], leases: Sequence[LeaseRow], now: float) -> Taken:

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from executor.errors import InvalidInput
 from executor.protocol.labels import ADMITTED, Label, Selector, label_set
-from executor.protocol.leases import Advert, Capacity
+from executor.protocol.leases import Advert, Capacity, TokenPrice
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import JobSpec
 from executor.protocol.wire import ZERO_ADDRESS, Order, label_hash
@@ -53,6 +53,7 @@ class Need:
     cpu_millis: int
     memory_bytes: int
     disk_bytes: int
+    token: str
     unit_price: int
     fail_price: int
     output_bytes: int
@@ -60,7 +61,7 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """Below these prices the bridge starts nothing; smallest units."""
+    """Below these prices the bridge starts nothing; smallest units of one token."""
 
     unit_price: int = 0
     delivery_fee: int = 0
@@ -113,6 +114,7 @@ def need_of(order: Order, spec: JobSpec | None) -> Need:
         cpu_millis=limits.cpu_millis if limits else 0,
         memory_bytes=limits.memory_bytes if limits else 0,
         disk_bytes=limits.disk_bytes if limits else 0,
+        token=order.token,
         unit_price=order.unit_price,
         fail_price=order.fail_price,
         output_bytes=(
@@ -144,10 +146,17 @@ def could_fit(need: Need, advert: Advert, words: Mapping[str, bytes]) -> bool:
     return _tier_or_price(need, advert) is None and _room(need, advert.free) is None
 
 
-def price_reason(order: Order, floor: Floor) -> str | None:
-    """Why an order is below the bridge's minimum prices; None if it is not. A token's worth is not known here."""
-    if order.token != ZERO_ADDRESS:
-        return f"it pays in the token {order.token}; this bridge starts orders in the chain's own token only"
+def price_reason(order: Order, floors: Mapping[str, Floor]) -> str | None:
+    """Why an order is below the bridge's minimum prices; None if it is not.
+
+    floors: token -> minimum prices in it, the chain's own as the zero address. A token that is not among them is not
+    taken: what it is worth is not known here.
+    """
+    floor = floors.get(order.token)
+    if floor is None:
+        others = ", ".join(token for token in floors if token != ZERO_ADDRESS)
+        taken = f"the chain's own token and {others}" if others else "the chain's own token only"
+        return f"it pays in the token {order.token}; this bridge starts orders in {taken}"
     if order.unit_price < floor.unit_price:
         return f"unitPrice is {order.unit_price}, this bridge's minimum is {floor.unit_price}"
     if order.delivery_fee < floor.delivery_fee:
@@ -254,10 +263,21 @@ def _labels(need: Need, node: NodeSnapshot) -> tuple[Fit, str] | None:
 def _tier_or_price(need: Need, advert: Advert) -> tuple[Fit, str] | None:
     if need.tier is not None and need.tier not in advert.tiers:
         return Fit.TIER_MISSING, f"tier {need.tier} is missing; it has {', '.join(advert.tiers) or 'none'}"
-    if need.unit_price < advert.min_unit_price:
-        return Fit.PRICE_TOO_LOW, f"unitPrice {need.unit_price} is below its minimum of {advert.min_unit_price}"
-    if need.fail_price < advert.min_fail_price:
-        return Fit.PRICE_TOO_LOW, f"failPrice {need.fail_price} is below its minimum of {advert.min_fail_price}"
+    return _price(need, advert)
+
+
+def _price(need: Need, advert: Advert) -> tuple[Fit, str] | None:
+    asked: Advert | TokenPrice = advert
+    if need.token != ZERO_ADDRESS:
+        if need.token not in advert.tokens:
+            # Who asks for nothing takes anything.
+            priced = advert.min_unit_price or advert.min_fail_price or advert.tokens
+            return (Fit.PRICE_TOO_LOW, f"it takes no payment in the token {need.token}") if priced else None
+        asked = advert.tokens[need.token]
+    if need.unit_price < asked.min_unit_price:
+        return Fit.PRICE_TOO_LOW, f"unitPrice {need.unit_price} is below its minimum of {asked.min_unit_price}"
+    if need.fail_price < asked.min_fail_price:
+        return Fit.PRICE_TOO_LOW, f"failPrice {need.fail_price} is below its minimum of {asked.min_fail_price}"
     return None
 
 

@@ -69,7 +69,8 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
     /// @dev By keccak256(curator, node id, label hash): one hash for a bridge to compute, not three.
     mapping(bytes32 word => bool) private _vouched;
     mapping(uint256 nodeId => Stake stake) private _stakes;
-    mapping(uint256 nodeId => mapping(bytes32 requestHash => bool)) private _proven;
+    /// @dev Keys that were proven to have signed two outcomes of one request.
+    mapping(address key => bool) private _proven;
     mapping(address prover => uint256 amount) private _rewards;
     uint256 private _owed;
 
@@ -182,6 +183,9 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
     /// @inheritdoc INodeRegistry
     function stake(uint256 nodeId) external payable onlyOperator(nodeId) {
         if (msg.value == 0) revert NodeRegistryNoAmount(nodeId);
+        address key = _nodes[nodeId].key;
+        // Its other contradictions cannot be proven any more: nothing may answer for what it signs.
+        if (_proven[key]) revert NodeRegistryStakeUnderProvenKey(nodeId, key);
         Stake storage s = _stakes[nodeId];
         uint256 bonded = s.bonded + msg.value;
         s.bonded = SafeCast.toUint128(bonded);
@@ -228,11 +232,11 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
         if (key != other) revert NodeRegistryDifferentSigners(key, other);
         nodeId = _keys[key].nodeId;
         if (nodeId == 0) revert NodeRegistryUnknownKey(key);
-        if (_proven[nodeId][requestHash]) revert NodeRegistryAlreadyProven(nodeId, requestHash);
+        if (_proven[key]) revert NodeRegistryAlreadyProven(nodeId, key);
         uint256 amount = uint256(_stakes[nodeId].bonded) + _stakes[nodeId].unbonding;
         if (amount == 0) revert NodeRegistryNothingToSlash(nodeId);
 
-        _proven[nodeId][requestHash] = true;
+        _proven[key] = true;
         delete _stakes[nodeId];
         reward = amount / REWARD_DIVISOR;
         _rewards[msg.sender] += reward;
@@ -329,8 +333,8 @@ contract NodeRegistry is INodeRegistry, EIP712, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc INodeRegistry
-    function isProven(uint256 nodeId, bytes32 requestHash) external view returns (bool) {
-        return _proven[nodeId][requestHash];
+    function isProven(address key) external view returns (bool) {
+        return _proven[key];
     }
 
     /// @inheritdoc INodeRegistry

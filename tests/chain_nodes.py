@@ -304,7 +304,7 @@ def _anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainClient]:
 
 def prepared(client: ChainClient, kind: str) -> DevChain:
     """A node with fresh contracts and two nodes of ours, which mines only when told."""
-    chain = DevChain(client, Deployment("", "", "", 0), kind)
+    chain = DevChain(client, Deployment("", "", "", 0, ""), kind)
     chain.automine()
     chain.deploy_again()
     chain.manual()

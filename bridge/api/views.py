@@ -34,6 +34,7 @@ def job_view(job: Job) -> dict[str, Any]:
         "quorum": order.quorum,
         "curator": order.curator,
         "callback": order.callback,
+        "token": order.token,
         "unit_price": str(order.unit_price),
         "fail_price": str(order.fail_price),
         "delivery_fee": str(order.delivery_fee),

@@ -88,7 +88,7 @@ class ContractAbi:
 
 @cache
 def contract_abi(name: str) -> ContractAbi:
-    """The exported contract: ComputeBridge, NodeRegistry or ResultBook."""
+    """The exported contract: ComputeBridge, NodeRegistry, ComputeLens or ResultBook."""
     text = resources.files("bridge.chain").joinpath("abi", f"{name}.json").read_text(encoding="utf-8")
     return ContractAbi(name, json.loads(text))
 
@@ -101,6 +101,11 @@ def compute_bridge() -> ContractAbi:
 def node_registry() -> ContractAbi:
     """NodeRegistry's ABI."""
     return contract_abi("NodeRegistry")
+
+
+def compute_lens() -> ContractAbi:
+    """ComputeLens's ABI."""
+    return contract_abi("ComputeLens")
 
 
 def result_book() -> ContractAbi:

@@ -1,11 +1,11 @@
-"""Deployment of the three contracts: what `insula devnet` and operators of a new network use."""
+"""Deployment of the contracts: what `insula devnet` and operators of a new network use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from bridge.chain.client import ChainClient, TxReceipt
-from bridge.chain.contracts import compute_bridge, node_registry, result_book
+from bridge.chain.contracts import compute_bridge, compute_lens, node_registry, result_book
 from bridge.chain.operate import TransactionFailed, send_and_wait
 from bridge.chain.signer import TxSigner
 
@@ -20,6 +20,7 @@ class Deployment:
     bridge: str
     result_book: str
     deploy_block: int
+    lens: str
 
 
 def deploy_all(
@@ -32,7 +33,7 @@ def deploy_all(
     cancel_delay: int,
     deadline_seconds: float = 180.0,
 ) -> Deployment:
-    """Create NodeRegistry, ComputeBridge and ResultBook, owned by the signer. Times in seconds, for ever.
+    """Create NodeRegistry, ComputeBridge, ResultBook and ComputeLens, owned by the signer. Times in seconds, for ever.
 
     Stake unbonds as long as the bridge's longest ttl demands, and no longer.
     """
@@ -41,7 +42,8 @@ def deploy_all(
     arguments = (registry, min_ttl, max_ttl, cancel_delay, signer.address)
     bridge, created = _create(client, signer, compute_bridge().creation(*arguments), deadline_seconds)
     book, _ = _create(client, signer, result_book().creation(bridge), deadline_seconds)
-    return Deployment(registry=registry, bridge=bridge, result_book=book, deploy_block=created.block_number)
+    lens, _ = _create(client, signer, compute_lens().creation(), deadline_seconds)
+    return Deployment(registry=registry, bridge=bridge, result_book=book, deploy_block=created.block_number, lens=lens)
 
 
 def _create(client: ChainClient, signer: TxSigner, data: bytes, deadline_seconds: float) -> tuple[str, TxReceipt]:

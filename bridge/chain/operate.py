@@ -20,12 +20,13 @@ from bridge.chain.contracts import (
     vouch_calldata,
     withdraw_stake_calldata,
 )
+from bridge.chain.erc20 import allowance, approve_calldata, balance_of
 from bridge.chain.fees import first_fees
 from bridge.chain.signer import SignedTransaction, Transaction, TxSigner
 from bridge.chain.views import RegistryViews, refusal
 from bridge.errors import BridgeError, RpcError, RpcRefused, RpcUnavailable
 from executor.protocol.signing import Key, Scope, node_key_message
-from executor.protocol.wire import Order, label_hash
+from executor.protocol.wire import ZERO_ADDRESS, Order, label_hash
 
 FIRST_POLL_SECONDS = 0.02  # doubled each time, up to the longest
 LONGEST_POLL_SECONDS = 1.0
@@ -173,8 +174,28 @@ def withdraw_stake(client: ChainClient, operator: TxSigner, registry: str, node_
 
 
 def request_job(client: ChainClient, requester: TxSigner, bridge: str, order: Order) -> TxReceipt:
-    """Order a job straight at the ComputeBridge and pay its price; the listener finds its id by the log."""
-    return send_and_wait(client, requester, bridge, request_job_calldata(order), order.price)
+    """Order a job straight at the ComputeBridge and pay its price; the listener finds its id by the log.
+
+    A price in a token is taken by the contract, which the requester has to let it (`let_take`).
+    """
+    value = order.price if order.token == ZERO_ADDRESS else 0
+    return send_and_wait(client, requester, bridge, request_job_calldata(order), value)
+
+
+def let_take(client: ChainClient, owner: TxSigner, spender: str, token: str, amount: int) -> None:
+    """Let `spender` take `amount` of an ERC-20, unless it may take as much already.
+
+    TransactionFailed where the owner does not hold that much.
+    """
+    held = balance_of(client, token, owner.address)
+    if held < amount:
+        raise TransactionFailed(f"account {owner.address} holds {held} of the token {token}; the price is {amount}")
+    before = allowance(client, token, owner.address, spender)
+    if before >= amount:
+        return
+    if before:  # some tokens change an allowance only from zero
+        send_and_wait(client, owner, token, approve_calldata(spender, 0))
+    send_and_wait(client, owner, token, approve_calldata(spender, amount))
 
 
 def _registered_id(client: ChainClient, registry: str, operator: TxSigner, receipt: TxReceipt) -> int:

@@ -15,6 +15,7 @@ from bridge.chain.client import ChainClient, Tag
 from bridge.chain.contracts import (
     ContractAbi,
     compute_bridge,
+    compute_lens,
     decode_revert,
     describe_revert,
     node_registry,
@@ -78,6 +79,15 @@ class StakeView:
     bonded: int
     unbonding: int
     released_at: int
+
+
+@dataclass(frozen=True)
+class QuotePage:
+    """A page of `ComputeLens.quote`: `next` is where the next one begins, 0 when there is none."""
+
+    price: int
+    carriers: tuple[ActiveNode, ...]
+    next: int
 
 
 class _Views:
@@ -192,6 +202,22 @@ class RegistryViews(_Views):
     def notice(self) -> int:
         """Seconds between a removal or deactivation and its effect."""
         return int(self._get("notice")[0])
+
+
+class LensViews(_Views):
+    """A ComputeLens."""
+
+    def __init__(self, client: ChainClient, lens: str) -> None:
+        super().__init__(client, lens, compute_lens())
+
+    def quote(self, bridge: str, order: Order, start: int, limit: int) -> QuotePage:
+        """What an order costs, and which of `limit` nodes from id `start` on could answer it now.
+
+        RpcRefused when the contract would not take the order (`refusal` says why).
+        """
+        price, carriers, following = self._get("quote", bridge, order.as_tuple(), start, limit)
+        nodes = tuple(ActiveNode(node_id, to_checksum_address(operator)) for node_id, operator in carriers)
+        return QuotePage(price, nodes, following)
 
 
 class BookViews(_Views):

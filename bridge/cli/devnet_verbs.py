@@ -230,4 +230,5 @@ next     . {quote(f"{folder}/env")}
          insula job list
          insula doctor
          insula content add FILE --public
+         insula job quote SPEC.json
          insula job submit SPEC.json --wait          (curator, key and addresses are in env)"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,26 +21,36 @@ from bridge.cli.context import (
     get_json,
     signer_of,
 )
+from bridge.cli.ordering import (
+    CuratorOption,
+    DeliveryFeeOption,
+    FailPriceOption,
+    LabelOption,
+    NodesOption,
+    OwnLabelsFlag,
+    QuorumOption,
+    ResultOption,
+    SpecArgument,
+    TokenOption,
+    TtlOption,
+    UnitPriceOption,
+    Wish,
+)
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, printable
+from bridge.cli.quote_verb import quote
 from bridge.cli.reference import reference
-from bridge.cli.spec_verbs import read_limited
-from bridge.cli.texts import amount, explanation_text, job_text, lines, standing
+from bridge.cli.texts import explanation_text, job_text, lines, paid, standing
 from bridge.cli.verify_verb import verify
 from bridge.errors import BridgeError, RpcUnavailable
 from bridge.jobs import JobState
 from executor.content.web import Http
 from executor.errors import InvalidInput, PeerRefused
 from executor.protocol.cid import Cid
-from executor.protocol.labels import Label
-from executor.protocol.spec import InvalidSpec, job_of
 from executor.protocol.wire import (
-    MAX_SPEC_BYTES,
     ZERO_ADDRESS,
     OnChainState,
     Order,
-    ResultKind,
     checksum_address,
-    label_hash,
 )
 
 app = typer.Typer(help="Jobs.", no_args_is_help=True)
@@ -61,62 +70,49 @@ CHAIN_STATES: dict[str, tuple[str, ...]] = {
     "expired": ("expired", "final"),
 }
 ALL_STATES = tuple(dict.fromkeys((*STATES, *CHAIN_STATES)))
-KINDS = {
-    "cid": ResultKind.CID,
-    "stdout": ResultKind.STDOUT,
-    "stderr": ResultKind.STDERR,
-    "exit-code": ResultKind.EXIT_CODE,
-}
-
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A request id, or a 0x request hash.")]
 
 
 @app.command()
 def submit(
-    file: Annotated[Path, typer.Argument(metavar="SPEC", help="The job spec, JSON in the format insula/v1.")],
+    file: SpecArgument,
     rpc: RpcOption = "",
     contract: ContractOption = "",
     key: KeyOption = "",
     bridge: BridgeOption = "",
-    result: Annotated[str, typer.Option(help=f"What goes on-chain: {', '.join(KINDS)}.")] = "cid",
-    ttl: Annotated[int, typer.Option(min=1, help="Seconds until the request can be refunded.")] = 3600,
-    nodes: Annotated[int, typer.Option(min=1, max=16, help="How many nodes run it.")] = 1,
-    quorum: Annotated[int, typer.Option(min=0, max=16, help="How many must agree; 0: more than half.")] = 0,
-    curator: Annotated[str, typer.Option(envvar="INSULA_CURATOR", help="Whose word makes a label count.")] = "",
-    trust_own_labels: Annotated[
-        bool, typer.Option("--trust-own-labels", help="No curator: take each node's own word. Unsafe for money.")
-    ] = False,
-    label: Annotated[
-        list[str], typer.Option(help="key=value that the contract enforces; the selector repeats it.")
-    ] = [],  # noqa: B006
-    unit_price: Annotated[int, typer.Option(min=0, help="wei for each node when the job succeeds.")] = 0,
-    fail_price: Annotated[int, typer.Option(min=0, help="wei for each node when it ran and failed.")] = 0,
-    delivery_fee: Annotated[int, typer.Option(min=0, help="wei for the relayer.")] = 0,
+    result: ResultOption = "cid",
+    ttl: TtlOption = 3600,
+    nodes: NodesOption = 1,
+    quorum: QuorumOption = 0,
+    curator: CuratorOption = "",
+    trust_own_labels: OwnLabelsFlag = False,
+    label: LabelOption = [],  # noqa: B006
+    token: TokenOption = "",
+    unit_price: UnitPriceOption = 0,
+    fail_price: FailPriceOption = 0,
+    delivery_fee: DeliveryFeeOption = 0,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the job is settled.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Order a job from an account, and pay for it. The spec is checked here first, as nodes would."""
-    if not curator and not trust_own_labels:
-        raise InvalidInput("--curator", "is needed; or say --trust-own-labels, which is unsafe for money")
-    if result not in KINDS:
-        raise InvalidInput("--result", f"is {result!r:.20}; it is one of {', '.join(KINDS)}")
-    order = Order(
-        spec=read_limited(file, MAX_SPEC_BYTES, "SPEC"),
-        result_kind=int(KINDS[result]),
-        nodes=nodes,
-        quorum=quorum or nodes // 2 + 1,
+    """Order a job from an account, and pay for it. The spec is checked here first, as nodes would.
+
+    With --token the contract is first allowed to take the price of it, where it may take less.
+    """
+    order = Wish(
+        file=file,
+        result=result,
         ttl=ttl,
-        curator=checksum_address(curator, "--curator") if curator else ZERO_ADDRESS,
-        labels=tuple(sorted(label_hash(str(Label.parse(word))) for word in label)),
+        nodes=nodes,
+        quorum=quorum,
+        curator=curator,
+        trust_own_labels=trust_own_labels,
+        labels=label,
+        token=token,
         unit_price=unit_price,
         fail_price=fail_price,
         delivery_fee=delivery_fee,
-    )
-    try:
-        job_of(order, order.spec)
-    except InvalidSpec as exc:
-        raise InvalidInput(exc.field, f"{exc.problem} ({exc.reason.name}); nothing was ordered") from exc
+    ).order()
     placed = _place(order, rpc, contract_of(contract), key)
     if wait:
         errors.print(f"request {placed['requestId']}, hash {placed['requestHash']}, in {placed['transaction']}")
@@ -126,7 +122,7 @@ def submit(
     told = {
         "request": f"{placed['requestId']}, hash {placed['requestHash']}",
         "ordered in": f"transaction {placed['transaction']}",
-        "escrowed": amount(placed["priceInWei"]),
+        "escrowed": paid(placed["price"], order.token),
         "next": f"insula job wait {placed['requestId']}",
     }
     emit({"ok": True, **placed}, as_json=as_json, text=lines(told.items()))
@@ -134,10 +130,12 @@ def submit(
 
 def _place(order: Order, rpc: str, contract: str, key: str) -> dict[str, Any]:
     from bridge.chain.contracts import compute_bridge
-    from bridge.chain.operate import request_job
+    from bridge.chain.operate import let_take, request_job
 
     signer = signer_of(key)
     with chain_at(rpc) as client:
+        if order.token != ZERO_ADDRESS:
+            let_take(client, signer, contract, order.token, order.price)
         receipt = request_job(client, signer, contract, order)
         topic = compute_bridge().event_topic("JobRequested")
         log = _log_of(client, contract, receipt, topic)
@@ -145,7 +143,8 @@ def _place(order: Order, rpc: str, contract: str, key: str) -> dict[str, Any]:
         "requestId": int.from_bytes(log.topics[1], "big"),
         "requestHash": f"0x{log.topics[2].hex()}",
         "transaction": f"0x{receipt.tx_hash.hex()}",
-        "priceInWei": str(order.price),
+        **({"priceInWei": str(order.price)} if order.token == ZERO_ADDRESS else {"token": order.token}),
+        "price": str(order.price),
     }
 
 
@@ -288,7 +287,11 @@ app.command()(cancel)
 
 @app.command()
 def withdraw(
-    rpc: RpcOption = "", contract: ContractOption = "", key: KeyOption = "", as_json: JsonFlag = False
+    rpc: RpcOption = "",
+    contract: ContractOption = "",
+    key: KeyOption = "",
+    token: Annotated[str, typer.Option(help="An ERC-20; else the chain's own token.")] = "",
+    as_json: JsonFlag = False,
 ) -> None:
     """Draw what the contract owes the key's account: refunds, a node's earnings, a relayer's fees."""
     from bridge.chain.contracts import withdraw_calldata
@@ -296,17 +299,21 @@ def withdraw(
     from bridge.chain.views import BridgeViews
 
     account, address = signer_of(key), contract_of(contract)
+    asset = checksum_address(token, "--token") if token else ZERO_ADDRESS
     with chain_at(rpc) as client:
-        owed = BridgeViews(client, address).credit_of(account.address)
+        owed = BridgeViews(client, address).credit_of(account.address, asset)
         if owed == 0:
-            raise fail(f"the contract owes {account.address} nothing", code=Exit.NOT_SO, as_json=as_json)
-        receipt = send_and_wait(client, account, address, withdraw_calldata(ZERO_ADDRESS, account.address))
-    found = {"account": account.address, "amountInWei": str(owed), "transaction": receipt.tx_hash}
-    text = f"{amount(owed)} to {account.address} in transaction 0x{receipt.tx_hash.hex()}"
+            in_it = f" in the token {asset}" if token else ""
+            raise fail(f"the contract owes {account.address} nothing{in_it}", code=Exit.NOT_SO, as_json=as_json)
+        receipt = send_and_wait(client, account, address, withdraw_calldata(asset, account.address))
+    drawn = {"token": asset, "amount": str(owed)} if token else {"amountInWei": str(owed)}
+    found = {"account": account.address, **drawn, "transaction": receipt.tx_hash}
+    text = f"{paid(owed, asset)} to {account.address} in transaction 0x{receipt.tx_hash.hex()}"
     emit({"ok": True, **found}, as_json=as_json, text=text)
 
 
 app.command()(verify)
+app.command()(quote)
 
 
 def _job(http: Http, job: str, *, missing_ok: bool = False) -> dict[str, Any]:

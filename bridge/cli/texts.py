@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 Fact = tuple[str, str]
@@ -26,6 +27,11 @@ def amount(wei: int | str) -> str:
         return f"{value} wei"
     fil = f"{Decimal(value).scaleb(-18):f}"
     return f"{value} wei ({fil.rstrip('0').rstrip('.') if '.' in fil else fil} FIL)"
+
+
+def paid(units: int | str, token: str) -> str:
+    """An amount of what pays for a job: the chain's own token (the zero address), or so many units of an ERC-20."""
+    return amount(units) if int(token, 16) == 0 else f"{units} of {token}"
 
 
 def lines(facts: Iterable[Fact]) -> str:
@@ -60,8 +66,9 @@ def _job(job: dict[str, Any], explanation: dict[str, Any]) -> Iterator[Fact]:
     yield "ordered by", f"{job['requester']} in block {job['block_number']}, transaction {job['tx_hash']}"
     yield "deadline", moment(job["deadline"])
     yield "nodes", f"{job['nodes']}, of which {job['quorum']} must agree; curator {job['curator']}"
-    prices = f"{amount(job['unit_price'])} a node, {amount(job['fail_price'])} where it ran and failed"
-    yield "pays", f"{prices}; {amount(job['delivery_fee'])} for the delivery"
+    of = partial(paid, token=job["token"])
+    prices = f"{of(job['unit_price'])} a node, {of(job['fail_price'])} where it ran and failed"
+    yield "pays", f"{prices}; {of(job['delivery_fee'])} for the delivery"
     if job["settled_tx"]:
         yield "settled in", f"block {job['settled_block_number']}, transaction {job['settled_tx']}"
     if job["callback_ok"] is not None:

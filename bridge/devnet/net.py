@@ -92,6 +92,7 @@ class Devnet:
     contract: str
     registry: str
     result_book: str
+    lens: str
     deploy_block: int
     curator: str
     keys: dict[str, str]
@@ -116,7 +117,7 @@ def start(group: ProcessGroup, make_node: MakeNode, say: Say, chaos: ChaosRun | 
         for line in chaos.introduction(rpc_url):
             say(line)
     with ChainClient(node_url) as client:
-        say("deploying NodeRegistry, ComputeBridge and the example dApp ResultBook")
+        say("deploying NodeRegistry, ComputeBridge, ComputeLens and the example dApp ResultBook")
         deployed = deploy_all(
             client,
             TxSigner.load(keys["deployer"]),
@@ -145,6 +146,7 @@ def start(group: ProcessGroup, make_node: MakeNode, say: Say, chaos: ChaosRun | 
         contract=deployed.bridge,
         registry=deployed.registry,
         result_book=deployed.result_book,
+        lens=deployed.lens,
         deploy_block=chaos.epochs.epoch_of(deployed.deploy_block) if chaos else deployed.deploy_block,
         curator=curator.address,
         keys=keys,
@@ -314,7 +316,9 @@ def shell_variables(net: Devnet) -> str:
     variables = {
         "INSULA_BRIDGE": net.bridge_url,
         "INSULA_RPC": net.rpc_url,
+        "INSULA_LOCALHOST_URL": net.rpc_url,  # where Hardhat's network localhost is
         "INSULA_CONTRACT": net.contract,
+        "INSULA_LENS": net.lens,
         "INSULA_KEY": net.keys["requester"],
         "INSULA_CURATOR": net.curator,
     }

@@ -83,22 +83,33 @@ abstract contract ComputeClient is IComputeCallback {
     }
 
     /// @dev Orders, and pays `value`, which must be exactly the price: pass `msg.value` on, or `_quote(order)` where the
-    ///      dApp pays from its own balance.
+    ///      dApp pays from its own balance. For an order in an ERC-20 it is zero: let the bridge take `_quote(order)` of the
+    ///      token first (`approve`).
     function _request(IComputeBridge.Order memory order, uint256 value) internal returns (uint256 id) {
         _checkCurator(order);
         return _BRIDGE.requestJob{value: value}(order);
     }
 
-    /// @dev What came back from settlements and refunds so far and can be drawn.
+    /// @dev What came back from settlements and refunds so far and can be drawn, in the native token.
     function _refundable() internal view returns (uint256) {
-        return _BRIDGE.creditOf(address(this), address(0));
+        return _refundable(address(0));
     }
 
-    /// @dev Draws all that came back to `to`; zero when there is nothing. Not from inside a callback: the bridge is
-    ///      locked then. A contract that draws to itself needs a `receive` function.
+    /// @dev What came back in `token`; zero for the native one.
+    function _refundable(address token) internal view returns (uint256) {
+        return _BRIDGE.creditOf(address(this), token);
+    }
+
+    /// @dev Draws all that came back in the native token to `to`; zero when there is nothing. Not from inside a callback:
+    ///      the bridge is locked then. A contract that draws to itself needs a `receive` function.
     function _collectRefunds(address payable to) internal returns (uint256 amount) {
-        amount = _refundable();
-        if (amount != 0) _BRIDGE.withdraw(address(0), to);
+        return _collectRefunds(address(0), to);
+    }
+
+    /// @dev As above, of `token`.
+    function _collectRefunds(address token, address payable to) internal returns (uint256 amount) {
+        amount = _refundable(token);
+        if (amount != 0) _BRIDGE.withdraw(token, to);
     }
 
     function _checkCurator(IComputeBridge.Order memory order) private view {

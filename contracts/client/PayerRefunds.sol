@@ -28,7 +28,7 @@ abstract contract PayerRefunds is ComputeClient {
     error PayerRefundsNothingOwed(address payer);
     error PayerRefundsNotBridge(address sender);
 
-    /// @param pushGas gas that a payer's `receive` gets when a refund is pushed
+    /// @param pushGas gas that a payer's `receive` gets when a refund is pushed, unless whoever pushes says otherwise
     constructor(uint64 pushGas) {
         _PUSH_GAS = pushGas;
     }
@@ -43,6 +43,13 @@ abstract contract PayerRefunds is ComputeClient {
     function pushRefund(address payer) external returns (bool success) {
         if (_refunds[payer] == 0) revert PayerRefundsNothingOwed(payer);
         return _push(payer, true);
+    }
+
+    /// @notice As `pushRefund`, with another gas for the payer's `receive`: for one that needs more than was thought when
+    ///         this contract was made, or since the chain's prices changed.
+    function pushRefundWithGas(address payer, uint256 gasLimit) external returns (bool success) {
+        if (_refunds[payer] == 0) revert PayerRefundsNothingOwed(payer);
+        return _push(payer, true, gasLimit);
     }
 
     /// @notice What `payer` is owed and was not paid yet.
@@ -71,12 +78,16 @@ abstract contract PayerRefunds is ComputeClient {
     /// @dev Pays `payer` what is owed, with bounded gas and no bytes copied back. `draw`: fetch it from the bridge when
     ///      it is not here yet, which a callback cannot. The credit is gone before the call, and back when it fails.
     function _push(address payer, bool draw) internal returns (bool success) {
+        return _push(payer, draw, _PUSH_GAS);
+    }
+
+    function _push(address payer, bool draw, uint256 gasLimit) private returns (bool success) {
         uint256 amount = _refunds[payer];
         if (draw && address(this).balance < amount) _collectRefunds(payable(address(this)));
         if (amount == 0 || address(this).balance < amount) return false;
         delete _refunds[payer];
         _owedRefunds -= amount;
-        (success,) = BoundedCall.tryCall(payer, _PUSH_GAS, amount, "", 0);
+        (success,) = BoundedCall.tryCall(payer, gasLimit, amount, "", 0);
         if (!success) {
             _refunds[payer] += amount;
             _owedRefunds += amount;

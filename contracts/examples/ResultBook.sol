@@ -27,6 +27,7 @@ contract ResultBook is IComputeCallback {
 
     error ResultBookNotBridge(address caller);
     error ResultBookNotOwner(address caller);
+    error ResultBookForeignResult(uint256 id, address requester);
 
     /// @param bridge the ComputeBridge; the deployer becomes the owner
     constructor(address bridge) {
@@ -71,8 +72,12 @@ contract ResultBook is IComputeCallback {
     }
 
     /// @inheritdoc IComputeCallback
+    /// @dev Anyone can order a job, of nodes of his own, with this contract as its callback: what this contract did not
+    ///      order itself is no result of it.
     function onJobResult(uint256 id, bytes32, IComputeBridge.Outcome calldata outcome) external {
         if (msg.sender != address(BRIDGE)) revert ResultBookNotBridge(msg.sender);
+        (address requester,,,,) = BRIDGE.requestOf(id);
+        if (requester != address(this)) revert ResultBookForeignResult(id, requester);
         _results[id] =
             Result(outcome.status, outcome.reason, outcome.exitCode, outcome.outputCid, outcome.payload);
         emit ResultStored(id, outcome.status, outcome.outputCid);

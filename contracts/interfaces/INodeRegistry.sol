@@ -77,7 +77,8 @@ interface INodeRegistry {
     error NodeRegistryNoContradiction(bytes32 outcomeHash);
     error NodeRegistryDifferentSigners(address first, address second);
     error NodeRegistryUnknownKey(address key);
-    error NodeRegistryAlreadyProven(uint256 nodeId, bytes32 requestHash);
+    error NodeRegistryAlreadyProven(uint256 nodeId, address key);
+    error NodeRegistryStakeUnderProvenKey(uint256 nodeId, address key);
     error NodeRegistryNothingToSlash(uint256 nodeId);
     error NodeRegistryNoReward(address prover);
     error NodeRegistryTransferFailed(address to, uint256 amount);
@@ -100,7 +101,8 @@ interface INodeRegistry {
     /// @notice Takes the caller's word back, at once.
     function withdrawVouch(uint256 nodeId, bytes32[] calldata labelHashes) external;
 
-    /// @notice Adds `msg.value` to the stake of a node of the caller.
+    /// @notice Adds `msg.value` to the stake of a node of the caller. Refused while its current key is one that was proven to
+    ///         have signed two outcomes of one request: let another key join first.
     function stake(uint256 nodeId) external payable;
     /// @notice Begins to take `amount` of a node's bonded stake out. All that unbonds waits `unbonding()` seconds from
     ///         now, what was unbonding already too. It answers for every request that was made before this call: such a
@@ -110,7 +112,7 @@ interface INodeRegistry {
     function withdrawStake(uint256 nodeId, address payable to) external;
     /// @notice Slashes a node of which one key, current or not, signed two outcomes of one request. Anyone may prove it.
     ///         A tenth of the node's stake, bonded and unbonding, becomes the caller's reward, the rest is burned. A
-    ///         proof works once per node and request, and not at all while the node has no stake.
+    ///         key is proven once, and not at all while its node has no stake.
     /// @param bridge      the ComputeBridge on this chain in whose domain both are signed; it must name this registry
     /// @param requestHash the request's hash, the same in both
     /// @return nodeId     the node
@@ -153,8 +155,8 @@ interface INodeRegistry {
     function rewardOf(address prover) external view returns (uint256);
     /// @notice All stakes and rewards: the balance is never less, and more only when somebody forced tokens in.
     function owed() external view returns (uint256);
-    /// @notice Whether a contradiction of this node about this request was proven.
-    function isProven(uint256 nodeId, bytes32 requestHash) external view returns (bool);
+    /// @notice Whether a contradiction of this key, current or not, was proven.
+    function isProven(address key) external view returns (bool);
     /// @notice Seconds that stake unbonds: at least MIN_UNBONDING, and at least the longest ttl of each ComputeBridge that
     ///         takes this registry plus seven days; a bridge refuses to be created otherwise.
     function unbonding() external view returns (uint32);

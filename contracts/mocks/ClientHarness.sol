@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.28;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+
 import {ComputeClient} from "../client/ComputeClient.sol";
 import {JsonString} from "../client/JsonString.sol";
 import {ResultText} from "../client/ResultText.sol";
@@ -52,8 +54,17 @@ contract ClientHarness is ComputeClient {
         return _request(order, msg.value);
     }
 
+    function requestIn(IERC20 token, IComputeBridge.Order memory order) external returns (uint256) {
+        token.approve(address(computeBridge()), _quote(order));
+        return _request(order, 0);
+    }
+
     function collect(address payable to) external returns (uint256) {
         return _collectRefunds(to);
+    }
+
+    function collectIn(address token, address payable to) external returns (uint256) {
+        return _collectRefunds(token, to);
     }
 
     function newOrder(bytes memory spec, address curator, uint128 unitPrice)

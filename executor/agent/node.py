@@ -84,6 +84,7 @@ class Node:
             total=room.total,
             min_unit_price=self._parts.policy.min_unit_price,
             min_fail_price=self._parts.policy.min_fail_price,
+            tokens=self._parts.policy.tokens,
             wait_seconds=config.poll_seconds,
         )
 

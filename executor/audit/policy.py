@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executor.errors import InsulaError, InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
-from executor.protocol.leases import Address, Amount
+from executor.protocol.leases import Address, Amount, ByToken, TokenPrice
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import DockerEngine, JobSpec
 from executor.protocol.wire import ZERO_ADDRESS, Order, Request
@@ -73,6 +73,7 @@ class Policy(BaseModel):
     max_input_bytes: int = Field(default=GIB, ge=0)  # program and inputs together, distinct blocks
     min_unit_price: Amount = 0
     min_fail_price: Amount = 0
+    tokens: ByToken[TokenPrice] = {}  # what is asked for in other tokens than the chain's own
     outputs: OutputRules = OutputRules()
     release: Literal["automatic"] = "automatic"
 
@@ -127,16 +128,20 @@ class Policy(BaseModel):
                 raise PolicyRefused(Reason.POLICY, f"{name} is {wanted}; this operator allows {most}")
 
     def _check_price(self, order: Order) -> None:
-        priced = self.min_unit_price or self.min_fail_price
-        if priced and order.token != ZERO_ADDRESS:
+        asked: Policy | TokenPrice = self
+        if order.token != ZERO_ADDRESS:
+            if order.token not in self.tokens:
+                if self.min_unit_price or self.min_fail_price or self.tokens:
+                    raise PolicyRefused(
+                        Reason.PRICE_TOO_LOW, f"token {order.token}: this operator takes no payment in it"
+                    )
+                return  # who asks for nothing takes anything
+            asked = self.tokens[order.token]
+        if order.unit_price < asked.min_unit_price:
             raise PolicyRefused(
-                Reason.PRICE_TOO_LOW, f"token {order.token}: the minimum prices are in the native token"
+                Reason.PRICE_TOO_LOW, f"unitPrice is {order.unit_price}; this operator asks for {asked.min_unit_price}"
             )
-        if order.unit_price < self.min_unit_price:
+        if order.fail_price < asked.min_fail_price:
             raise PolicyRefused(
-                Reason.PRICE_TOO_LOW, f"unitPrice is {order.unit_price}; this operator asks for {self.min_unit_price}"
-            )
-        if order.fail_price < self.min_fail_price:
-            raise PolicyRefused(
-                Reason.PRICE_TOO_LOW, f"failPrice is {order.fail_price}; this operator asks for {self.min_fail_price}"
+                Reason.PRICE_TOO_LOW, f"failPrice is {order.fail_price}; this operator asks for {asked.min_fail_price}"
             )

@@ -18,12 +18,12 @@ Bytes are 0x-hex, amounts decimal strings (they pass 2**53), times seconds since
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 
 from executor.errors import InvalidInput
-from executor.protocol.wire import Attestation, Order, Outcome, Request, checksum_address
+from executor.protocol.wire import ZERO_ADDRESS, Attestation, Order, Outcome, Request, checksum_address
 
 MAX_CAR_BYTES = 64 * 2**20  # one upload; a larger DAG goes in several
 MAX_JSON_BYTES = 512 * 2**10  # any JSON body
@@ -81,6 +81,29 @@ class Capacity(Message):
     disk_bytes: int = Field(ge=0, le=2**53)
 
 
+class TokenPrice(Message):
+    """What a node asks for in a token, in that token's own smallest unit."""
+
+    min_unit_price: Amount
+    min_fail_price: Amount = 0
+
+
+def _named_once(value: Any) -> Any:
+    """Two spellings of one address would be one key, and one of the prices would be lost."""
+    if isinstance(value, dict):
+        tokens = [_address_in(token) for token in value]
+        if len(set(tokens)) != len(tokens):
+            raise ValueError("a token is named twice")
+        if ZERO_ADDRESS in tokens:
+            raise ValueError("the zero address stands for the chain's own token, whose prices are not set here")
+    return value
+
+
+T = TypeVar("T")
+#: token's address -> what is asked for in it
+ByToken = Annotated[dict[Address, T], BeforeValidator(_named_once), Field(max_length=16)]
+
+
 class Advert(Message):
     """A node asks for work: what it is and what it has room for."""
 
@@ -90,6 +113,7 @@ class Advert(Message):
     total: Capacity
     min_unit_price: Amount = 0
     min_fail_price: Amount = 0
+    tokens: ByToken[TokenPrice] = {}
     wait_seconds: float = Field(ge=0, le=MAX_WAIT_SECONDS)
 
 

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 
 import type { HardhatEthers } from "@nomicfoundation/hardhat-ethers/types";
-import { isAddress } from "ethers";
+import { getAddress, isAddress } from "ethers";
 import { HardhatPluginError } from "hardhat/plugins";
 import type { HardhatRuntimeEnvironment } from "hardhat/types/hre";
 
@@ -25,16 +25,20 @@ export function knownDeployment(path: string): KnownDeployment | undefined {
   return existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : undefined;
 }
 
-/** The bridge that is named, or that of the chain's known deployment. */
+/** The bridge that is named, by option or by INSULA_CONTRACT, or that of the chain's known deployment. */
 export async function connect(hre: HardhatRuntimeEnvironment, where: Where) {
   const { ethers } = await hre.network.create();
   const { chainId } = await ethers.provider.getNetwork();
-  const known = knownDeployment(deploymentPath(hre.config.paths.root, where.deployments, chainId));
-  const address = where.bridge ?? known?.contracts.ComputeBridge;
-  if (address === undefined) {
-    throw new HardhatPluginError("insula", `no deployment on chain ${chainId} is known; give --bridge, or deploy and run insula export-deployment`);
+  const found = knownDeployment(deploymentPath(hre.config.paths.root, where.deployments, chainId));
+  const named = where.bridge ?? process.env.INSULA_CONTRACT ?? found?.contracts.ComputeBridge;
+  if (named === undefined) {
+    const advice = "give --bridge, set INSULA_CONTRACT, or deploy and run insula export-deployment";
+    throw new HardhatPluginError("insula", `no deployment on chain ${chainId} is known; ${advice}`);
   }
-  if (!isAddress(address)) throw new HardhatPluginError("insula", `--bridge: ${address} is no address`);
+  if (!isAddress(named)) throw new HardhatPluginError("insula", `--bridge: ${named} is no address`);
+  const address = getAddress(named);
+  // Of another bridge's deployment neither the block nor the names say anything.
+  const known = found?.contracts.ComputeBridge === address ? found : undefined;
   const bridge = await ethers.getContractAt("ComputeBridge", address);
   if ((await ethers.provider.getCode(address)) === "0x") throw new HardhatPluginError("insula", `--bridge: there is no contract at ${address} on chain ${chainId}`);
   return { ethers, bridge, address, known, chainId };

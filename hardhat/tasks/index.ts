@@ -5,7 +5,7 @@ import { ArgumentType } from "hardhat/types/arguments";
 const BRIDGE = {
   name: "bridge",
   type: ArgumentType.STRING_WITHOUT_DEFAULT,
-  description: "Address of the ComputeBridge; the known deployment of the chain when it is left out",
+  description: "Address of the ComputeBridge; else INSULA_CONTRACT, else the known deployment of the chain",
   defaultValue: undefined,
 } as const;
 const DEPLOYMENTS = {
@@ -29,6 +29,7 @@ const ordering = (action: string, description: string) =>
     .addOption({ name: "nodes", type: ArgumentType.INT, description: "How many nodes run the job", defaultValue: 1 })
     .addOption({ name: "quorum", type: ArgumentType.INT, description: "How many of them must agree; 0: more than half", defaultValue: 0 })
     .addOption({ name: "ttl", type: ArgumentType.INT, description: "Seconds until a refund can be had", defaultValue: 3600 })
+    .addOption({ name: "token", description: "ERC-20 that pays, of which the price is approved; else the chain's own", defaultValue: "" })
     .addOption({ name: "unitPrice", type: ArgumentType.BIGINT, description: "For each node that signed; smallest unit", defaultValue: 0n })
     .addOption({ name: "failPrice", type: ArgumentType.BIGINT, description: "For each node where the job ran and failed", defaultValue: 0n })
     .addOption({ name: "deliveryFee", type: ArgumentType.BIGINT, description: "For the relayer", defaultValue: 0n })
@@ -44,6 +45,12 @@ const looking = (action: string, description: string) =>
 export default [
   emptyTask("insula", "Order computations and read their results").build(),
   ordering("quote", "What an order costs, and whether registered nodes could answer it")
+    .addOption({
+      name: "lens",
+      type: ArgumentType.STRING_WITHOUT_DEFAULT,
+      description: "Address of the ComputeLens; else INSULA_LENS, else the known deployment of the chain",
+      defaultValue: undefined,
+    })
     .setAction(() => import("./quote.ts"))
     .build(),
   ordering("request", "Orders a job and pays its price").setAction(() => import("./request.ts")).build(),

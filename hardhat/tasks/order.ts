@@ -16,6 +16,7 @@ export interface OrderOptions extends Where {
   nodes: number;
   quorum: number;
   ttl: number;
+  token: string;
   unitPrice: bigint;
   failPrice: bigint;
   deliveryFee: bigint;
@@ -44,11 +45,11 @@ export function orderOf(options: OrderOptions) {
     nodes: options.nodes,
     quorum: options.quorum === 0 ? Math.floor(options.nodes / 2) + 1 : options.quorum,
     ttl: options.ttl,
-    callback: address("--callback", options.callback),
+    callback: addressOf("--callback", options.callback),
     callbackGas: options.callbackGas,
-    curator: address("--curator", options.curator),
+    curator: addressOf("--curator", options.curator),
     labels: words.map((word) => keccak256(toUtf8Bytes(word))).sort(),
-    token: ZeroAddress,
+    token: addressOf("--token", options.token),
     unitPrice: options.unitPrice,
     failPrice: options.failPrice,
     deliveryFee: options.deliveryFee,
@@ -57,7 +58,7 @@ export function orderOf(options: OrderOptions) {
 
 export type TaskOrder = ReturnType<typeof orderOf>;
 
-function address(option: string, value: string): string {
+export function addressOf(option: string, value: string): string {
   if (value === "") return ZeroAddress;
   if (!isAddress(value)) throw new HardhatPluginError("insula", `${option}: ${value} is no address; give 0x and 40 hexadecimal digits`);
   return getAddress(value);

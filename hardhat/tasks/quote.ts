@@ -1,18 +1,24 @@
+import { HardhatPluginError } from "hardhat/plugins";
 import type { HardhatRuntimeEnvironment } from "hardhat/types/hre";
 
 import { connect, print } from "./connect.ts";
-import { type OrderOptions, orderOf } from "./order.ts";
+import { addressOf, type OrderOptions, orderOf } from "./order.ts";
 
-const NODES_A_CALL = 256n;
+// Two calls each: FEVM takes millions of gas for a call, and endpoints bound an eth_call.
+const NODES_A_CALL = 64n;
 
-export default async function (options: OrderOptions, hre: HardhatRuntimeEnvironment) {
+export default async function (options: OrderOptions & { lens: string | undefined }, hre: HardhatRuntimeEnvironment) {
   const order = orderOf(options);
   const { ethers, bridge, known } = await connect(hre, options);
   const price = await bridge.quote(order);
-  const lensAt = known?.contracts.ComputeLens;
+  const lensAt = options.lens ?? process.env.INSULA_LENS ?? known?.contracts.ComputeLens;
   if (lensAt === undefined) {
-    print({ price, matchingNodes: null, note: "no ComputeLens is known on this chain: whether nodes match was not looked at" });
+    const note = "no ComputeLens is known on this chain, give --lens or set INSULA_LENS: whether nodes match was not looked at";
+    print({ price, matchingNodes: null, note });
     return;
+  }
+  if ((await ethers.provider.getCode(addressOf("--lens", lensAt))) === "0x") {
+    throw new HardhatPluginError("insula", `--lens: there is no contract at ${lensAt}`);
   }
   const lens = await ethers.getContractAt("ComputeLens", lensAt);
   let matchingNodes = 0;

@@ -10,16 +10,17 @@ const SETTLED = ["Fulfilled", "Failed", "Refused", "Withheld"];
 const WINDOW = 2000;
 
 export async function stateOf({ bridge }: Connection, id: bigint) {
-  const { requester, deadline, state, callbackFailed } = await bridge.requestOf(id);
-  return { requester, deadline, state: STATES[Number(state)], callbackFailed };
+  const { requester, deadline, state, cancelMarkedAt, callbackFailed } = await bridge.requestOf(id);
+  return { requester, deadline, state: STATES[Number(state)], cancelMarkedAt, callbackFailed };
 }
 
 export const isFinal = (state: string) => state !== "Requested" && state !== "Unknown";
 
 export async function resultOf(connection: Connection, id: bigint) {
-  const { requester, deadline, state, callbackFailed } = await stateOf(connection, id);
+  const { requester, deadline, state, cancelMarkedAt, callbackFailed } = await stateOf(connection, id);
   if (state === "Unknown") throw new HardhatPluginError("insula", `there is no request ${id}`);
   const request = { id, state, requester, deadline };
+  if (!isFinal(state)) return { ...request, ...(await waiting(connection, deadline, cancelMarkedAt)) };
   if (!SETTLED.includes(state)) return request;
   const { bridge } = connection;
   const found = await lastEvents(connection, (from, to) => bridge.queryFilter(bridge.filters.JobSettled(id), from, to));
@@ -41,6 +42,15 @@ export async function resultOf(connection: Connection, id: bigint) {
     block,
     transaction: found[0].transactionHash,
   };
+}
+
+/** What an open request waits for, where that is not a result. */
+async function waiting({ ethers, bridge }: Connection, deadline: bigint, cancelMarkedAt: bigint) {
+  const now = BigInt((await ethers.provider.getBlock("latest"))?.timestamp ?? 0);
+  if (now > deadline) return { note: "its deadline is over: anyone may have it refunded by the bridge's `expire`" };
+  if (cancelMarkedAt === 0n) return {};
+  const { cancelDelay } = await bridge.bounds();
+  return { cancelMarkedAt, note: `marked for cancellation; \`drawCancelled\` refunds it from ${cancelMarkedAt + cancelDelay} on` };
 }
 
 /** Events in the newest window that has any, back to the block of the deployment. */

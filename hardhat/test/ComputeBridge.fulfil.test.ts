@@ -116,6 +116,18 @@ describe("ComputeBridge: fulfil", () => {
       expect(await bridge.creditOf(relayer, NATIVE)).to.equal(placed.order.deliveryFee);
     });
 
+    it("earns nothing for who puts the attestations in another order, or leaves one out, unless a counted node named him", async () => {
+      for (const [names, first] of [["relayer", "relayer"], ["stranger", "stranger"]] as const) {
+        const { bridge, system, placed, stranger, relayer } = await trio();
+        const outcome = makeOutcome();
+        const [two] = await attestations(system, placed, outcome, [2], { relayer, stranger }[names].address);
+        const [three] = await attestations(system, placed, outcome, [3]);
+        await bridge.connect(stranger).fulfil(placed.id, placed.order, outcome, [two, three]);
+        const earned = { relayer: await bridge.creditOf(relayer, NATIVE), stranger: await bridge.creditOf(stranger, NATIVE) };
+        expect(earned).to.deep.equal({ relayer: 0n, stranger: 0n, [first]: placed.order.deliveryFee });
+      }
+    });
+
     it("cannot be made a relayer's own by changing the name", async () => {
       const { bridge, system, placed, stranger } = await trio();
       const signed = await attestations(system, placed, makeOutcome(), [1, 2]);

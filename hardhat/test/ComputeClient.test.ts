@@ -85,6 +85,22 @@ describe("ComputeClient", () => {
     expect(await client.results()).to.equal(0n);
   });
 
+  it("orders in an ERC-20 that it lets the bridge take, and collects what came back in it", async () => {
+    const { client, bridge, system, base, at, stranger, requester } = await loadFixture(fixture);
+    const token = await ethers.deployContract("HostileToken");
+    const order = { ...base, token: await token.getAddress() };
+    await token.mint(client, priceOf(order) + 1n);
+    await client.requestIn(token, order);
+    expect([await token.balanceOf(client), await token.balanceOf(bridge)]).to.deep.equal([1n, priceOf(order)]);
+    const hash = requestHash(CHAIN_ID, system.bridgeAt, 1n, at, order);
+    const refused = makeOutcome({ status: 3, reason: 101, outputCid: "0x" });
+    await settle(system, { id: 1n, order, requester: at, hash }, refused, [1]);
+    expect(await client.collect.staticCall(stranger)).to.equal(0n);
+    await client.connect(requester).collectIn(token, stranger);
+    expect(await token.balanceOf(stranger)).to.equal(BigInt(order.nodes) * order.unitPrice);
+    expect(await client.collectIn.staticCall(token, stranger)).to.equal(0n);
+  });
+
   it("collects what came back", async () => {
     const { client, bridge, ordered, stranger, at } = await loadFixture(fixture);
     const placed = await ordered();

@@ -52,7 +52,7 @@ contract Handler {
     uint256 private _keyCount = NODES;
     mapping(uint256 nodeId => uint256 key) private _keyOf;
     mapping(uint256 nodeId => uint256 key) private _formerKeyOf;
-    mapping(uint256 nodeId => mapping(bytes32 hash => bool)) private _isProven;
+    mapping(uint256 key => bool) private _isProven;
 
     constructor() {
         REGISTRY = new NodeRegistry(100, 8 days);
@@ -236,7 +236,9 @@ contract Handler {
         uint256 nodeId = 1 + which % NODES;
         vm.deal(Stage.operator(nodeId), amount);
         vm.prank(Stage.operator(nodeId));
-        try REGISTRY.stake{value: amount}(nodeId) {} catch {}
+        try REGISTRY.stake{value: amount}(nodeId) {
+            _hold(!_isProven[_keyOf[nodeId]], "nothing is staked under a proven key");
+        } catch {}
     }
 
     function unstake(uint256 which, uint64 amount) external {
@@ -279,9 +281,9 @@ contract Handler {
         vm.prank(Stage.actor(9));
         try REGISTRY.slash(address(BRIDGE), hash, one, other) {
             _hold(trick % 5 < 2, "only a contradiction is slashed");
-            _hold(!_isProven[nodeId][hash], "a proof works once");
+            _hold(!_isProven[key], "a key is proven once");
             _hold(REGISTRY.rewardOf(Stage.actor(9)) - reward == (bonded + unbonding) / 10, "a tenth is the prover's");
-            _isProven[nodeId][hash] = true;
+            _isProven[key] = true;
             ++slashed;
         } catch {}
     }

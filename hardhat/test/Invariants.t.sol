@@ -37,7 +37,7 @@ contract InvariantsTest {
             _handler.slash(seed, seed >> 8, seed >> 16, uint8(seed >> 24));
             _handler.cancel(seed >> 40, 1);
             if (i % 20 == 0) _handler.wait_(uint32(seed));
-            if (i % 50 == 0) _handler.rotateKey(seed);
+            if (i % 10 == 0) _handler.rotateKey(seed);
             _handler.expire(seed >> 48);
             _handler.drawCancelled(seed >> 56);
             _handler.withdraw(seed, seed >> 64, false);

@@ -127,6 +127,7 @@ describe("LilypadV0: hostile callers", () => {
   describe("that re-enter get nothing twice, by", () => {
     const reentries: [string, (v0: Awaited<ReturnType<typeof fixture>>) => string][] = [
       ["pushRefund", ({ v0, hostileAt }) => v0.interface.encodeFunctionData("pushRefund", [hostileAt])],
+      ["pushRefundWithGas", ({ v0, hostileAt }) => v0.interface.encodeFunctionData("pushRefundWithGas", [hostileAt, 1_000_000])],
       ["closeJob", ({ v0 }) => v0.interface.encodeFunctionData("closeJob", [1])],
       ["retryCaller", ({ v0, placed }) => v0.interface.encodeFunctionData("retryCaller", [1, placed.hash, REFUSED])],
       ["cancelJob", ({ v0, placed }) => v0.interface.encodeFunctionData("cancelJob", [1, placed.order])],
@@ -186,6 +187,40 @@ describe("LilypadV0: payers that will not be paid", () => {
       expect([await v0.owedRefunds(), await spare(parts)]).to.deep.equal([0n, 0n]);
     });
   }
+
+  it("and need more gas than a push brings are paid by whoever brings it", async () => {
+    const parts = await loadFixture(fixture);
+    const { v0, hostile, hostileAt, placed, end, stranger } = parts;
+    await hostile.setNeededGas(2_000_000);
+    await hostile.setModes(Mode.Accept, Mode.NeedGas);
+    await end(placed, REFUSED);
+    const call = v0.connect(stranger);
+    const failed = [
+      call.pushRefund(hostile, GAS),
+      call.pushRefundWithGas(hostile, 1_990_000, GAS),
+      call.pushRefundWithGas(hostile, 3_000_000, { gasLimit: 1_500_000 }),
+    ];
+    for (const push of failed) await expect(push).to.emit(v0, "RefundPushed").withArgs(hostileAt, NODE_SHARE, false);
+    await expect(call.pushRefundWithGas(hostile, 2_100_000, GAS)).to.changeEtherBalance(ethers, hostile, NODE_SHARE);
+    await expect(call.pushRefundWithGas(hostile, 2_100_000)).to.be.revertedWithCustomError(v0, "PayerRefundsNothingOwed");
+    expect(await spare(parts)).to.equal(0n);
+  });
+
+  it("lose nothing by a stranger's push with too little gas", async () => {
+    const parts = await loadFixture(fixture);
+    const { v0, hostile, placed, end, stranger } = parts;
+    await hostile.setModes(Mode.Accept, Mode.Accept);
+    await end(placed, REFUSED);
+    for (let gasLimit = 30_000; gasLimit < 200_000; gasLimit += 2_000) {
+      // Too little for the call itself takes everything back; a push that fails leaves the credit.
+      const sent = await v0.connect(stranger).pushRefund(hostile, { gasLimit }).catch(() => undefined);
+      await sent?.wait().catch(() => undefined);
+      const paid = await ethers.provider.getBalance(hostile);
+      expect([await v0.refundOf(hostile) + paid, await spare(parts)]).to.deep.equal([NODE_SHARE, 0n]);
+      if (paid !== 0n) return;
+    }
+    expect.fail("no gas was enough");
+  });
 
   it("every second time are paid in the end", async () => {
     const parts = await loadFixture(fixture);

@@ -252,6 +252,10 @@ describe("NodeRegistry: every call on stake in every state of it", () => {
       const other = await place(system, makeOrder());
       await registry.slash(bridgeAt, other.hash, ...(await contradiction(system, other)));
     },
+    "slashed, another key joined": async (made) => {
+      await reach.slashed(made);
+      await rotate(made.system, 1, 1n);
+    },
   };
   const calls: Record<string, (made: Made) => Promise<unknown>> = {
     stake: ({ registry }) => registry.stake(1, { value: 1n }),
@@ -262,13 +266,15 @@ describe("NodeRegistry: every call on stake in every state of it", () => {
   };
   const [little, early] = ["NodeRegistryInsufficientStake", "NodeRegistryStillUnbonding"];
   const [none, nothing] = ["NodeRegistryNothingUnbonding", "NodeRegistryNothingToSlash"];
+  const proven = "NodeRegistryAlreadyProven";
   /** The error of each call, in the order of `calls`; none where it is fine. */
   const matrix: Record<string, (string | null)[]> = {
     bonded: [null, null, none, null],
     unbonding: [null, little, early, null],
     released: [null, little, null, null],
     withdrawn: [null, little, none, nothing],
-    slashed: [null, little, none, nothing],
+    slashed: ["NodeRegistryStakeUnderProvenKey", little, none, proven],
+    "slashed, another key joined": [null, little, none, proven],
   };
   for (const [state, row] of Object.entries(matrix)) {
     for (const [index, [name, call]] of Object.entries(calls).entries()) {
@@ -292,7 +298,7 @@ describe("NodeRegistry: slash", () => {
     const reward = STAKE / 10n;
     const call = registry.connect(prover);
     expect(await call.slash.staticCall(bridgeAt, placed.hash, ...proof)).to.deep.equal([1n, reward]);
-    expect(await registry.isProven(1, placed.hash)).to.equal(false);
+    expect(await registry.isProven(keys[0])).to.equal(false);
     const sent = call.slash(bridgeAt, placed.hash, ...proof);
     await expect(sent).to.emit(registry, "NodeSlashed").withArgs(
       1, placed.hash, prover.address, bridgeAt, keys[0].address, outcomeHash(YES), outcomeHash(NO), STAKE, reward,
@@ -301,7 +307,7 @@ describe("NodeRegistry: slash", () => {
     expect(await registry.stakeOf(1)).to.deep.equal([0n, 0n, 0n]);
     expect(await registry.rewardOf(prover)).to.equal(reward);
     expect(await registry.owed()).to.equal(reward);
-    expect(await registry.isProven(1, placed.hash)).to.equal(true);
+    expect(await registry.isProven(keys[0])).to.equal(true);
     expect(await surplus(system)).to.equal(0n);
   });
 
@@ -348,31 +354,53 @@ describe("NodeRegistry: slash", () => {
     const other = makeOutcome({ reason: 1 });
     const both = [await signed(system, other, placed), await signed(system, YES, placed)] as const;
     await registry.connect(prover).slash(bridgeAt, placed.hash, ...both);
-    expect(await registry.isProven(1, placed.hash)).to.equal(true);
+    expect(await registry.isProven(keys[0])).to.equal(true);
   });
 
-  it("works once for a node and a request, with whatever outcomes and by whatever key", async () => {
+  it("works once for a key, with whatever outcomes of whatever request: a thief of an old key cannot end a node", async () => {
     const { registry, bridgeAt, system, placed, prover } = await loadFixture(fixture);
     const [yes, no] = await contradiction(system, placed);
     const third = await signed(system, makeOutcome({ reason: 5 }), placed);
+    const next = await place(system, makeOrder());
     await registry.connect(prover).slash(bridgeAt, placed.hash, yes, no);
+    await rotate(system, 1, 1n);
     await registry.stake(1, { value: 10n });
-    const rotated = await contradiction(system, { ...placed, key: await rotate(system, 1, 1n) });
-    for (const proof of [[yes, no], [no, yes], [yes, third], rotated] as const) {
+    for (const proof of [[yes, no], [no, yes], [yes, third]] as const) {
       await expect(registry.connect(prover).slash(bridgeAt, placed.hash, proof[0], proof[1]))
-        .to.be.revertedWithCustomError(registry, "NodeRegistryAlreadyProven").withArgs(1, placed.hash);
+        .to.be.revertedWithCustomError(registry, "NodeRegistryAlreadyProven").withArgs(1, keys[0]);
     }
+    await expect(registry.connect(prover).slash(bridgeAt, next.hash, ...(await contradiction(system, next))))
+      .to.be.revertedWithCustomError(registry, "NodeRegistryAlreadyProven").withArgs(1, keys[0]);
     expect((await registry.stakeOf(1)).bonded).to.equal(10n);
   });
 
-  it("works for each request that a node contradicts itself about, and for each node", async () => {
+  it("cannot be used up with a dust of stake before the request is made: nothing is staked under a proven key", async () => {
+    const { registry, bridgeAt, system, prover, operators } = await loadFixture(fixture);
+    const cheat = registry.connect(operators[1]);
+    // A request's hash can be computed before the request is made.
+    const hash = repeated("ab", 32);
+    const ahead = await contradiction(system, { hash, key: keys[1] });
+    await cheat.stake(2, { value: 1n });
+    await cheat.slash(bridgeAt, hash, ...ahead);
+    await expect(cheat.stake(2, { value: 1000n }))
+      .to.be.revertedWithCustomError(registry, "NodeRegistryStakeUnderProvenKey").withArgs(2, keys[1]);
+    // Another key may stake, and answers for what it signs itself, of this request too.
+    const next = await rotate(system, 2, 1n);
+    await cheat.stake(2, { value: 1000n });
+    await registry.connect(prover).slash(bridgeAt, hash, ...(await contradiction(system, { hash, key: next })));
+    expect(await registry.rewardOf(prover)).to.equal(100n);
+    expect(await surplus(system)).to.equal(0n);
+  });
+
+  it("works for each key that contradicts itself, and for each node", async () => {
     const { registry, bridgeAt, system, placed, prover, operators } = await loadFixture(fixture);
     const next = await place(system, makeOrder());
     await registry.connect(operators[1]).stake(2, { value: 100n });
     const call = registry.connect(prover);
     await call.slash(bridgeAt, placed.hash, ...(await contradiction(system, placed)));
+    const key = await rotate(system, 1, 1n);
     await registry.stake(1, { value: 100n });
-    await call.slash(bridgeAt, next.hash, ...(await contradiction(system, next)));
+    await call.slash(bridgeAt, next.hash, ...(await contradiction(system, { ...next, key })));
     await call.slash(bridgeAt, placed.hash, ...(await contradiction(system, { ...placed, key: keys[1] })));
     expect(await registry.rewardOf(prover)).to.equal(STAKE / 10n + 20n);
     expect(await registry.owed()).to.equal(STAKE / 10n + 20n);
@@ -396,7 +424,7 @@ describe("NodeRegistry: slash", () => {
     const hash = repeated("ab", 32);
     const proof = await contradiction(system, { hash, domain: bridgeDomain(CHAIN_ID, at) });
     await registry.connect(prover).slash(at, hash, ...proof);
-    expect(await registry.isProven(1, hash)).to.equal(true);
+    expect(await registry.isProven(keys[0])).to.equal(true);
   });
 
   describe("refuses", () => {

@@ -78,6 +78,17 @@ describe("ResultBook", () => {
       .to.be.revertedWithCustomError(book, "ResultBookNotBridge").withArgs(stranger.address);
   });
 
+  it("takes no result of a request that somebody else ordered, of nodes of his own, with its address", async () => {
+    const { bridge, system, book, at, stranger } = await loadFixture(fixture);
+    const order = makeOrder({ callback: at, callbackGas: await book.CALLBACK_GAS() });
+    await bridge.connect(stranger).requestJob(order, { value: priceOf(order) });
+    const hash = requestHash(CHAIN_ID, system.bridgeAt, 1n, stranger.address, order);
+    const refusal = book.interface.encodeErrorResult("ResultBookForeignResult", [1n, stranger.address]);
+    await expect(settle(system, { id: 1n, order, requester: stranger.address, hash }, makeOutcome(), [1]))
+      .to.emit(bridge, "CallbackResult").withArgs(1n, at, false, refusal);
+    expect((await book.resultOf(1n)).status).to.equal(0n);
+  });
+
   it("passes on that the payment is wrong", async () => {
     const { bridge, book } = await loadFixture(fixture);
     await expect(book.order("0x20", 0, 1, 1, 60, ethers.ZeroAddress, [], 5n, 0n, 1n, { value: 5n }))

@@ -61,6 +61,11 @@ describe("the npm package @insula/contracts", function () {
     expect(sources(join(root, "node_modules/@insula/contracts"))).to.deep.equal(expected);
   });
 
+  it("holds the licence of the repository", () => {
+    const text = (path: string) => readFileSync(path, "utf8");
+    expect(text(join(root, "node_modules/@insula/contracts/LICENSE"))).to.equal(text(join(HARDHAT, "../LICENSE")));
+  });
+
   it("wants the OpenZeppelin that it is tested with", () => {
     const read = (path: string) => JSON.parse(readFileSync(path, "utf8"));
     const wanted = read(join(CONTRACTS, "package.json")).dependencies["@openzeppelin/contracts"];

@@ -13,7 +13,7 @@ class World:
     """An anvil with contracts and two nodes, and the snapshot of that state."""
 
     def __init__(self, client):
-        self.chain = DevChain(client, Deployment("", "", "", 0), "anvil")
+        self.chain = DevChain(client, Deployment("", "", "", 0, ""), "anvil")
         self.chain.automine()
         self.chain.deploy_again()
         self.chain.manual()

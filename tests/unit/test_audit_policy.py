@@ -51,6 +51,14 @@ def test_the_default_policy_takes_any_requester_and_any_job_within_the_formats_l
         ({"min_unit_price": 10}, request(unit_price=9), Reason.PRICE_TOO_LOW),
         ({"min_fail_price": "5"}, request(unit_price=9, fail_price=4), Reason.PRICE_TOO_LOW),
         ({"min_unit_price": 1}, request(unit_price=9, token=BOB), Reason.PRICE_TOO_LOW),
+        ({"min_fail_price": 1}, request(unit_price=9, fail_price=9, token=BOB), Reason.PRICE_TOO_LOW),
+        ({"tokens": {ALICE: {"min_unit_price": 0}}}, request(unit_price=9, token=BOB), Reason.PRICE_TOO_LOW),
+        ({"tokens": {BOB: {"min_unit_price": "10"}}}, request(unit_price=9, token=BOB), Reason.PRICE_TOO_LOW),
+        (
+            {"tokens": {BOB: {"min_unit_price": 0, "min_fail_price": 5}}},
+            request(unit_price=9, fail_price=4, token=BOB),
+            Reason.PRICE_TOO_LOW,
+        ),
     ],
     ids=[
         "denied",
@@ -61,6 +69,10 @@ def test_the_default_policy_takes_any_requester_and_any_job_within_the_formats_l
         "price",
         "fail price",
         "token",
+        "token, fail price",
+        "another token",
+        "price in a token",
+        "fail price in a token",
     ],
 )
 def test_a_request_that_the_policy_does_not_allow_is_refused(policy, asked, reason):
@@ -71,6 +83,15 @@ def test_an_allowed_request_passes():
     policy = Policy.parse({"requesters_allow": [ALICE.lower()], "contracts_allow": [ZERO_ADDRESS], "min_unit_price": 5})
 
     policy.check_request(request(unit_price=5))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{}, {"min_unit_price": 10**30, "tokens": {BOB.lower(): {"min_unit_price": 5, "min_fail_price": 1}}}],
+    ids=["who asks for nothing takes any token", "the token's own prices count"],
+)
+def test_a_request_that_pays_enough_in_a_token_passes(policy):
+    Policy.parse(policy).check_request(request(unit_price=5, fail_price=1, token=BOB))
 
 
 @pytest.mark.parametrize(
@@ -111,8 +132,23 @@ def test_a_policy_on_who_asks_needs_the_chain(field):
         ({"min_unit_price": -1}, "min_unit_price"),
         ({"outputs": {"max_bytes": -1}}, "outputs.max_bytes"),
         ({"release": "never"}, "release"),
+        ({"tokens": {BOB: {"min_price": 1}}}, f"tokens.{BOB}.min_unit_price"),
+        ({"tokens": {"0x12": {"min_unit_price": 1}}}, "tokens"),
+        ({"tokens": {BOB: {"min_unit_price": 1}, BOB.lower(): {"min_unit_price": 2}}}, "tokens"),
+        ({"tokens": {ZERO_ADDRESS: {"min_unit_price": 1}}}, "tokens"),
     ],
-    ids=["unknown key", "engine", "address", "price", "nested", "release"],
+    ids=[
+        "unknown key",
+        "engine",
+        "address",
+        "price",
+        "nested",
+        "release",
+        "a token's key",
+        "no token",
+        "a token twice",
+        "the chain's own token",
+    ],
 )
 def test_a_policy_that_is_not_valid_is_refused_by_the_name_of_its_field(value, where):
     with pytest.raises(InvalidInput) as caught:

@@ -52,12 +52,16 @@ def test_a_payload_is_shown_as_text_where_it_is_some(what):
     assert payload("0x" + data.hex()) == shown
 
 
+NATIVE, TOKEN = "0x" + 40 * "0", "0x" + 40 * "a"
+
+
 def job(**changes):
     fields = {
         "request_id": 7, "request_hash": "0xaa", "state": "final", "chain_state": "FULFILLED", "detail": "",
         "reason": "NONE", "requester": "0x1", "block_number": 12, "tx_hash": "0xbb", "deadline": 1_800_000_000,
-        "nodes": 1, "quorum": 1, "curator": "0x2", "unit_price": "10", "fail_price": "1", "delivery_fee": "2",
-        "settled_tx": None, "settled_block_number": None, "callback_ok": None, "outcome": None, **changes,
+        "nodes": 1, "quorum": 1, "curator": "0x2", "token": NATIVE, "unit_price": "10", "fail_price": "1",
+        "delivery_fee": "2", "settled_tx": None, "settled_block_number": None, "callback_ok": None,
+        "outcome": None, **changes,
     }  # fmt: skip
     return job_text(fields, changes.pop("explanation", None))
 
@@ -75,6 +79,13 @@ def test_a_finished_job_names_its_output_and_what_to_do_with_it():
     assert rows["payload"] == '"42"'
     assert rows["deadline"] == "2027-01-15T08:00:00Z"
     assert "{" not in told
+
+
+def test_a_price_in_a_token_is_told_in_units_of_that_token_and_not_in_wei():
+    told = job(token=TOKEN, unit_price=str(10**18))
+
+    assert f"pays         {10**18} of {TOKEN} a node, 1 of {TOKEN} where it ran and failed; 2 of {TOKEN} for" in told
+    assert "wei" not in told
 
 
 def test_a_failed_job_names_its_reason():
@@ -111,7 +122,8 @@ def job_fields():
     return {
         "request_id": 7, "request_hash": "0xaa", "state": "ready", "chain_state": "REQUESTED", "detail": "",
         "reason": "NONE", "requester": "0x1", "block_number": 12, "tx_hash": "0xbb", "deadline": 1, "nodes": 1,
-        "quorum": 1, "curator": "0x2", "unit_price": "10", "fail_price": "1", "delivery_fee": "2", "settled_tx": None,
+        "quorum": 1, "curator": "0x2", "token": NATIVE, "unit_price": "10", "fail_price": "1", "delivery_fee": "2",
+        "settled_tx": None,
         "callback_ok": None, "outcome": None,
     }  # fmt: skip
 

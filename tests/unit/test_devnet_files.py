@@ -16,7 +16,7 @@ ODD = "/tmp/a folder with 'quotes', $(spaces) and *"
 def net(folder):
     return Devnet(
         folder=folder, rpc_url="http://127.0.0.1:1", bridge_url="http://127.0.0.1:2", chain_id=1, contract="0x1",
-        registry="0x2", result_book="0x3", deploy_block=1, curator="0x4",
+        registry="0x2", result_book="0x3", lens="0x5", deploy_block=1, curator="0x4",
         keys={name: f"file:{folder}/keys/{name}" for name in TEST_KEYS}, nodes=(),
     )  # fmt: skip
 

@@ -217,6 +217,32 @@ def test_an_order_below_the_bridges_price_is_leased_to_nobody_and_says_so(tmp_pa
     bridge.close()
 
 
+TOKEN = "0x00000000000000000000000000000000C0FFEE01"
+
+
+def test_an_order_in_a_token_that_the_bridge_does_not_take_is_leased_to_nobody_and_says_so(bridge):
+    job = bridge.request(order_of(token=TOKEN))
+
+    assert bridge.lease(bridge.node("a")) is None
+    bridge.dispatcher.step()
+    found = bridge.job(job.request_hash)
+    assert (found.reason, TOKEN in found.detail) == (Reason.PRICE_BELOW_MINIMUM, True)
+
+
+def test_an_order_in_a_token_that_the_bridge_takes_is_leased_at_that_tokens_prices(tmp_path):
+    tokens = {TOKEN: {"min_unit_price": "1000", "min_delivery_fee": "10"}}
+    bridge = Bridge(tmp_path, dispatch=DispatchConfig(min_unit_price=10**30, tokens=tokens))
+    cheap = bridge.request(order_of(token=TOKEN, unit_price=999))
+    job = bridge.request(order_of(token=TOKEN, unit_price=1000, delivery_fee=10))
+
+    lease = bridge.lease(bridge.node("a"))
+
+    bridge.dispatcher.step()
+    assert lease.request_hash == job.request_hash
+    assert bridge.job(cheap.request_hash).reason == Reason.PRICE_BELOW_MINIMUM
+    bridge.close()
+
+
 def test_a_requester_gets_no_more_than_his_share_at_once(bridge):
     for _ in range(3):
         bridge.request(order_of(), block=50)

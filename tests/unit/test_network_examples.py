@@ -67,6 +67,11 @@ def test_every_placeholder_that_is_left_is_named(tmp_path):
     )
 
 
+TOKEN = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+TOKENS = f"""[dispatch.tokens.{TOKEN}]
+min_unit_price = "5"
+min_delivery_fee = "1"
+"""
 #: a slip -> (line of the example, line in its place, what is said)
 SLIPS = {
     "a mistyped key": ("poll_seconds = 15", "pol_seconds = 15", "chain.pol_seconds: is no key of a bridge's"),
@@ -78,6 +83,8 @@ SLIPS = {
     "one URL": ("rpc_urls = [", 'rpc_urls = "http://a"\nx = [', "chain.rpc_urls: must be a list"),
     "a folder that is a number": ('data_dir = "/var/lib/insula"', "data_dir = 3", "data_dir: must be a path"),
     "depths out of order": ("posting_depth = 30", "posting_depth = 3", "chain: must hold: confirmation_depth <="),
+    "a token's key": ("[dispatch]", TOKENS + 'min_price = "1"\n[dispatch]', f"tokens.{TOKEN}.min_price: is no key"),
+    "no token": ("[dispatch]", TOKENS.replace(TOKEN, "0x12") + "[dispatch]", "dispatch.tokens: address:"),
     "an amount with a unit": ('"50000000000000000"', '"0.05 FIL"', "relayer.max_subsidy_wei: must be a decimal number"),
 }
 

@@ -125,6 +125,17 @@ WRONG = {
     "a price in hex": (Advert, changed(advert(), min_unit_price="0x10")),
     "a price that is true": (Advert, changed(advert(), min_unit_price=True)),
     "a price of 2^256": (Advert, changed(advert(), min_unit_price=str(2**256))),
+    "prices in tokens that are a list": (Advert, changed(advert(), tokens=[])),
+    "a price in what is no token": (Advert, changed(advert(), tokens={"0x12": {"min_unit_price": "1"}})),
+    "a price in the zero address": (Advert, changed(advert(), tokens={"0x" + 40 * "0": {"min_unit_price": "1"}})),
+    "two prices in one token": (
+        Advert,
+        changed(advert(), tokens={"0x" + 40 * "a": {"min_unit_price": "1"}, "0x" + 40 * "A": {"min_unit_price": "2"}}),
+    ),
+    "prices in 17 tokens": (
+        Advert,
+        changed(advert(), tokens={f"0x{n:040x}": {"min_unit_price": "1"} for n in range(1, 18)}),
+    ),
     "65 labels": (Advert, changed(advert(), labels=["a=b"] * 65)),
     "a label of a kilobyte": (Advert, changed(advert(), labels=["x" * 1000])),
     "a wait of a minute": (Advert, changed(advert(), wait_seconds=60)),

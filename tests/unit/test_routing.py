@@ -252,17 +252,60 @@ def test_free_is_never_more_than_the_node_says():
     ("floor", "word"), [(Floor(unit_price=1001), "unitPrice"), (Floor(delivery_fee=11), "deliveryFee")]
 )
 def test_an_order_below_the_bridges_minimum_says_which_price(floor, word):
-    assert word in price_reason(order_of(), floor)
+    assert word in price_reason(order_of(), {ZERO_ADDRESS: floor})
 
 
-def test_an_order_in_another_token_is_below_any_minimum():
-    token = "0x00000000000000000000000000000000C0FfEe01"
+TOKEN, OTHER = "0x00000000000000000000000000000000C0FFEE01", "0x00000000000000000000000000000000C0ffee02"
+FLOORS = {ZERO_ADDRESS: Floor(unit_price=10**20), TOKEN: Floor(unit_price=7, delivery_fee=3)}
+#: what is ordered -> (token, unitPrice, deliveryFee, minimums, what the reason says; "" where there is none)
+IN_TOKENS = {
+    "in a token where none is taken": (TOKEN, 10**30, 0, {ZERO_ADDRESS: Floor()}, "the chain's own token only"),
+    "in a token that is not taken": (OTHER, 10**30, 0, FLOORS, f"the chain's own token and {TOKEN}"),
+    "below the token's unitPrice": (TOKEN, 6, 3, FLOORS, "minimum is 7"),
+    "below the token's deliveryFee": (TOKEN, 7, 2, FLOORS, "minimum is 3"),
+    "at the token's minimums": (TOKEN, 7, 3, FLOORS, ""),
+}
 
-    assert token in price_reason(replace(order_of(), token=token, unit_price=10**30), Floor())
+
+@pytest.mark.parametrize("what", IN_TOKENS)
+def test_an_order_that_pays_in_a_token_is_held_against_that_tokens_minimums(what):
+    token, unit_price, delivery_fee, floors, said = IN_TOKENS[what]
+    order = replace(order_of(), token=token, unit_price=unit_price, delivery_fee=delivery_fee)
+
+    reason = price_reason(order, floors)
+
+    assert (reason is None) is (said == "")
+    assert said in (reason or "")
+    assert said == "" or token in reason or "minimum" in reason
+
+
+#: what the node asks for -> (its advert, whether it fits)
+TOKEN_NODES = {
+    "nothing": ({}, True),
+    "a price in the chain's own token only": ({"min_unit_price": 1}, False),
+    "a failPrice in the chain's own token only": ({"min_fail_price": 1}, False),
+    "a price in another token only": ({"tokens": {OTHER: {"min_unit_price": 0}}}, False),
+    "what is paid": (
+        {"min_unit_price": 10**30, "tokens": {TOKEN: {"min_unit_price": 1000, "min_fail_price": 100}}},
+        True,
+    ),
+    "a higher price": ({"tokens": {TOKEN: {"min_unit_price": 1001}}}, False),
+    "a higher failPrice": ({"tokens": {TOKEN: {"min_unit_price": 0, "min_fail_price": 101}}}, False),
+}
+
+
+@pytest.mark.parametrize("what", TOKEN_NODES)
+def test_a_node_gets_a_job_that_pays_in_a_token_by_its_own_prices_in_that_token(what):
+    advertised, fits = TOKEN_NODES[what]
+
+    found = check_node(need(token=TOKEN), snapshot(advert=advertised), NOBODY)
+
+    assert found.code is (Fit.FITS if fits else Fit.PRICE_TOO_LOW)
+    assert fits or TOKEN in found.text or "minimum" in found.text
 
 
 def test_an_order_at_the_bridges_minimum_is_good():
-    assert price_reason(order_of(), Floor(unit_price=1000, delivery_fee=10)) is None
+    assert price_reason(order_of(), {ZERO_ADDRESS: Floor(unit_price=1000, delivery_fee=10)}) is None
 
 
 @pytest.mark.parametrize(("now", "late"), [(849.0, False), (850.0, True), (10_000.0, True)])
