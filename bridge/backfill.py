@@ -1,4 +1,4 @@
-"""Reads ranges of final blocks: whole, checked and decoded; the next ones while one is being stored."""
+"""Reads ranges of final blocks: whole, checked and decoded; the next one while the last one is being stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ log = structlog.get_logger("bridge.backfill")
 
 MAX_NULL_ROUNDS = 500  # in a row; longer than any that Filecoin had
 AHEAD_BLOCKS = 500  # nearer to the target nothing is read ahead
-AHEAD_RANGES = 2  # while the endpoint works on one, another is decoded
 AHEAD_SECONDS = 600.0  # for a whole range; each call of it has the endpoint's own deadline
 
 
@@ -31,37 +30,6 @@ class FinalRange:
     found: list[Found]
 
 
-class _Ahead:
-    """Ranges that are being read ahead, each behind the one before. Shared by the threads that read them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ranges: dict[Block, Future[FinalRange]] = {}  # by the block before
-        self._end: tuple[Block, int] | None = None  # the last range's last block, and the target
-
-    def ends_at(self, last: Block, target: int) -> None:
-        """The newest range's last block is known: the next one can begin."""
-        with self._lock:
-            self._end = last, target
-
-    def begin(self) -> tuple[Block, int, Future[FinalRange]] | None:
-        """What is to be read next, if there is room for it: the block before, the target, and where it goes."""
-        with self._lock:
-            if self._end is None or len(self._ranges) >= AHEAD_RANGES:
-                return None
-            tip, target = self._end
-            self._end = None
-            if target - tip.number < AHEAD_BLOCKS:
-                return None
-            future = self._ranges[tip] = Future()
-            return tip, target, future
-
-    def take(self, tip: Block) -> Future[FinalRange] | None:
-        """The range behind `tip`, if it is the next one."""
-        with self._lock:
-            return self._ranges.pop(tip, None)
-
-
 class FinalReader:
     """Reads through `client` and its `reader`. What is read ahead is lost with the process, and read again."""
 
@@ -71,22 +39,28 @@ class FinalReader:
         self._reader = reader
         self._chain_id = chain_id
         self._refuse = refuse
-        self._ahead = _Ahead()
+        self._ahead: tuple[Block, Future[FinalRange]] | None = None
 
     def after(self, tip: Block, target: int) -> FinalRange:
         """The range after the final block `tip`, up to the final number `target` at most.
 
         RpcUnavailable, RpcRefused: nothing can be said now.
         """
-        future = self._ahead.take(tip)
-        if future is None:
-            self._ahead = _Ahead()  # what is being read for the old one goes nowhere
-            return self._read(self._ahead, tip, target)
-        self._read_ahead(self._ahead)
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead[0] != tip:
+            return self._read(tip, target)
         try:
-            return future.result(AHEAD_SECONDS)
+            return ahead[1].result(AHEAD_SECONDS)
         except TimeoutError as exc:
             raise RpcUnavailable(f"the range after block {tip.number} was not read in {AHEAD_SECONDS:g} s") from exc
+
+    def read_ahead(self, tip: Block, target: int) -> None:
+        """Begin to read the range after `tip`, if that is far from the target."""
+        if target - tip.number < AHEAD_BLOCKS:
+            return
+        future: Future[FinalRange] = Future()
+        self._ahead = tip, future
+        threading.Thread(target=self._fill, args=(future, tip, target), name="read-ahead", daemon=True).start()
 
     def events(self, before: int, last: Block, check: Check) -> Harvest:
         """The events of blocks before+1..last, which are passed over for good afterwards.
@@ -107,21 +81,14 @@ class FinalReader:
             raise RpcUnavailable(f"the contract took {counted} requests in {where}, the endpoint shows {requests}")
         return found
 
-    def _read_ahead(self, ahead: _Ahead) -> None:
-        found = ahead.begin()
-        if found is not None:
-            threading.Thread(target=self._fill, args=(ahead, *found), name="read-ahead", daemon=True).start()
-
-    def _fill(self, ahead: _Ahead, tip: Block, target: int, future: Future[FinalRange]) -> None:
+    def _fill(self, future: Future[FinalRange], tip: Block, target: int) -> None:
         try:
-            future.set_result(self._read(ahead, tip, target))
+            future.set_result(self._read(tip, target))
         except BaseException as exc:  # noqa: BLE001 - raised again for whoever takes the range
             future.set_exception(exc)
 
-    def _read(self, ahead: _Ahead, tip: Block, target: int) -> FinalRange:
+    def _read(self, tip: Block, target: int) -> FinalRange:
         last = block_near(self._client, min(tip.number + self._reader.size.size, target), tip.number + 1, target)
-        ahead.ends_at(last, target)
-        self._read_ahead(ahead)
         found = self.events(tip.number, last, lambda entries: self._check_headers(entries, last))
         return FinalRange(last, found.events)
 

@@ -246,6 +246,7 @@ class Listener:
             return
         read = self._final.after(kept[-1], target)
         last = read.last
+        self._final.read_ahead(last, target)
         with transaction(self._engine) as connection:
             touched = delete_blocks(connection, look.window[len(kept) :])
             insert_blocks(connection, (last,))
