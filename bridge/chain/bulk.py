@@ -32,16 +32,53 @@ WORD = 32
 _WORDS = {kind: topic for topic, kind in TOPICS.items()}
 _STRUCT = WORD.to_bytes(WORD, "big")  # abi.encode of one dynamic struct begins with its offset
 _ZEROS = bytes(WORD)
-_ONES = b"\xff" * WORD
-_ORDER_AT = 2 * WORD  # in JobRequested's data, behind deadline and offset
-_OUTCOME_AT = 3 * WORD  # in JobSettled's, behind outcomeHash, relayer and offset
-_ORDER_BITS = (8, 8, 1, 256, 8, 8, 8, 32, 160, 64, 160, 256, 160, 128, 128, 128)  # 256: an offset, looked at by itself
-_ORDER_HEAD = WORD * len(_ORDER_BITS)
-_SPEC_OFFSET, _LABELS_OFFSET = 3 * WORD, 11 * WORD
-_IS_CID_AT = _ORDER_AT + 3 * WORD - 1  # the byte that holds specIsCid
-#: the bits of an order's head that are zero
-_ORDER_ZEROS = int.from_bytes(b"".join(((1 << 256) - (1 << bits)).to_bytes(WORD, "big") for bits in _ORDER_BITS), "big")
-_OUTCOME_HEAD = 5 * WORD
+_DEADLINE = MAX_NUMBER.bit_length()
+_SIZE_BITS = 32  # of the length of anything in a log, and of where it stands
+_STATES = {state.value: state for state in OnChainState}
+
+
+class _Form(NamedTuple):
+    """What the first words of a log's data look like: `size` bytes which, but for their free bits, are a number."""
+
+    size: int
+    fixed: int
+    value: int
+
+    def fits(self, data: bytes) -> bool:
+        """Whether `data` begins so; one comparison for all words."""
+        return len(data) >= self.size and int.from_bytes(data[: self.size], "big") & self.fixed == self.value
+
+
+def _form(*words: tuple[int, int]) -> _Form:
+    """words: for each how many of its low bits are free, and its value but for these."""
+    fixed, value = 0, 0
+    for free, rest in words:
+        fixed, value = fixed << 256 | (1 << 256) - (1 << free), value << 256 | rest
+    return _Form(WORD * len(words), fixed, value)
+
+
+# JobRequested: deadline, where the order stands; the order's fields, with the places of spec and labels; the spec's
+# size.
+_ORDER_AT, _SPEC_AT = 2 * WORD, 19 * WORD
+_IS_CID_AT, _LABELS_AT = _ORDER_AT + 3 * WORD - 1, _ORDER_AT + 12 * WORD - 4  # last bytes of their words
+_ORDER_FIELDS = (8, 8, 1), (8, 8, 8, 32, 160, 64, 160), (160, 128, 128, 128)  # their bits; the others are these places
+_REQUESTED = _form(
+    (_DEADLINE, 0),
+    (0, _ORDER_AT),
+    *[(bits, 0) for bits in _ORDER_FIELDS[0]],
+    (0, 16 * WORD),
+    *[(bits, 0) for bits in _ORDER_FIELDS[1]],
+    (_SIZE_BITS, 0),
+    *[(bits, 0) for bits in _ORDER_FIELDS[2]],
+    (_SIZE_BITS, 0),
+)
+# JobSettled: outcome hash, relayer, where the outcome stands; status, reason, exit code (none below zero), the places
+# of output and payload; the output's size.
+_OUTCOME_AT, _OUTPUT_AT = 3 * WORD, 9 * WORD
+_STATUS_AT, _PAYLOAD_AT = _OUTCOME_AT + WORD - 1, _OUTCOME_AT + 5 * WORD - 4
+_SETTLED = _form(
+    (256, 0), (160, 0), (0, _OUTCOME_AT), (8, 0), (16, 0), (31, 0), (0, 5 * WORD), (_SIZE_BITS, 0), (_SIZE_BITS, 0)
+)
 
 
 class Order(NamedTuple):
@@ -145,11 +182,14 @@ def _usual_request(log: Log, chain_id: int) -> Found | None:
     """A JobRequested log in its canonical form whose request hash is right; None for any other."""
     data = log.data
     _, id_word, request_hash, requester = log.topics
-    request_id, deadline = int.from_bytes(id_word, "big"), int.from_bytes(data[:WORD], "big")
-    if not 1 <= request_id <= MAX_NUMBER or deadline > MAX_NUMBER or requester[:12] != _ZEROS[:12]:
+    request_id = int.from_bytes(id_word, "big")
+    if not _REQUESTED.fits(data) or not 1 <= request_id <= MAX_NUMBER or requester[:12] != _ZEROS[:12]:
         return None
-    spec = _spec(data) if int.from_bytes(data[WORD:_ORDER_AT], "big") == _ORDER_AT else None
-    if spec is None:
+    end = _end_of(data, _SPEC_AT)
+    if end is None or _ORDER_AT + int.from_bytes(data[_LABELS_AT : _LABELS_AT + 4], "big") != end[1]:
+        return None
+    count = int.from_bytes(data[end[1] : end[1] + WORD], "big")
+    if end[1] + WORD + WORD * count != len(data):
         return None
     encoded = _STRUCT + data[_ORDER_AT:]
     contract = bytes.fromhex(log.address[2:])
@@ -157,74 +197,36 @@ def _usual_request(log: Log, chain_id: int) -> Found | None:
     request = b"".join((chain_id.to_bytes(WORD, "big"), _ZEROS[:12], contract, id_word, requester, order_hash))
     if keccak(request) != request_hash:
         return None
-    kept = None if data[_IS_CID_AT] else spec
-    fact = Order(checksummed(requester[12:]), deadline, encoded, kept)
+    spec = None if data[_IS_CID_AT] else data[_SPEC_AT : end[0]]
+    fact = Order(checksummed(requester[12:]), int.from_bytes(data[:WORD], "big"), encoded, spec)
     return Found(log, Kind.REQUESTED, request_id, request_hash, fact, b"")
-
-
-def _spec(data: bytes) -> bytes | None:
-    """The spec's bytes in the order that ends `data`; None when that is not in its canonical form."""
-    head = data[_ORDER_AT : _ORDER_AT + _ORDER_HEAD]
-    if len(head) != _ORDER_HEAD or int.from_bytes(head, "big") & _ORDER_ZEROS:
-        return None
-    spec = _tail(data, _ORDER_AT, _SPEC_OFFSET, _ORDER_HEAD)
-    if spec is None:
-        return None
-    labels_at = _ORDER_HEAD + _size_of_blob(spec)
-    count_at = _ORDER_AT + labels_at
-    count = data[count_at : count_at + WORD]
-    at_place = int.from_bytes(head[_LABELS_OFFSET : _LABELS_OFFSET + WORD], "big") == labels_at
-    to_end = len(count) == WORD and count_at + WORD + WORD * int.from_bytes(count, "big") == len(data)
-    return spec if at_place and to_end else None
 
 
 def _usual_result(log: Log) -> Found | None:
     """A JobSettled log in its canonical form whose outcome hash is right; None for any other."""
     data = log.data
     _, id_word, request_hash, state_word = log.topics
-    request_id, state = int.from_bytes(id_word, "big"), int.from_bytes(state_word, "big")
-    if not 1 <= request_id <= MAX_NUMBER or data[WORD : WORD + 12] != _ZEROS[:12]:
+    request_id = int.from_bytes(id_word, "big")
+    if not _SETTLED.fits(data) or not 1 <= request_id <= MAX_NUMBER:
         return None
-    if int.from_bytes(data[2 * WORD : _OUTCOME_AT], "big") != _OUTCOME_AT or not _is_outcome(data):
+    output = _end_of(data, _OUTPUT_AT)
+    if output is None or _OUTCOME_AT + int.from_bytes(data[_PAYLOAD_AT : _PAYLOAD_AT + 4], "big") != output[1]:
         return None
-    status = int.from_bytes(data[_OUTCOME_AT : _OUTCOME_AT + WORD], "big")
+    payload = _end_of(data, output[1] + WORD)
+    status = data[_STATUS_AT]
+    state = OnChainState.FULFILLED + status - 1
+    if payload is None or payload[1] != len(data) or not 1 <= status <= 4 or int.from_bytes(state_word, "big") != state:
+        return None
     encoded = _STRUCT + data[_OUTCOME_AT:]
-    if not 1 <= status <= 4 or state != OnChainState.FULFILLED + status - 1 or keccak(encoded) != data[:WORD]:
+    if keccak(encoded) != data[:WORD]:
         return None
-    result = Result(OnChainState(state), encoded)
-    return Found(log, Kind.SETTLED, request_id, request_hash, result, data[WORD + 12 : 2 * WORD])
+    return Found(
+        log, Kind.SETTLED, request_id, request_hash, Result(_STATES[state], encoded), data[WORD + 12 : 2 * WORD]
+    )
 
 
-def _is_outcome(data: bytes) -> bool:
-    """Whether the outcome that ends `data` is in its canonical form, whatever its status."""
-    reason = int.from_bytes(data[_OUTCOME_AT + WORD : _OUTCOME_AT + 2 * WORD], "big")
-    output = _tail(data, _OUTCOME_AT, 3 * WORD, _OUTCOME_HEAD)
-    if reason >> 16 or output is None or not _is_int32(data[_OUTCOME_AT + 2 * WORD : _OUTCOME_AT + 3 * WORD]):
-        return False
-    payload_at = _OUTCOME_HEAD + _size_of_blob(output)
-    payload = _tail(data, _OUTCOME_AT, 4 * WORD, payload_at)
-    return payload is not None and _OUTCOME_AT + payload_at + _size_of_blob(payload) == len(data)
-
-
-def _tail(data: bytes, start: int, place: int, offset: int) -> bytes | None:
-    """The `bytes` whose offset stands at `place` of the struct at `start`, if that is `offset` and its padding zero."""
-    at = start + offset
-    if int.from_bytes(data[start + place : start + place + WORD], "big") != offset or at + WORD > len(data):
-        return None
-    size = int.from_bytes(data[at : at + WORD], "big")
-    end = at + WORD + size
-    padding = -size % WORD
-    if end + padding > len(data) or data[end : end + padding] != _ZEROS[:padding]:
-        return None
-    return data[at + WORD : end]
-
-
-def _size_of_blob(blob: bytes) -> int:
-    """How many bytes a `bytes` takes in a tail: its length, itself, its padding."""
-    return WORD + len(blob) + -len(blob) % WORD
-
-
-def _is_int32(word: bytes) -> bool:
-    """Whether a word is the encoding of an int32: all above its 32 bits is a copy of the sign."""
-    negative = word[28:29] >= b"\x80"
-    return word[:28] == (_ONES if negative else _ZEROS)[:28]
+def _end_of(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the `bytes` that begin at `at`, behind their length, end, and where their padding does; None without it."""
+    end = at + int.from_bytes(data[at - WORD : at], "big")
+    padding = -end % WORD
+    return (end, end + padding) if data[end : end + padding] == _ZEROS[:padding] else None

@@ -362,8 +362,9 @@ def _hash_at(number: int, answer: Any) -> bytes | None:
         return None
     if isinstance(answer, RpcError):
         raise answer
-    block = block_of(answer)
-    return block.hash if block.number == number else None
+    fields = fields_of(answer, "block")
+    found = quantity(fields.get("number"), "block.number")
+    return data_of(fields.get("hash"), "block.hash", 32) if found == number else None
 
 
 def _block_or_none(answer: Any) -> Block | None:

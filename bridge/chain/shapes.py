@@ -6,9 +6,10 @@ Anything malformed is `RpcUnavailable`: this endpoint cannot be used now, anothe
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.errors import RpcUnavailable
 from executor.protocol.abiwords import checksummed
@@ -30,8 +31,7 @@ class Block:
     timestamp: int
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """One event of a contract. There is no log index here: it is not stable on FEVM."""
 
     address: str
@@ -81,11 +81,10 @@ def data_of(value: object, field: str, size: int | None = None) -> bytes:
     if not isinstance(value, str) or len(value) > 2 + 2 * MAX_DATA_BYTES or value[:2] != "0x":
         raise malformed(field, value)
     try:
-        data = bytes.fromhex(value[2:])
+        data = unhexlify(value[2:])  # bytes.fromhex would pass over spaces
     except ValueError as exc:
         raise malformed(field, value) from exc
-    length = len(data)
-    if 2 + 2 * length != len(value) or (size is not None and size != length):  # fromhex passes over spaces
+    if size is not None and size != len(data):
         raise malformed(field, value)
     return data
 
@@ -114,30 +113,30 @@ def log_of(value: object) -> Log | None:
     topics = fields.get("topics")
     if not isinstance(topics, list) or len(topics) > 4:
         raise malformed("log.topics", topics)
-    return Log(
-        _address_once(_text(fields.get("address"), "log.address"), "log.address"),
-        tuple([data_of(topic, "log.topics", 32) for topic in topics]),
-        data_of(fields.get("data"), "log.data"),
-        _quantity_once(_text(fields.get("blockNumber"), "log.blockNumber"), "log.blockNumber"),
-        _hash_once(_text(fields.get("blockHash"), "log.blockHash"), "log.blockHash"),
-        _hash_once(_text(fields.get("transactionHash"), "log.transactionHash"), "log.transactionHash"),
-    )
-
-
-def _text(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise malformed(field, value)
-    return value
+    try:
+        address = _address_once(fields.get("address"))
+        number, block_hash = _block_once(fields.get("blockNumber"), fields.get("blockHash"))
+        tx_hash = _transaction_once(fields.get("transactionHash"))
+    except TypeError as exc:  # a list or an object where a text should be
+        raise malformed("log", value) from exc
+    words = tuple([data_of(topic, "log.topics", 32) for topic in topics])
+    return Log(address, words, data_of(fields.get("data"), "log.data"), number, block_hash, tx_hash)
 
 
 # The logs of a block say the same of it again and again.
-_address_once = lru_cache(maxsize=64)(address_of)
-_quantity_once = lru_cache(maxsize=64)(quantity)
+@lru_cache(maxsize=64)
+def _address_once(value: object) -> str:
+    return address_of(value, "log.address")
 
 
 @lru_cache(maxsize=64)
-def _hash_once(text: str, field: str) -> bytes:
-    return data_of(text, field, 32)
+def _block_once(number: object, block_hash: object) -> tuple[int, bytes]:
+    return quantity(number, "log.blockNumber"), data_of(block_hash, "log.blockHash", 32)
+
+
+@lru_cache(maxsize=64)
+def _transaction_once(value: object) -> bytes:
+    return data_of(value, "log.transactionHash", 32)
 
 
 def receipt_of(value: object) -> TxReceipt:

@@ -27,7 +27,7 @@ from bridge.chain.rpc_errors import RESPONSE_TOO_LARGE, retry_after_of
 from bridge.errors import RateLimited, RpcUnavailable, TooMuch
 from executor.errors import InvalidInput
 
-_CHUNK = 64 * 2**10
+_CHUNK = 256 * 2**10
 logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns of odd headers with the whole URL, and so with its key
 
 

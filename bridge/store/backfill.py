@@ -1,6 +1,7 @@
 """Storing many final events at once: the same rows as `bridge.store.chain` makes of them, in a few statements.
 
-Where all events of a request lie in one range of final blocks, its rows are written as they will stay. Any other event
+Where all events of a request lie in one range of final blocks, its rows are written as they will stay; most need none
+beside the job's, from which their logs follow (`bridge.store.chain.logs_of`). Any other event
 (a result whose request came in an earlier range, two of a kind, two endings) goes the usual way, event by event.
 """
 
@@ -20,7 +21,7 @@ from bridge.store.schema import cursors, events, jobs
 from executor.protocol.wire import OnChainState
 
 _BATCH = 500  # values in one IN (...)
-_PARAMETERS = 5_000  # of one INSERT; SQLite and PostgreSQL take 32 766 at least
+_PARAMETERS = 15_000  # of one INSERT; SQLite and PostgreSQL take 32 766 at least
 _ENDINGS = frozenset((Kind.SETTLED, Kind.EXPIRED, Kind.CANCELLED))
 _EVENT_COLUMNS = ("block_hash", "tx_hash", "kind", "request_hash", "block_number", "request_id", "data", "topics")
 _JOB_COLUMNS = (
@@ -45,13 +46,18 @@ _JOB_COLUMNS = (
     "settled_tx",
     "settled_block_number",
     "settled_block_hash",
+    "settled_relayer",
     "cancel_marked",
     "callback_ok",
 )
 _NAMES = {kind: kind.value for kind in Kind}
 _OBSERVED, _FINAL = JobState.OBSERVED.value, JobState.FINAL.value
+_STATE = _JOB_COLUMNS.index("state")
+_FOLDED = frozenset((Kind.REQUESTED, Kind.SETTLED))  # what a job's row can hold
 _NO_RESULT = Result(OnChainState.REQUESTED, None)
+_UNSETTLED: tuple[Any, ...] = (None, None, None)  # transaction, block number, block hash
 Story = list[Found]  # the events of one request
+_Row = tuple[Any, ...]
 
 
 def add_final(
@@ -67,10 +73,10 @@ def add_final(
     touched: requests of which events were taken away before; they are looked at again with the others.
     """
     whole, others = _stories(connection, found)
-    _insert(connection, events, _EVENT_COLUMNS, _event_rows(whole))
-    rows = [_job_row(scope, request_hash, story, now) for request_hash, story in whole.items()]
-    _insert(connection, jobs, _JOB_COLUMNS, rows)
-    final = sum(any(event.kind in _ENDINGS for event in story) for story in whole.values())
+    of_jobs, of_events = _rows(scope, whole, now)
+    _insert(connection, jobs, _JOB_COLUMNS, of_jobs)
+    _insert(connection, events, _EVENT_COLUMNS, of_events)
+    final = sum([row[_STATE] == _FINAL for row in of_jobs])
     if final:
         connection.execute(update(cursors).values(final_jobs=cursors.c.final_jobs + final))
     added = add_events(connection, _decoded(others, scope.chain_id))
@@ -150,41 +156,48 @@ def _decoded(found: Iterable[Found], chain_id: int) -> list[Event]:
     return [event for event in decoded if event is not None]
 
 
-def _event_rows(stories: dict[bytes, Story]) -> list[tuple[Any, ...]]:
-    return [_event_row(request_hash, event) for request_hash, story in stories.items() for event in story]
+def _rows(scope: Scope, stories: dict[bytes, Story], now: float) -> tuple[list[_Row], list[_Row]]:
+    """Rows of jobs; and of those events that are in no job's row."""
+    of_jobs, of_events = [], []
+    for request_hash, story in stories.items():
+        relayer = _relayer(story)
+        of_jobs.append(_job_row(scope, request_hash, story, relayer, now))
+        if relayer is None or len(story) > 2:  # most have no other events
+            rest = story if relayer is None else [event for event in story if event.kind not in _FOLDED]
+            of_events += [_event_row(request_hash, event) for event in rest]
+    return of_jobs, of_events
 
 
-def _event_row(request_hash: bytes, event: Found) -> tuple[Any, ...]:
-    log, data, topics = event.log, event.rest, None
-    if data is None:  # else the job's row says the rest, and nothing of it changes any more
-        data, topics = log.data, '["' + '", "'.join([topic.hex() for topic in log.topics]) + '"]'
-    return (
-        log.block_hash,
-        log.tx_hash,
-        _NAMES[event.kind],
-        request_hash,
-        log.block_number,
-        event.request_id,
-        data,
-        topics,
-    )
+def _relayer(story: Story) -> bytes | None:
+    """Who relayed the result, where the job's row can hold request and result: both have their usual form."""
+    if story[0].rest is not None:
+        for event in story[1:]:
+            if event.kind is Kind.SETTLED:
+                return event.rest
+    return None
 
 
-def _job_row(scope: Scope, request_hash: bytes, story: Story, now: float) -> tuple[Any, ...]:
+def _event_row(request_hash: bytes, event: Found) -> _Row:
+    log = event.log
+    topics = '["' + '", "'.join([topic.hex() for topic in log.topics]) + '"]'
+    names = log.block_hash, log.tx_hash, _NAMES[event.kind], request_hash
+    return *names, log.block_number, event.request_id, log.data, topics
+
+
+def _job_row(scope: Scope, request_hash: bytes, story: Story, relayer: bytes | None, now: float) -> _Row:
     requested = story[0]
-    order = requested.fact
+    order, log = requested.fact, requested.log
     if not isinstance(order, Order):  # pragma: no cover - a story begins with its request
         raise TypeError(requested.kind)
-    ending, marked, called = None, False, None
+    result, settled, marked, called = _NO_RESULT, _UNSETTLED, False, None
     for event in story[1:]:
         if event.kind in _ENDINGS:
-            ending = event
+            result = event.fact if isinstance(event.fact, Result) else _NO_RESULT
+            settled = event.log.tx_hash, event.log.block_number, event.log.block_hash
         elif event.kind is Kind.CALLBACK:
             called = event.fact
         else:
             marked = True
-    result = ending.fact if ending is not None and isinstance(ending.fact, Result) else _NO_RESULT
-    log = requested.log
     return (
         request_hash,
         scope.chain_id,
@@ -194,7 +207,7 @@ def _job_row(scope: Scope, request_hash: bytes, story: Story, now: float) -> tup
         order.deadline,
         order.encoded,
         order.spec,
-        _OBSERVED if ending is None else _FINAL,
+        _OBSERVED if settled is _UNSETTLED else _FINAL,
         0,
         "",
         log.block_number,
@@ -203,16 +216,15 @@ def _job_row(scope: Scope, request_hash: bytes, story: Story, now: float) -> tup
         now,
         now,
         result.outcome,
-        int(result.state),
-        None if ending is None else ending.log.tx_hash,
-        None if ending is None else ending.log.block_number,
-        None if ending is None else ending.log.block_hash,
+        result.state.value,
+        *settled,
+        relayer,
         marked,
         called,
     )
 
 
-def _insert(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+def _insert(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[_Row]) -> None:
     """Many rows in each statement, straight to the driver: what SQLAlchemy does for each value is most of the time.
 
     While SQLite works on a statement the thread that reads the next range goes on. With a statement for each row it

@@ -53,10 +53,13 @@ _SETTLED = select(jobs.c.request_hash, jobs.c.state).where(
     jobs.c.state.in_([state.value for state in _ENDINGS]), jobs.c.settled_block_number <= bindparam("final")
 )
 _CALLBACK = Kind.CALLBACK.value
-_EVENTS = (
-    select(events, jobs.c.requester, jobs.c.deadline, jobs.c.order_bytes, jobs.c.chain_state, jobs.c.outcome)
-    .outerjoin(jobs, jobs.c.request_hash == events.c.request_hash)
-    .where(events.c.request_hash == bindparam("request_hash"), events.c.kind != _CALLBACK)
+_EVENTS = select(events).where(events.c.request_hash == bindparam("request_hash"), events.c.kind != _CALLBACK)
+_FOLDED = select(jobs).where(jobs.c.request_hash == bindparam("request_hash"), jobs.c.settled_relayer.is_not(None))
+_FOLDED_OF_ID = select(jobs.c.request_hash).where(
+    jobs.c.request_id == bindparam("request_id"), jobs.c.settled_relayer.is_not(None)
+)
+_HASH_OF_ID = select(events.c.request_hash).where(
+    events.c.kind == literally(Kind.REQUESTED.value), events.c.request_id == bindparam("request_id")
 )
 _LAST_CALLBACK = (
     select(events)
@@ -64,7 +67,7 @@ _LAST_CALLBACK = (
     .order_by(events.c.block_number.desc(), events.c.data.desc())
     .limit(1)
 )
-_SAME_EVENT = select(events.c.data, events.c.topics).where(
+_SAME_EVENT = select(events.c.data).where(
     *(events.c[name] == bindparam(name) for name in ("block_hash", "tx_hash", "kind", "request_hash"))
 )
 _NOT_SETTLED = {"settled_tx": None, "settled_block_number": None, "settled_block_hash": None}
@@ -314,26 +317,41 @@ def logs_of(connection: Connection, scope: Scope, request_hash: bytes) -> list[L
     of_request = {"request_hash": request_hash}
     found = []
     for row in (*connection.execute(_EVENTS, of_request), *connection.execute(_LAST_CALLBACK, of_request)):
-        topics, data = _whole(row) if row.topics is None else ([bytes.fromhex(topic) for topic in row.topics], row.data)
-        found.append(Log(scope.contract, tuple(topics), data, row.block_number, row.block_hash, row.tx_hash))
-    return found
+        topics = tuple(bytes.fromhex(topic) for topic in row.topics)
+        found.append(Log(scope.contract, topics, row.data, row.block_number, row.block_hash, row.tx_hash))
+    folded = connection.execute(_FOLDED, of_request).one_or_none()
+    return found if folded is None else [*_unfolded(scope, folded), *found]
 
 
-def _whole(row: Row[Any]) -> tuple[Iterable[bytes], bytes]:
-    """Topics and data of a log that is kept short (`bridge.store.backfill`)."""
-    if row.kind == Kind.REQUESTED.value:
-        order = Order(row.requester, row.deadline, row.order_bytes, None)
-        return log_of_request(row.request_id, row.request_hash, order)
-    result = Result(OnChainState(row.chain_state), row.outcome)
-    return log_of_result(row.request_id, row.request_hash, result, row.data)
+def _unfolded(scope: Scope, job: Row[Any]) -> tuple[Log, Log]:
+    """The logs that a job's row holds (`bridge.store.backfill`)."""
+    order = Order(job.requester, job.deadline, job.order_bytes, None)
+    result = Result(OnChainState(job.chain_state), job.outcome)
+    requested = log_of_request(job.request_id, job.request_hash, order)
+    settled = log_of_result(job.request_id, job.request_hash, result, job.settled_relayer)
+    return (
+        Log(scope.contract, *requested, job.block_number, job.block_hash, job.tx_hash),
+        Log(scope.contract, *settled, job.settled_block_number, job.settled_block_hash, job.settled_tx),
+    )
+
+
+def _is_folded(connection: Connection, event: Event, request_hash: bytes) -> bool:
+    """Whether the row of a job holds this event."""
+    if not isinstance(event, JobRequested | JobSettled):
+        return False
+    job = connection.execute(_FOLDED, {"request_hash": request_hash}).one_or_none()
+    if job is None:
+        return False
+    requested, settled = (job.block_hash, job.tx_hash), (job.settled_block_hash, job.settled_tx)
+    return (event.log.block_hash, event.log.tx_hash) == (requested if isinstance(event, JobRequested) else settled)
 
 
 def _request_hash(connection: Connection, event: Event) -> bytes | None:
     """The request an event is about; a callback's log has only the id, which the stored requests resolve."""
     if not isinstance(event, CallbackResult):
         return event.request_hash
-    of_id = (events.c.kind == literally(Kind.REQUESTED.value), events.c.request_id == event.request_id)
-    value = connection.execute(select(events.c.request_hash).where(*of_id)).scalars().first()
+    of_id = {"request_id": event.request_id}
+    value = connection.scalars(_HASH_OF_ID, of_id).first() or connection.scalars(_FOLDED_OF_ID, of_id).first()
     return None if value is None else bytes(value)
 
 
@@ -346,7 +364,7 @@ def _add_event(connection: Connection, event: Event, request_hash: bytes) -> boo
         "request_hash": request_hash,
     }
     known = connection.execute(_SAME_EVENT, key).one_or_none()
-    if known is not None and (known.data == log.data or known.topics is None):  # kept short: final, and one of its kind
+    if _is_folded(connection, event, request_hash) or (known is not None and known.data == log.data):
         return False
     if known is not None:  # two of a kind in one transaction, as a retried callback may be: the later one counts
         same = [events.c[name] == value for name, value in key.items()]

@@ -74,6 +74,9 @@ jobs = Table(
     Column("callback_ok", Boolean),
     Column("wanted_block", LargeBinary),  # of the agreed output: could not be read back, its nodes upload it again
     Column("published_at", Float),  # when the output became public
+    # Who relayed the result, for a final job whose request and result were read together: their logs follow from this
+    # row and stand nowhere else. Null: they stand in `events`.
+    Column("settled_relayer", LargeBinary(20)),
 )
 Index("jobs_by_state", jobs.c.state, jobs.c.block_number, jobs.c.request_id)
 Index("jobs_by_id", jobs.c.request_id)
@@ -211,7 +214,8 @@ blocks = Table(
     Column("timestamp", BigInteger, nullable=False),
 )
 
-#: The contract's events on the canonical chain. Never keyed by log index, which is not stable on FEVM.
+#: The contract's events on the canonical chain, but for those that a job's row holds (`jobs.settled_relayer`). Never
+#: keyed by log index, which is not stable on FEVM.
 events = Table(
     "events",
     metadata,
@@ -222,7 +226,7 @@ events = Table(
     Column("block_number", BigInteger, nullable=False),
     Column("request_id", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),  # the log's data, as the chain gave it
-    Column("topics", JSON(none_as_null=True)),  # null: a final log that follows from its job, but for what is in `data`
+    Column("topics", JSON, nullable=False),
 )
 Index("events_by_request", events.c.request_hash)
 _REQUESTED = events.c.kind == "JobRequested"

@@ -1,7 +1,5 @@
 """What the store makes of one request's events, as they come and go."""
 
-from dataclasses import replace
-
 import pytest
 
 from bridge.chain.events import decode_log
@@ -28,7 +26,7 @@ def block(number, branch):
 
 def appear(connection, where, deadline):
     """The request's event in a block; the job that it makes."""
-    log = replace(requested(order_of(0), ACCOUNT, 1, deadline), block_number=where.number, block_hash=where.hash)
+    log = requested(order_of(0), ACCOUNT, 1, deadline)._replace(block_number=where.number, block_hash=where.hash)
     event = decode_log(log, SCOPE.chain_id)
     add_events(connection, [event])
     mirror(connection, SCOPE, event.request_hash, 5.0)

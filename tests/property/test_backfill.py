@@ -85,14 +85,15 @@ def usual_way(connection, found, final):
 
 
 def contents(engine):
-    """Rows of jobs and cursors; of events their keys, and the logs that they stand for."""
+    """Rows of jobs and cursors, and the logs of each request, wherever they stand."""
     with transaction(engine) as connection:
-        keys = {jobs: (jobs.c.request_hash,), cursors: (cursors.c.chain_id,)}
-        found = {table.name: connection.execute(select(table).order_by(*key)).all() for table, key in keys.items()}
-        columns = (*events.primary_key.columns, events.c.block_number, events.c.request_id)
-        found["events"] = connection.execute(select(*columns).order_by(*events.primary_key.columns)).all()
-        hashes = connection.scalars(select(events.c.request_hash).distinct().order_by(events.c.request_hash)).all()
-        found["logs"] = [sorted(map(repr, logs_of(connection, SCOPE, request_hash))) for request_hash in hashes]
+        columns = [column for column in jobs.c if column is not jobs.c.settled_relayer]
+        found = {
+            "jobs": connection.execute(select(*columns).order_by(jobs.c.request_hash)).all(),
+            "cursors": connection.execute(select(cursors)).all(),
+        }
+        hashes = connection.scalars(select(events.c.request_hash).union(select(jobs.c.request_hash))).all()
+        found["logs"] = {h: sorted(map(repr, logs_of(connection, SCOPE, h))) for h in sorted(hashes)}
         return found
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,17 +108,17 @@ HOSTILE = {
     "id zero": requested(request_id=0),
     "an id beyond what is stored": requested(request_id=2**63),
     "a deadline beyond what is stored": requested(deadline=2**63),
-    "a topic too few": replace(requested(), topics=requested().topics[:3]),
-    "a topic too many": replace(closed(Kind.EXPIRED), topics=(*closed(Kind.EXPIRED).topics, b"\x00" * 32)),
-    "no data": replace(requested(), data=b""),
-    "cut data": replace(requested(), data=requested().data[:-33]),
-    "offsets that point out": replace(requested(), data=b"\xff" * 640),
-    "dirty bytes in an address": replace(requested(), topics=(*requested().topics[:3], b"\xff" * 32)),
-    "a state beyond uint8": replace(settled(), topics=(*settled().topics[:3], b"\x01" * 32)),
+    "a topic too few": requested()._replace(topics=requested().topics[:3]),
+    "a topic too many": closed(Kind.EXPIRED)._replace(topics=(*closed(Kind.EXPIRED).topics, b"\x00" * 32)),
+    "no data": requested()._replace(data=b""),
+    "cut data": requested()._replace(data=requested().data[:-33]),
+    "offsets that point out": requested()._replace(data=b"\xff" * 640),
+    "dirty bytes in an address": requested()._replace(topics=(*requested().topics[:3], b"\xff" * 32)),
+    "a state beyond uint8": settled()._replace(topics=(*settled().topics[:3], b"\x01" * 32)),
     "an outcome hash that is another's": settled(outcome_hash=b"\x08" * 32),
     "a state that does not follow": settled(state=2),
     "a status that does not exist": settled(outcome=Outcome(status=9), state=10),
-    "a bool that is neither": replace(callback(True), data=b"\x02" * 32 + callback(True).data[32:]),
+    "a bool that is neither": callback(True)._replace(data=b"\x02" * 32 + callback(True).data[32:]),
 }
 
 
