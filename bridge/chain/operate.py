@@ -21,8 +21,9 @@ from bridge.chain.contracts import (
     withdraw_stake_calldata,
 )
 from bridge.chain.fees import first_fees
+from bridge.chain.refusals import refusal_in_words
 from bridge.chain.signer import SignedTransaction, Transaction, TxSigner
-from bridge.chain.views import RegistryViews, refusal
+from bridge.chain.views import RegistryViews
 from bridge.errors import BridgeError, RpcError, RpcRefused, RpcUnavailable
 from executor.protocol.signing import Key, Scope, node_key_message
 from executor.protocol.wire import Order, label_hash
@@ -108,13 +109,13 @@ def _send(client: ChainClient, signed: SignedTransaction, sender: str, value: in
 
 
 def _why_refused(client: ChainClient, sender: str, value: int, error: RpcRefused) -> str:
-    """The revert's reason; or that the account cannot pay, which endpoints say in many words."""
+    """The revert's reason in words; or that the account cannot pay, which endpoints say in many words."""
     try:
         balance = client.balance(sender)
     except RpcError:
-        return refusal(error)
+        return refusal_in_words(error)
     if balance > value and "insufficient funds" not in error.message.lower():
-        return refusal(error)
+        return refusal_in_words(error)
     return f"account {sender} holds {balance} wei; it needs {value} wei and what the gas costs: send it funds first"
 
 

@@ -16,7 +16,6 @@ from bridge.chain.contracts import (
     ContractAbi,
     compute_bridge,
     decode_revert,
-    describe_revert,
     node_registry,
     result_book,
 )
@@ -125,7 +124,7 @@ class BridgeViews(_Views):
         return int(self._get("creditOf", account, token, block=block)[0])
 
     def quote(self, order: Order) -> int:
-        """The price of an order. RpcRefused when the contract would not take it (`refusal` says why)."""
+        """The price of an order. RpcRefused when the contract would not take it (`refusals.refusal_in_words` says why)."""
         return int(self._get("quote", order.as_tuple())[0])
 
     def registry(self) -> str:
@@ -208,12 +207,6 @@ class BookViews(_Views):
     def callback_gas(self) -> int:
         """The gas that its orders ask for."""
         return int(self._get("CALLBACK_GAS")[0])
-
-
-def refusal(error: RpcRefused) -> str:
-    """Why the chain refused, for a human: the revert's name and arguments where there is one."""
-    data = revert_data(error)
-    return str(error) if data is None else describe_revert(data)
 
 
 def _state(value: int) -> OnChainState:
