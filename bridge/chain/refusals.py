@@ -43,12 +43,12 @@ SENTENCES = {
     "NodeRegistryAlreadyActive": "node {nodeId} is active; nothing was deactivated",
     "NodeRegistryAlreadyProven": "this contradiction of node {nodeId} was proven before (request {requestHash})",
     "NodeRegistryAlreadyVouched": "{curator} vouches for the label {labelHash} of node {nodeId} already",
-    "NodeRegistryDifferentSigners": "the two signatures are of different keys, {first} and {second}; that proves nothing",
+    "NodeRegistryDifferentSigners": "the signatures are of different keys, {first} and {second}; that proves nothing",
     "NodeRegistryForeignBridge": "{bridge} is no ComputeBridge that names this registry",
     "NodeRegistryInsufficientStake": "node {nodeId} has {bonded} wei at stake, less than {wanted} wei",
     "NodeRegistryInvalidKey": "{key} cannot be a node's key",
-    "NodeRegistryInvalidKeySignature": "the signature for joining is {recovered}'s, not {expected}'s; another key of the "
-    "node may have joined meanwhile: try again",
+    "NodeRegistryInvalidKeySignature": "the signature for joining is {recovered}'s, not {expected}'s; if another key "
+    "joined meanwhile, try again",
     "NodeRegistryInvalidLabel": "{key}={value} is no label",
     "NodeRegistryInvalidParameter": "the parameter {name} is not valid",
     "NodeRegistryKeyTaken": "the key {key} has joined node {nodeId} before; a key joins one node, once: make a new one",

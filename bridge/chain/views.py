@@ -124,7 +124,7 @@ class BridgeViews(_Views):
         return int(self._get("creditOf", account, token, block=block)[0])
 
     def quote(self, order: Order) -> int:
-        """The price of an order. RpcRefused when the contract would not take it (`refusals.refusal_in_words` says why)."""
+        """The price of an order. RpcRefused when the contract would not take it: see `refusals`."""
         return int(self._get("quote", order.as_tuple())[0])
 
     def registry(self) -> str:
