@@ -188,6 +188,14 @@ class RegistryViews(_Views):
         """What a node has at stake, and what unbonds."""
         return StakeView(*self._get("stakeOf", node_id, block=block))
 
+    def reward_of(self, prover: str, block: Tag = "latest") -> int:
+        """What somebody who proved contradictions can draw, in wei."""
+        return int(self._get("rewardOf", prover, block=block)[0])
+
+    def is_proven(self, node_id: int, request_hash: bytes, block: Tag = "latest") -> bool:
+        """Whether a contradiction of this node about this request was proven."""
+        return bool(self._get("isProven", node_id, request_hash, block=block)[0])
+
     def notice(self) -> int:
         """Seconds between a removal or deactivation and its effect."""
         return int(self._get("notice")[0])

@@ -1,4 +1,4 @@
-"""`insula node stake|unstake|withdraw-stake` on a real chain, as scripts call them: JSON and exit codes."""
+"""`insula node stake|unstake|withdraw` on a real chain, as scripts call them: JSON and exit codes."""
 
 import json
 
@@ -51,12 +51,12 @@ def test_stake_is_added_unbonds_and_is_withdrawn_when_it_is_released(node, chain
     code, said = node("unstake", "400")
     assert (code, said["bonded"], said["unbonding"]) == (Exit.OK, "600", "400")
 
-    code, said = node("withdraw-stake")
+    code, said = node("withdraw")
     assert (code, said["error"][:9]) == (Exit.NOT_SO, "too early")
 
     pass_time(chain, UNBONDING)
     receiver = "0x00000000000000000000000000000000000000aB"
-    code, said = node("withdraw-stake", "--to", receiver)
+    code, said = node("withdraw", "--to", receiver)
     assert (code, said["drawn"], said["bonded"], said["unbonding"]) == (Exit.OK, "400", "600", "0")
     assert chain.client.balance(receiver) == 400
     registry = RegistryViews(chain.client, chain.deployment.registry)
@@ -64,7 +64,7 @@ def test_stake_is_added_unbonds_and_is_withdrawn_when_it_is_released(node, chain
 
 
 def test_nothing_that_unbonds_is_nothing_to_withdraw(node):
-    code, said = node("withdraw-stake", node_id=2, who=OPERATOR + 1)
+    code, said = node("withdraw", node_id=2, who=OPERATOR + 1)
 
     assert code == Exit.NOT_SO
     assert "insula node unstake 2" in said["error"]
@@ -76,7 +76,7 @@ def test_more_than_is_at_stake_cannot_unbond(node):
     assert (code, "more than the 0 wei" in said["error"]) == (Exit.BAD_INPUT, True)
 
 
-@pytest.mark.parametrize("words", [("stake", "5"), ("unstake", "5"), ("withdraw-stake",)], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [("stake", "5"), ("unstake", "5"), ("withdraw",)], ids=lambda words: words[0])
 def test_only_its_operator_acts_for_a_node(node, words):
     code, said = node(*words, who=1)
 
