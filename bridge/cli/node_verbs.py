@@ -86,9 +86,7 @@ def register(
     folder: DirOption,
     key: KeyOption = "",
     rpc: RpcOption = "",
-    node_id: Annotated[
-        int, typer.Option(help="Finish a registration that was cut off: join the key to it.")
-    ] = 0,
+    node_id: Annotated[int, typer.Option(help="Finish a registration that was cut off: join the key to it.")] = 0,
     metadata: Annotated[str, typer.Option(help="Free text, at most 1024 bytes, on-chain.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
