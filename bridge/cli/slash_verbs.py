@@ -56,7 +56,7 @@ def evidence(
         "ok": bool(chosen),
         "nodeId": node_id,
         "held": held,
-        "evidence": [one.model_dump(mode="json") for _, one in chosen],
+        "evidence": [_shown(found_at, one) for found_at, one in chosen],
         "saved": str(save) if save and chosen else None,
     }
     emit(result, as_json=as_json, text=_evidence_text(node_id, chosen, held, save))
@@ -140,6 +140,16 @@ def _proofs(answer: dict[str, Any]) -> list[tuple[float, Evidence]]:
         check_evidence(one)
         proofs.append((float(row["found_at"]), one))
     return proofs
+
+
+def _shown(found_at: float, one: Evidence) -> dict[str, Any]:
+    """What a proof says; the proof itself is a file's (--save)."""
+    return {
+        "requestHash": one.request_hash,
+        "key": one.key,
+        "outcomeHashes": [one.first.outcome_hash, one.second.outcome_hash],
+        "foundAt": found_at,
+    }
 
 
 def _evidence_text(node_id: int, proofs: list[tuple[float, Evidence]], held: object, save: Path | None) -> str:

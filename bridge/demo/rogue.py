@@ -3,8 +3,8 @@
 It speaks the node API like any other node, with a registered key, and answers each lease at once with what it makes up:
 
 - asked for standard output, it signs a made-up one: with a quorum of honest nodes it is outvoted and not paid;
-- asked for an exit code, it signs "it ended with 0", and then "it ended with 3" for the same request. No honest node can
-  be brought to that: its ledger signs once. Whoever has both signatures can have its stake slashed.
+- asked for an exit code, it signs "it ended with 0", and then "it ended with 3" for the same request. No honest node
+  can be brought to that: its ledger signs once. Whoever has both signatures can have its stake slashed.
 """
 
 from __future__ import annotations

@@ -46,7 +46,6 @@ def prove(run: DemoRun, ordered: Ordered) -> dict[str, Any]:
         "rewardInWei": str(reward),
         "burnedInWei": str(lost - reward),
         "transaction": receipt.tx_hash,
-        "evidence": evidence.model_dump(mode="json"),
     }
 
 
