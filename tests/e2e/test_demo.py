@@ -247,7 +247,8 @@ def test_status_list_explain_and_doctor_answer(demo, env):
     assert len(insula("job", "list", env=env)[1]["jobs"]) == 6
     assert insula("job", "explain", request, env=env)[0] == 0
     assert insula("bridge", "status", env=env)[1]["ok"]
-    assert insula("doctor", env=env)[1]["ok"]
+    problems = [one for one in insula("doctor", env=env)[1]["findings"] if one["level"] == "problem"]
+    assert [(one["name"], one["detail"]) for one in problems] == [("alarms", "node_contradiction")]
     for node in demo["devnet"]["nodes"][:3]:  # the fourth has no program of ours
         assert insula("node", "status", "--dir", node["folder"], env=env)[1]["bridge"]["seen"]
 
