@@ -39,15 +39,7 @@ def labels(
     if not words:
         raise InvalidInput("--add", "is missing: name labels with --add and --remove, or with --label to look at them")
     by = checksum_address(curator, "--curator") if curator else ""
-    sent: list[TxReceipt] = []
-    if added or removed:
-        with call.own_node() as (node, operator), _in_words(words):
-            from bridge.chain.operate import declare_labels, remove_labels
-
-            _check_carried(node, removed)
-            where = (node.client, operator, node.registry.address, node.id)
-            sent += [declare_labels(*where, added)] if added else []
-            sent += [remove_labels(*where, removed)] if removed else []
+    sent = _change_labels(call, added, removed) if added or removed else []
     with call.node() as node:
         rows = _label_rows(node, words, by)
         until = _effect(node, sent[-1], "LabelRemoved") if removed else None
@@ -73,7 +65,10 @@ def metadata(
     """Say something else of a node of yours: where it is, whom to ask."""
     from bridge.chain.operate import set_metadata
 
-    size = len(text.encode("utf-8", "surrogateescape"))
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as exc:
+        raise InvalidInput("TEXT", "is not UTF-8") from exc
     if size > MAX_METADATA_BYTES:
         raise InvalidInput("TEXT", f"has {size} bytes; at most {MAX_METADATA_BYTES} are accepted")
     with call.own_node() as (node, operator):
@@ -152,6 +147,25 @@ def vouch(call: NodeCall, label: LabelOption) -> Told:
 def withdraw_vouch(call: NodeCall, label: LabelOption) -> Told:
     """As a curator, take your word for labels of a node back, at once."""
     return _curate(call, label, is_vouched=False)
+
+
+def _change_labels(call: NodeCall, added: list[str], removed: list[str]) -> list[TxReceipt]:
+    """Two transactions where both are asked for. TransactionFailed of the second one names the first, which stands."""
+    from bridge.chain.operate import TransactionFailed, declare_labels, remove_labels
+
+    sent = []
+    with call.own_node() as (node, operator), _in_words([*added, *removed]):
+        _check_carried(node, removed)
+        where = (node.client, operator, node.registry.address, node.id)
+        if added:
+            sent.append(declare_labels(*where, added))
+        try:
+            if removed:
+                sent.append(remove_labels(*where, removed))
+        except TransactionFailed as exc:
+            done = f"; {', '.join(added)}: added in transaction 0x{sent[0].tx_hash.hex()}" if sent else ""
+            raise TransactionFailed(f"{exc}{done}") from exc
+    return sent
 
 
 def _curate(call: NodeCall, label: list[str], *, is_vouched: bool) -> Told:

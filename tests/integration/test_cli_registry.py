@@ -48,6 +48,18 @@ def test_labels_are_added_and_removed_and_a_removal_takes_effect_after_the_notic
     assert not counts(chain, "tier=wasm")
 
 
+def test_a_removal_that_is_refused_tells_that_the_addition_stands(node, chain):
+    assert node("labels", "--remove", "tier=wasm")[0] == Exit.OK
+
+    code, said = node("labels", "--add", "site=roof", "--remove", "tier=wasm")
+
+    assert code == Exit.NOT_SO
+    assert "does not carry the label tier=wasm, or it was removed already; site=roof: added in transaction 0x" in (
+        said["error"].replace("\n", "")
+    )
+    assert counts(chain, "site=roof")
+
+
 def test_labels_of_any_node_can_be_looked_at_without_a_key(node):
     words = ("--label", "tier=wasm", "--label", "tier=gpu", "--curator", funded(CURATOR).address)
 
@@ -97,6 +109,8 @@ def test_metadata_is_changed_within_its_limit(node):
 
     code, said = node("metadata", "x" * 1025)
     assert (code, "TEXT: has 1025 bytes" in said["error"]) == (Exit.BAD_INPUT, True)
+    code, said = node("metadata", "\udcff")
+    assert (code, "TEXT: is not UTF-8" in said["error"]) == (Exit.BAD_INPUT, True)
 
 
 def test_a_node_is_deactivated_after_the_notice_and_brought_back_at_once(node, chain):
