@@ -81,6 +81,11 @@ def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Status) -
             raise Problem(409, "not-settled", "not settled yet", str(exc)) from exc
         return Response(text, media_type="application/json")
 
+    _add_nodes(routes, dispatcher, clock)
+    return routes
+
+
+def _add_nodes(routes: APIRouter, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
     @routes.get("/v1/nodes")
     def nodes() -> dict[str, Any]:
         """The nodes that asked for work lately, with what they said of themselves."""
@@ -92,8 +97,6 @@ def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Status) -
         """What proves that a node signed two outcomes of one request; anybody can have its stake slashed with it."""
         with reading(dispatcher.engine) as connection:
             return evidence_view(node_id, shown_of(connection, node_id, clock()))
-
-    return routes
 
 
 def _find(dispatcher: Dispatcher, ref: str) -> Job:

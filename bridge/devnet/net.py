@@ -140,12 +140,9 @@ def start(
         bridge_url = f"http://127.0.0.1:{free_port()}"
         say(f"registering {len(plans)} nodes: each operator registers its labels, each key joins by its own signature,")
         say("  and the curator (the deployer) vouches for the labels")
+        urls = node_url, rpc_url
         with ThreadPoolExecutor(len(plans)) as pool:
-            made = [
-                pool.submit(_make_node, folder, plan, keys, deployed, (node_url, rpc_url), bridge_url, make_node)
-                for plan in plans
-            ]
-            nodes = tuple(item.result() for item in made)
+            nodes = tuple(pool.map(lambda p: _make_node(folder, p, keys, deployed, urls, bridge_url, make_node), plans))
         curator = TxSigner.load(keys["deployer"])
         for node in nodes:
             vouch(client, curator, deployed.registry, node.node_id, [*node.labels, ADMITTED])
