@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from bridge.alarms import AlarmKeeper
 from bridge.contradictions import shown_of
 from bridge.errors import StaleLease, StaleTransition
 from bridge.store.alarms import acknowledge, raised_alarms
@@ -111,6 +112,16 @@ def test_a_node_fills_no_more_than_its_share_and_the_newest_are_kept(bridge):
 
     assert len(kept(bridge, node)) == KEPT_PER_NODE
     assert kept(bridge, node)[0].evidence.request_hash == found.job.request_hash
+
+
+def test_the_alarm_shows_in_the_status_of_a_running_bridge(bridge):
+    found = answered(bridge)
+    with pytest.raises(StaleTransition):
+        found.say(LIE)
+
+    AlarmKeeper(bridge.engine, bridge.watch).step()
+
+    assert [raised.alarm for raised in bridge.watch.alarms()] == [Alarm.NODE_CONTRADICTION]
 
 
 def test_an_alarm_that_was_taken_back_is_raised_by_the_next_contradiction(bridge):
