@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from eth_utils.address import is_address, to_checksum_address
+
 from bridge.chain.contracts import Revert, decode_revert, describe_revert
 from bridge.chain.rpc_errors import revert_data
 from bridge.errors import RpcRefused
@@ -103,6 +105,8 @@ def _shown(name: str, value: Any) -> str:
         return f"0x{value.hex()}"
     if name in _TIMES and value <= _LATEST:
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, str) and is_address(value):
+        return to_checksum_address(value)
     if name == "state" and value in tuple(OnChainState):
         return OnChainState(value).name
     return "".join(char if char.isprintable() else " " for char in str(value)[:200])

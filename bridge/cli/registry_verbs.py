@@ -43,10 +43,9 @@ def labels(
     with call.node() as node:
         rows = _label_rows(node, words, by)
         until = _effect(node, sent[-1], "LabelRemoved") if removed else None
-    lines = [_label_line(row, by) for row in rows]
-    if removed:
-        lines.append(f"{', '.join(removed)}: off; by the node's own word until {_when(until)}, by a curator's word")
-        lines.append(f"until he takes it back: insula node withdraw-vouch {call.node_id} --label ...")
+    lines = [_removed_line(row, until) if row["label"] in removed else _label_line(row, by) for row in rows]
+    if sent:
+        lines.append("the node offers what its node.toml names: change `labels` there too")
     lines += [f"transaction 0x{receipt.tx_hash.hex()}" for receipt in sent]
     fields = {
         "labels": rows,
@@ -176,8 +175,8 @@ def _curate(call: NodeCall, label: list[str], *, is_vouched: bool) -> Told:
     send = send_vouch if is_vouched else send_withdraw
     with call.node() as node, _in_words(words):
         receipt = send(node.client, curator, node.registry.address, node.id, words)
-    counts = "count" if is_vouched else "count no more"
-    text = f"{', '.join(words)} {counts} for node {node.id} by the word of {curator.address}"
+    how = "vouches" if is_vouched else "no longer vouches"
+    text = f"{curator.address} {how} for node {node.id}: {', '.join(words)}"
     fields = {"curator": curator.address, "labels": words, "transaction": receipt.tx_hash}
     return Told(fields, f"{text}\ntransaction 0x{receipt.tx_hash.hex()}")
 
@@ -213,6 +212,13 @@ def _label_line(row: dict[str, Any], curator: str) -> str:
     if not curator:
         return f"{row['label']}: {own}"
     return f"{row['label']}: {own}; {'counts' if row['vouched'] else 'does not count'} by the word of {curator}"
+
+
+def _removed_line(row: dict[str, Any], until: int | None) -> str:
+    return (
+        f"{row['label']}: taken off; it counts by the node's own word until {_when(until)}, "
+        "by a curator's until he takes that back"
+    )
 
 
 def _effect(node: NodeOnChain, receipt: TxReceipt, event: str) -> int | None:

@@ -77,7 +77,8 @@ def test_the_text_says_what_happened_and_in_which_transaction(insula, chain, key
 
     assert code == Exit.OK
     assert out.splitlines()[0] == "site=roof: carried"
-    assert out.splitlines()[1].startswith("transaction 0x")
+    assert "node.toml" in out.splitlines()[1]
+    assert out.splitlines()[2].startswith("transaction 0x")
 
 
 LABEL_MISTAKES = {

@@ -3,6 +3,7 @@
 from string import Formatter
 
 import pytest
+from eth_utils.address import to_checksum_address
 
 from bridge.chain.contracts import Revert, contract_abi
 from bridge.chain.refusals import SENTENCES, refusal_in_words, sentence_of
@@ -43,9 +44,18 @@ def test_a_sentence_names_arguments_of_its_error_only_and_never_the_error(name):
         (("ComputeBridgeUnexpectedState", 3, 7), "EXPIRED"),
         (("ComputeBridgeUnexpectedState", 3, 99), "request 3 is 99"),
         (("NodeRegistryNotVouched", "0xA", 3, b"\x0f" * 32), "0x" + "0f" * 32),
+        (("NodeRegistryUnknownKey", "0x" + "ab" * 20), to_checksum_address("0x" + "ab" * 20)),
         (("ComputeBridgeInvalidOrder", "a\x1b[2Jb"), "a [2Jb"),
     ],
-    ids=["a time", "a time beyond all dates", "a state", "a state that is none", "a hash", "hostile text"],
+    ids=[
+        "a time",
+        "a time beyond all dates",
+        "a state",
+        "a state that is none",
+        "a hash",
+        "an address",
+        "hostile text",
+    ],
 )
 def test_arguments_are_shown_as_people_read_them(revert, said):
     assert said in sentence_of(refused(*revert))
