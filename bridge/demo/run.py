@@ -130,7 +130,7 @@ class DemoRun:
             time.sleep(POLL_SECONDS)
         raise StepFailed(f"request {ordered.request_id} is not settled after {WAIT_SECONDS:.0f} s: {job}")
 
-    def report(self, ordered: Ordered, explanation: dict[str, Any] | None) -> dict[str, Any]:
+    def report(self, ordered: Ordered, explanation: dict[str, Any] | None = None) -> dict[str, Any]:
         """Everything that there is to show about a settled job."""
         job = self.wait(ordered)
         state, _ = self._state(ordered.request_id)
