@@ -88,7 +88,7 @@ SHAPES = (
 
 def test_the_readme_shows_what_the_demo_prints(demo):
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    shown = readme.split("set-up aside in under a minute", 1)[1].split("```")[1].strip().splitlines()
+    shown = readme.split("set-up aside in about a minute", 1)[1].split("```")[1].strip().splitlines()
     printed = iter(shape(line) for line in [*demo["said"].splitlines(), *narrate(demo).splitlines()])
 
     missing = [line for line in shown if line != "..." and shape(line) not in printed]
