@@ -41,6 +41,8 @@ REMEDIES: dict[Alarm, str] = {
     "of the chain. It is not sent at that price.",
     Alarm.OUTCOME_CONFLICT: "The contract holds another outcome than the nodes gave this bridge. Compare both with: "
     "insula job verify ID. A node that signed both can be slashed.",
+    Alarm.NODE_CONTRADICTION: "Take the curators' word from the node: insula node withdraw-vouch. Anybody can have its "
+    "stake slashed: insula node evidence NODE --save FILE, then insula node slash --proof FILE",
     Alarm.DELIVERY_DEAD: "Read the reason with: insula job explain ID. The request expires at its deadline and is "
     "refunded.",
     Alarm.SENDER_ELSEWHERE: "Two processes must not send with one key. Stop the other one, or give this bridge a key "

@@ -14,6 +14,7 @@ import structlog
 from bridge.agreement import resting_state
 from bridge.answers import CheckedAnswer, check_answer
 from bridge.config import BridgeConfig
+from bridge.contradictions import evidence_of, note_contradiction
 from bridge.errors import StaleLease, StaleTransition
 from bridge.jobs import JobState, is_allowed
 from bridge.matching import (
@@ -228,6 +229,12 @@ class Dispatcher:
             raise StaleLease(f"lease {lease_id} is of a request that is gone")
         if lease.state == rows.ANSWERED and _is_answer(slot, attested):
             return
+        evidence = evidence_of(job, slot, attested, key)
+        if evidence is not None:  # whatever else it may be refused for
+            note_contradiction(self.engine, job, lease, evidence, self.clock())
+            raise StaleTransition(
+                f"slot {lease.slot} has answered already, with another outcome; an answer never changes"
+            )
         if lease.state != rows.ACTIVE:
             raise StaleLease(f"lease {lease_id} has ended: {lease.detail or lease.state}")
         if active.node_id != lease.node_id:
@@ -350,8 +357,6 @@ class Dispatcher:
     def _take_answer(self, job: Job, lease: LeaseRow, slot: Slot, attested: Attested, checked: CheckedAnswer) -> None:
         now = self.clock()
         if slot.state == rows.ANSWERED and not _is_answer(slot, attested):
-            if slot.outcome_hash != checked.answer.outcome_hash:
-                log.error("a node signed two outcomes of one request", **job.trace, **_of(lease))
             raise StaleTransition(f"slot {lease.slot} has answered already, with other bytes; an answer never changes")
         with transaction(self.engine) as connection:
             if slot.state == rows.ANSWERED:  # it was leased again for its content alone

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridge.agreement import agreement
+from bridge.bundles import SHOWN
 from bridge.causes import CONNECTED_SECONDS, Scene, node_reasons, scene_of
 from bridge.dispatcher import LEASABLE, Dispatcher
 from bridge.errors import RpcError
@@ -12,23 +14,48 @@ from bridge.jobs import OPEN_STATES, JobState
 from bridge.matching import LASTING, are_exhausted, reason_name, standing_reason, why_ended
 from bridge.routing import NodeReason, summary, weightier
 from bridge.store import leases as rows
+from bridge.store.contradictions import contradictions_about
 from bridge.store.endings import block_time, refundable_at
 from bridge.store.engine import reading
 from bridge.store.jobs import Job, running_by_requester, scanned_number
 from bridge.store.leases import LeaseRow, Slot
 from executor.protocol.reasons import Reason
-from executor.protocol.wire import OnChainState, Status
+from executor.protocol.wire import OnChainState, Outcome, Status
 
-__all__ = ["CONNECTED_SECONDS", "Ended", "Explanation", "explain"]
+__all__ = ["CONNECTED_SECONDS", "Ended", "Explanation", "Outvoted", "explain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outvoted:
+    """A node that answered otherwise than what stands on-chain: what it said.
+
+    may_be_paid: it signed what stands on-chain as well; for the other outcome alone the contract pays nothing.
+    """
+
+    node_id: int
+    key: str
+    operator: str
+    outcome_hash: bytes
+    status: int
+    reason: int
+    exit_code: int
+    may_be_paid: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a job ended. nodes: ids of those whose answer stands on-chain; at: its block's time, None once forgotten."""
+    """How a job ended. nodes: ids of those whose answer stands on-chain; at: its block's time, None once forgotten.
+
+    outcome_hash: of what stands on-chain; outvoted: who said something else; contradicted: ids of nodes that signed two
+    outcomes.
+    """
 
     how: str
     why: str
     nodes: tuple[int, ...]
+    outcome_hash: bytes | None
+    outvoted: tuple[Outvoted, ...]
+    contradicted: tuple[int, ...]
     block_number: int | None
     at: int | None
 
@@ -59,6 +86,7 @@ def explain(dispatcher: Dispatcher, job: Job, now: float) -> Explanation:
         scanned = scanned_number(connection, job.request.chain_id, job.request.contract)
         refundable = refundable_at(connection, job.request_hash) if job.cancel_marked else None
         settled_at = block_time(connection, job.settled_block_hash)
+        contradicted = tuple(found.node_id for found in contradictions_about(connection, job.request_hash))
     nodes: tuple[NodeReason, ...] = ()
     reason, detail = _kept_reason(job)
     if job.state in LEASABLE and _has_open_slot(scene.slots):
@@ -78,7 +106,7 @@ def explain(dispatcher: Dispatcher, job: Job, now: float) -> Explanation:
         slots=scene.slots,
         leases=scene.leases,
         refundable_at=refundable,
-        ended=_ended(job, scene, settled_at),
+        ended=_ended(job, scene, settled_at, contradicted),
     )
 
 
@@ -158,19 +186,41 @@ _AWAITING = {
 _ENDINGS = (JobState.POSTED, JobState.EXPIRED, JobState.CANCELLED, JobState.FINAL)
 
 
-def _ended(job: Job, scene: Scene, settled_at: int | None) -> Ended | None:
+def _ended(job: Job, scene: Scene, settled_at: int | None, contradicted: tuple[int, ...]) -> Ended | None:
     """How it ended, as far as the chain has said so."""
     if job.state not in _ENDINGS:
         return None
     agreed = job.outcome.hash if job.outcome else None
-    answered = [slot for slot in scene.slots if slot.state == rows.ANSWERED and slot.outcome_hash == agreed]
+    answers = [slot for slot in scene.slots if slot.state == rows.ANSWERED]
+    nodes = [slot.node_id for slot in answers if slot.outcome_hash == agreed and slot.node_id is not None]
     is_result = job.chain_state not in (OnChainState.EXPIRED, OnChainState.CANCELLED)
     return Ended(
         how=OnChainState(job.chain_state).name.lower(),
         why=_why_so(job) if is_result else _why_without_result(job, scene),
-        nodes=tuple(slot.node_id for slot in answered if slot.node_id is not None) if is_result else (),
+        nodes=tuple(nodes) if is_result else (),
+        outcome_hash=agreed if is_result and job.state in SHOWN else None,
+        outvoted=_outvoted(answers, agreed, contradicted) if is_result and job.state in SHOWN else (),
+        contradicted=contradicted,
         block_number=job.settled_block_number,
         at=settled_at,
+    )
+
+
+def _outvoted(answers: Sequence[Slot], agreed: bytes | None, contradicted: Sequence[int]) -> tuple[Outvoted, ...]:
+    others = [slot for slot in answers if agreed is not None and slot.outcome_hash != agreed]
+    return tuple(
+        Outvoted(
+            node_id=slot.node_id or 0,
+            key=slot.key or "",
+            operator=slot.operator or "",
+            outcome_hash=outcome.hash,
+            status=outcome.status,
+            reason=outcome.reason,
+            exit_code=outcome.exit_code,
+            may_be_paid=slot.node_id in contradicted,
+        )
+        for slot in others
+        for outcome in (Outcome.decode(slot.outcome or b""),)
     )
 
 

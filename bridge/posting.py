@@ -25,7 +25,7 @@ from executor.protocol.cid import Cid
 
 log = structlog.get_logger("bridge.relayer")
 
-MAX_CALLDATA_BYTES = 65_000  # of a batch: Filecoin takes no message above 64 KiB, of which some 250 bytes are not calldata
+MAX_CALLDATA_BYTES = 65_000  # of a batch: Filecoin takes no message above 64 KiB, and its other fields need some 250
 MAX_CID_BYTES = 64  # WireRules.MAX_CID_BYTES
 
 #: what was signed, what to try again together, what to try alone

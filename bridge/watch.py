@@ -36,6 +36,7 @@ class Alarm(StrEnum):
     DAY_CAP = "day_cap"  # today's spending has reached its cap
     GAS_JUMP = "gas_jump"  # an estimate is far beyond what such deliveries needed
     OUTCOME_CONFLICT = "outcome_conflict"  # the contract holds another outcome than the one that a quorum gave us
+    NODE_CONTRADICTION = "node_contradiction"  # a node signed two outcomes of one request
     DELIVERY_DEAD = "delivery_dead"  # a delivery can never be accepted
     SENDER_ELSEWHERE = "sender_elsewhere"  # another process sends with the relayer's key
     HALTED = "halted"  # the bridge has stopped by itself and said why

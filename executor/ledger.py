@@ -49,7 +49,7 @@ CREATE INDEX intents_by_time ON intents (started_at);
 _DAMAGED: Final = (
     ": the ledger is damaged, so nobody knows what this key has signed, and the key must sign no more. Keep the file; "
     "make a new key with `insula node init` in a new folder, and let it join this node with "
-    "`insula node register --node-id N`"
+    "`insula node rotate-key N --dir FOLDER`"
 )
 
 

@@ -47,6 +47,7 @@ PURE = (
     "executor/protocol/dialects/v1beta/fields.py",
     "executor/protocol/dialects/v1beta/quantities.py",
     "executor/protocol/dialects/v1beta/storage.py",
+    "executor/protocol/evidence.py",
     "executor/protocol/keccak.py",
     "executor/protocol/keystore.py",
     "executor/protocol/labels.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import IO, Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -44,16 +44,26 @@ Root = Annotated[str, Query(max_length=100)]
 Token = Annotated[int, Query(ge=1, lt=2**63)]
 
 
+Signed = Callable[[Request], Awaitable[tuple[str, bytes]]]  # who signed a call with a JSON body, and the body
+
+
 def router(dispatcher: Dispatcher, gate: Gate, waiting: Waiting, wake: Callable[[], None]) -> APIRouter:
     """The routes. wake: called after a call that gave the loops something to do."""
     routes = APIRouter(prefix="/v1/leases", tags=["node API"])
-    places = UploadPlaces()
 
     async def signed(request: Request) -> tuple[str, bytes]:
         gate.require_headers(request)
         body = await read_json(request)
         return await gate.node(request, hashlib.sha256(body).digest()), body
 
+    _add_leases(routes, dispatcher, signed, waiting, wake)
+    _add_content(routes, dispatcher, signed, gate)
+    return routes
+
+
+def _add_leases(
+    routes: APIRouter, dispatcher: Dispatcher, signed: Signed, waiting: Waiting, wake: Callable[[], None]
+) -> None:
     @routes.post(
         "", response_model=Lease, responses={204: {"description": "nothing to do"}}, openapi_extra=_body(Advert)
     )
@@ -85,6 +95,10 @@ def router(dispatcher: Dispatcher, gate: Gate, waiting: Waiting, wake: Callable[
         await run_in_threadpool(dispatcher.accept_attestation, key, lease_id, parse(Attested, body))
         wake()
 
+
+def _add_content(routes: APIRouter, dispatcher: Dispatcher, signed: Signed, gate: Gate) -> None:
+    places = UploadPlaces()
+
     @routes.get("/{lease_id}/car/{cid}", response_class=StreamingResponse)
     async def content(lease_id: str, cid: str, request: Request) -> Response:
         """An input of the leased job, or any block below one, as CAR."""
@@ -109,8 +123,6 @@ def router(dispatcher: Dispatcher, gate: Gate, waiting: Waiting, wake: Callable[
             async with read_car(request) as (file, digest):
                 require_body(digest, declared)
                 return await run_in_threadpool(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
-
-    return routes
 
 
 def _body(model: type) -> dict[str, object]:

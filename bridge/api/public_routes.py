@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from bridge.api.problems import Problem
 from bridge.api.status import Status
-from bridge.api.views import explanation_view, job_view, node_view
+from bridge.api.views import evidence_view, explanation_view, job_view, node_view
 from bridge.bundles import NotSettled, bundle_of
+from bridge.contradictions import shown_of
 from bridge.dispatcher import Dispatcher
 from bridge.explaining import CONNECTED_SECONDS, explain
 from bridge.jobs import JobState
@@ -80,13 +81,22 @@ def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Status) -
             raise Problem(409, "not-settled", "not settled yet", str(exc)) from exc
         return Response(text, media_type="application/json")
 
+    _add_nodes(routes, dispatcher, clock)
+    return routes
+
+
+def _add_nodes(routes: APIRouter, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
     @routes.get("/v1/nodes")
     def nodes() -> dict[str, Any]:
         """The nodes that asked for work lately, with what they said of themselves."""
         with reading(dispatcher.engine) as connection:
             return {"nodes": [node_view(node) for node in nodes_since(connection, clock() - CONNECTED_SECONDS)]}
 
-    return routes
+    @routes.get("/v1/nodes/{node_id}/evidence")
+    def evidence(node_id: Annotated[int, Path(ge=1, lt=2**63)]) -> dict[str, Any]:
+        """What proves that a node signed two outcomes of one request; anybody can have its stake slashed with it."""
+        with reading(dispatcher.engine) as connection:
+            return evidence_view(node_id, shown_of(connection, node_id, clock()))
 
 
 def _find(dispatcher: Dispatcher, ref: str) -> Job:

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from bridge.bundles import SHOWN
-from bridge.explaining import Explanation
+from bridge.contradictions import Shown
+from bridge.explaining import Ended, Explanation
 from bridge.matching import reason_name
 from bridge.store.jobs import Job
 from bridge.store.leases import LeaseRow, Slot
@@ -63,7 +64,7 @@ def explanation_view(found: Explanation) -> dict[str, Any]:
         "detail": found.detail,
         "awaiting": found.awaiting,
         "refundable_at": found.refundable_at,
-        "ended": asdict(found.ended) if found.ended else None,
+        "ended": _ended(found.ended) if found.ended else None,
         "nodes": [{"node_id": n.node_id, "key": n.key, "code": n.code.value, "text": n.text} for n in found.nodes],
         "slots": [_slot(slot) for slot in found.slots],
         "leases": [_lease(lease) for lease in found.leases],
@@ -81,15 +82,47 @@ def node_view(node: KnownNode) -> dict[str, Any]:
     }
 
 
+def evidence_view(node_id: int, shown: Shown) -> dict[str, Any]:
+    """The evidence against a node, each as `insula node slash` takes it, newest first.
+
+    held: how much more there is that is shown once its request is over.
+    """
+    return {
+        "node_id": node_id,
+        "found": [{"found_at": one.found_at, "evidence": one.evidence.model_dump(mode="json")} for one in shown.found],
+        "held": shown.held,
+    }
+
+
 def hexed(data: bytes) -> str:
     """Bytes in 0x-hex."""
     return f"0x{data.hex()}"
 
 
+def _ended(ended: Ended) -> dict[str, Any]:
+    return {
+        **asdict(ended),
+        "outcome_hash": hexed(ended.outcome_hash) if ended.outcome_hash else None,
+        "outvoted": [
+            {
+                **asdict(one),
+                "outcome_hash": hexed(one.outcome_hash),
+                "status_name": _status_name(one.status),
+                "reason": reason_name(one.reason),
+            }
+            for one in ended.outvoted
+        ],
+    }
+
+
+def _status_name(number: int) -> str:
+    return next((status.name for status in Status if status == number), str(number))
+
+
 def _outcome(outcome: Outcome) -> dict[str, Any]:
     return {
         "status": outcome.status,
-        "status_name": next((status.name for status in Status if status == outcome.status), str(outcome.status)),
+        "status_name": _status_name(outcome.status),
         "reason": reason_name(outcome.reason),
         "exit_code": outcome.exit_code,
         "output_cid": _cid(outcome.output_cid),

@@ -18,6 +18,7 @@ from eth_utils.abi import collapse_if_tuple
 from eth_utils.crypto import keccak
 
 from executor.errors import InvalidInput
+from executor.protocol.evidence import Evidence
 from executor.protocol.wire import Attestation, Order, Outcome
 
 CALLBACK_RESERVE = 50_000  # gas: ComputeBridge.CALLBACK_RESERVE
@@ -192,6 +193,26 @@ def declare_labels_calldata(node_id: int, labels: Iterable[str]) -> bytes:
     return node_registry().encode("declareLabels", node_id, [_label_pair(word) for word in labels])
 
 
+def remove_labels_calldata(node_id: int, label_hashes: Sequence[bytes]) -> bytes:
+    """`removeLabels(nodeId, labelHashes)`."""
+    return node_registry().encode("removeLabels", node_id, list(label_hashes))
+
+
+def set_metadata_calldata(node_id: int, metadata: str) -> bytes:
+    """`setMetadata(nodeId, metadata)`."""
+    return node_registry().encode("setMetadata", node_id, metadata)
+
+
+def deactivate_calldata(node_id: int) -> bytes:
+    """`deactivate(nodeId)`."""
+    return node_registry().encode("deactivate", node_id)
+
+
+def reactivate_calldata(node_id: int) -> bytes:
+    """`reactivate(nodeId)`."""
+    return node_registry().encode("reactivate", node_id)
+
+
 def join_key_calldata(node_id: int, key: str, signature: bytes) -> bytes:
     """`joinKey(nodeId, key, signature)`; the signature over `signing.node_key_message` is the key's own."""
     return node_registry().encode("joinKey", node_id, key, signature)
@@ -220,6 +241,20 @@ def unstake_calldata(node_id: int, amount: int) -> bytes:
 def withdraw_stake_calldata(node_id: int, to: str) -> bytes:
     """`withdrawStake(nodeId, to)`: all that has unbonded."""
     return node_registry().encode("withdrawStake", node_id, to)
+
+
+def slash_calldata(evidence: Evidence) -> bytes:
+    """`slash(bridge, requestHash, first, second)`."""
+    said = [
+        (one.outcome_hash, one.receipt_hash, one.log_root, one.log_size, one.relayer, one.signature)
+        for one in (evidence.first, evidence.second)
+    ]
+    return node_registry().encode("slash", evidence.contract, evidence.request_hash, *said)
+
+
+def withdraw_reward_calldata(to: str) -> bytes:
+    """`withdrawReward(to)`: all that the caller earned by proofs."""
+    return node_registry().encode("withdrawReward", to)
 
 
 # -- ResultBook ---------------------------------------------------------------------------------------------------

@@ -8,23 +8,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from bridge.chain.client import ChainClient, TxReceipt
+from bridge.chain.client import ChainClient, Log, TxReceipt
 from bridge.chain.contracts import (
+    deactivate_calldata,
     declare_labels_calldata,
     join_key_calldata,
     node_registry,
+    reactivate_calldata,
     register_calldata,
+    remove_labels_calldata,
     request_job_calldata,
+    set_metadata_calldata,
+    slash_calldata,
     stake_calldata,
     unstake_calldata,
     vouch_calldata,
+    withdraw_reward_calldata,
     withdraw_stake_calldata,
+    withdraw_vouch_calldata,
 )
 from bridge.chain.erc20 import allowance, approve_calldata, balance_of
 from bridge.chain.fees import first_fees
+from bridge.chain.refusals import refusal_in_words
 from bridge.chain.signer import SignedTransaction, Transaction, TxSigner
-from bridge.chain.views import RegistryViews, refusal
+from bridge.chain.views import RegistryViews
 from bridge.errors import BridgeError, RpcError, RpcRefused, RpcUnavailable
+from executor.protocol.evidence import Evidence
 from executor.protocol.signing import Key, Scope, node_key_message
 from executor.protocol.wire import ZERO_ADDRESS, Order, label_hash
 
@@ -109,13 +118,13 @@ def _send(client: ChainClient, signed: SignedTransaction, sender: str, value: in
 
 
 def _why_refused(client: ChainClient, sender: str, value: int, error: RpcRefused) -> str:
-    """The revert's reason; or that the account cannot pay, which endpoints say in many words."""
+    """The revert's reason in words; or that the account cannot pay, which endpoints say in many words."""
     try:
         balance = client.balance(sender)
     except RpcError:
-        return refusal(error)
+        return refusal_in_words(error)
     if balance > value and "insufficient funds" not in error.message.lower():
-        return refusal(error)
+        return refusal_in_words(error)
     return f"account {sender} holds {balance} wei; it needs {value} wei and what the gas costs: send it funds first"
 
 
@@ -153,9 +162,40 @@ def declare_labels(
     return send_and_wait(client, operator, registry, declare_labels_calldata(node_id, labels))
 
 
+def remove_labels(
+    client: ChainClient, operator: TxSigner, registry: str, node_id: int, labels: Sequence[str]
+) -> TxReceipt:
+    """Take labels off a node; they count by its own word until the registry's notice is over."""
+    data = remove_labels_calldata(node_id, [label_hash(word) for word in labels])
+    return send_and_wait(client, operator, registry, data)
+
+
+def set_metadata(client: ChainClient, operator: TxSigner, registry: str, node_id: int, metadata: str) -> TxReceipt:
+    """Say something else of a node, on-chain."""
+    return send_and_wait(client, operator, registry, set_metadata_calldata(node_id, metadata))
+
+
+def deactivate(client: ChainClient, operator: TxSigner, registry: str, node_id: int) -> TxReceipt:
+    """Take a node out; it counts until the registry's notice is over."""
+    return send_and_wait(client, operator, registry, deactivate_calldata(node_id))
+
+
+def reactivate(client: ChainClient, operator: TxSigner, registry: str, node_id: int) -> TxReceipt:
+    """Bring a deactivated node back, at once."""
+    return send_and_wait(client, operator, registry, reactivate_calldata(node_id))
+
+
 def vouch(client: ChainClient, curator: TxSigner, registry: str, node_id: int, labels: Sequence[str]) -> TxReceipt:
     """Vouch as a curator for a node's labels (words "key=value"; "node=admitted" for orders without labels)."""
     return send_and_wait(client, curator, registry, vouch_calldata(node_id, [label_hash(word) for word in labels]))
+
+
+def withdraw_vouch(
+    client: ChainClient, curator: TxSigner, registry: str, node_id: int, labels: Sequence[str]
+) -> TxReceipt:
+    """Take a curator's word for labels of a node back, at once."""
+    data = withdraw_vouch_calldata(node_id, [label_hash(word) for word in labels])
+    return send_and_wait(client, curator, registry, data)
 
 
 def add_stake(client: ChainClient, operator: TxSigner, registry: str, node_id: int, amount: int) -> TxReceipt:
@@ -171,6 +211,16 @@ def unstake(client: ChainClient, operator: TxSigner, registry: str, node_id: int
 def withdraw_stake(client: ChainClient, operator: TxSigner, registry: str, node_id: int, to: str) -> TxReceipt:
     """Draw all of a node's stake that has unbonded."""
     return send_and_wait(client, operator, registry, withdraw_stake_calldata(node_id, to))
+
+
+def slash(client: ChainClient, prover: TxSigner, registry: str, evidence: Evidence) -> TxReceipt:
+    """Prove that a node's key signed two outcomes of one request; the prover need not be anybody."""
+    return send_and_wait(client, prover, registry, slash_calldata(evidence))
+
+
+def withdraw_reward(client: ChainClient, prover: TxSigner, registry: str, to: str) -> TxReceipt:
+    """Draw all that this prover earned by proofs."""
+    return send_and_wait(client, prover, registry, withdraw_reward_calldata(to))
 
 
 def request_job(client: ChainClient, requester: TxSigner, bridge: str, order: Order) -> TxReceipt:
@@ -198,12 +248,20 @@ def let_take(client: ChainClient, owner: TxSigner, spender: str, token: str, amo
     send_and_wait(client, owner, token, approve_calldata(spender, amount))
 
 
+def registry_log(client: ChainClient, registry: str, receipt: TxReceipt, event: str) -> Log | None:
+    """The registry's first log of this event in a transaction; None too where an endpoint shows no log yet."""
+    topic = node_registry().event_topic(event)
+    for log in client.logs_by_hash(receipt.block_hash, registry):
+        if log.tx_hash == receipt.tx_hash and log.topics[:1] == (topic,):
+            return log
+    return None
+
+
 def _registered_id(client: ChainClient, registry: str, operator: TxSigner, receipt: TxReceipt) -> int:
     views = RegistryViews(client, registry)
-    topic = node_registry().event_topic("NodeRegistered")
-    for log in client.logs_by_hash(receipt.block_hash, registry):
-        if log.tx_hash == receipt.tx_hash and log.topics[:1] == (topic,) and len(log.topics) > 1:
-            return int.from_bytes(log.topics[1], "big")
+    registered = registry_log(client, registry, receipt, "NodeRegistered")
+    if registered is not None and len(registered.topics) > 1:
+        return int.from_bytes(registered.topics[1], "big")
     for node_id in range(views.node_count(), 0, -1):  # an endpoint that shows no log yet (lotus#12078)
         node = views.node_of(node_id)
         if node is not None and node.operator == operator.address:

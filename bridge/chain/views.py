@@ -17,7 +17,6 @@ from bridge.chain.contracts import (
     compute_bridge,
     compute_lens,
     decode_revert,
-    describe_revert,
     node_registry,
     result_book,
 )
@@ -135,7 +134,7 @@ class BridgeViews(_Views):
         return int(self._get("creditOf", account, token, block=block)[0])
 
     def quote(self, order: Order) -> int:
-        """The price of an order. RpcRefused when the contract would not take it (`refusal` says why)."""
+        """The price of an order. RpcRefused when the contract would not take it: see `refusals`."""
         return int(self._get("quote", order.as_tuple())[0])
 
     def registry(self) -> str:
@@ -199,6 +198,14 @@ class RegistryViews(_Views):
         """What a node has at stake, and what unbonds."""
         return StakeView(*self._get("stakeOf", node_id, block=block))
 
+    def reward_of(self, prover: str, block: Tag = "latest") -> int:
+        """What somebody who proved contradictions can draw, in wei."""
+        return int(self._get("rewardOf", prover, block=block)[0])
+
+    def is_proven(self, key: str, block: Tag = "latest") -> bool:
+        """Whether a contradiction of this key was proven, for which it is slashed once."""
+        return bool(self._get("isProven", key, block=block)[0])
+
     def notice(self) -> int:
         """Seconds between a removal or deactivation and its effect."""
         return int(self._get("notice")[0])
@@ -234,12 +241,6 @@ class BookViews(_Views):
     def callback_gas(self) -> int:
         """The gas that its orders ask for."""
         return int(self._get("CALLBACK_GAS")[0])
-
-
-def refusal(error: RpcRefused) -> str:
-    """Why the chain refused, for a human: the revert's name and arguments where there is one."""
-    data = revert_data(error)
-    return str(error) if data is None else describe_revert(data)
 
 
 def _state(value: int) -> OnChainState:

@@ -30,11 +30,7 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "ordered in", str(plain(job["requestTransaction"]))
     for cid in job["inputs"]:
         yield "input", cid
-    for node in job.get("nodes", ()):
-        yield "ran on", f"node {node['nodeId']} ({node['name']}; {', '.join(node['labels'])}), key {node['key']}"
-    if "explanation" in job:
-        for reason in job["explanation"]["nodes"]:
-            yield "not on", f"node {reason['nodeId']}: {reason['text']}"
+    yield from _who(job)
     if job.get("outputCid"):
         yield "output", job["outputCid"]
         for row in job.get("output", ()):
@@ -47,9 +43,33 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "dApp stored", said + (f", payload {outcome['payload']!r}" if outcome["payload"] else "")
     for name, wei in job["paymentsInWei"].items():
         yield "paid", f"{amount(wei)} to {name}"
+    if "slashed" in job:
+        yield from _slashed(job["slashed"])
     if "checks" in job:
         held = [check for check in job["checks"] if check["ok"]]
         yield (
             "verified",
             f"{len(held)} of {len(job['checks'])} checks hold, from the chain's event to the output's bytes",
         )
+
+
+def _who(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whose outcome stands, whose does not, and who gave none."""
+    for node in job.get("nodes", ()):
+        yield "signed by", f"node {node['nodeId']} ({node['name']}; {', '.join(node['labels'])}), key {node['key']}"
+    for node in job.get("outvoted", ()):
+        said = f"said {node['status']}, exit code {node['exitCode']}, outcome {node['outcomeHash']}"
+        yield "outvoted", f"node {node['nodeId']} ({node['name']}) {said}"
+        yield "", f"and was paid {amount(node['paidInWei'])}; the quorum's outcome is {node['agreedOutcomeHash']}"
+    if "explanation" in job:
+        for reason in job["explanation"]["nodes"]:
+            yield "not on", f"node {reason['nodeId']}: {reason['text']}"
+
+
+def _slashed(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "two signed", f"node {found['nodeId']} ({found['name']}), key {found['key']}:"
+    for outcome_hash in found["outcomeHashes"]:
+        yield "", f"outcome {outcome_hash}"
+    yield "proven by", f"a stranger, {found['prover']}, in {found['transaction']}"
+    yield "its stake", f"{amount(found['stakeBeforeInWei'])} before, {amount(found['stakeAfterInWei'])} after"
+    yield "of that", f"{amount(found['rewardInWei'])} to the stranger, {amount(found['burnedInWei'])} burned"

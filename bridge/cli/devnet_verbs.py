@@ -155,12 +155,13 @@ def fresh(folder: Path) -> Path:
 def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]:
     from bridge.chain.client import ChainClient
     from bridge.demo.content import prepare
-    from bridge.demo.run import DemoRun, offers_containers
+    from bridge.demo.run import PLANS, DemoRun, offers_containers
+    from bridge.demo.slashing import prove, put_at_stake
     from bridge.devnet import net as devnet_net
     from executor.agent.config import init_node
     from executor.content.web import Http
 
-    net = devnet_net.start(group, init_node, say)
+    net = devnet_net.start(group, init_node, say, plans=PLANS)
     with Http(net.bridge_url) as http, ChainClient(net.rpc_url) as client:
         run = DemoRun(net, client, http, group.folder, say)
         with_image = offers_containers(http)
@@ -169,11 +170,17 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]
             say("  (Debian: apt-get install docker.io); why a node does not offer them stands in logs/node-*.log")
         say("making a 4 MiB access point log and the programs, and bringing them to the bridge by CID")
         prepared = prepare(net, group.folder, with_image=with_image, clock=time.time())
+        say("node rogue, which runs no job and makes its answers up, has 1 FIL at stake")
+        put_at_stake(run)
         say("the dApp contract orders jobs by transactions; each escrows its price")
         ordered = [run.order(scenario) for scenario in run.jobs_for(prepared)]
         explanation = run.explain(ordered[0])
         say("waiting for results; each is verified from the chain's event down to the output's bytes")
-        jobs = [run.report(item, explanation if item is ordered[0] else None) for item in (*ordered[1:], ordered[0])]
+        jobs = [run.report(item) for item in ordered[1:]]
+        say("a stranger proves with the rogue's two signatures that it signed two outcomes of one request")
+        twice = next(item for item in ordered if item.scenario.key == "f")
+        next(job for job in jobs if job["key"] == "f")["slashed"] = prove(run, twice)
+        jobs.append(run.report(ordered[0], explanation))  # it has waited for its deadline meanwhile
     jobs.sort(key=lambda job: str(job["key"]))
     return {
         "ok": not run.problems,

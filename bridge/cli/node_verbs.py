@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge.cli import stake_verbs
+from bridge.cli import registry_verbs, slash_verbs, stake_verbs
 from bridge.cli.context import (
     BridgeOption,
     ContractOption,
@@ -26,6 +26,7 @@ from bridge.cli.context import (
 )
 from bridge.cli.logs import set_up_logs
 from bridge.cli.output import Exit, JsonFlag, emit, fail
+from bridge.cli.registry_verbs import LabelOption
 from bridge.cli.texts import node_text
 from executor.errors import InvalidInput, PeerError
 from executor.protocol.labels import Label
@@ -33,15 +34,11 @@ from executor.protocol.signing import Key
 from executor.protocol.wire import label_hash
 
 app = typer.Typer(help="Compute nodes.", no_args_is_help=True)
-app.command()(stake_verbs.stake)
-app.command()(stake_verbs.unstake)
-app.command("withdraw-stake")(stake_verbs.withdraw_stake)
 
 POLL_SECONDS = 0.2
 SETTLE_SECONDS = 2.0
 
 DirOption = Annotated[Path, typer.Option("--dir", help="The node's work folder.")]
-LabelOption = Annotated[list[str], typer.Option("--label", help="key=value; may be given several times.")]
 
 
 @app.command()
@@ -89,7 +86,7 @@ def register(
     folder: DirOption,
     key: KeyOption = "",
     rpc: RpcOption = "",
-    node_id: Annotated[int, typer.Option(help="Join the key to this node of yours instead of a new one.")] = 0,
+    node_id: Annotated[int, typer.Option(help="Finish a registration that was cut off: join the key to it.")] = 0,
     metadata: Annotated[str, typer.Option(help="Free text, at most 1024 bytes, on-chain.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
@@ -118,27 +115,6 @@ def register(
         },
         as_json=as_json,
     )
-
-
-@app.command()
-def vouch(
-    node_id: Annotated[int, typer.Argument(help="The node.")],
-    label: LabelOption,
-    key: KeyOption = "",
-    rpc: RpcOption = "",
-    contract: ContractOption = "",
-    as_json: JsonFlag = False,
-) -> None:
-    """As a curator, vouch for labels of a node; "node=admitted" admits it to orders without labels."""
-    from bridge.chain.operate import vouch as send_vouch
-    from bridge.chain.views import BridgeViews
-
-    curator = signer_of(key)
-    words = [str(Label.parse(word)) for word in label]
-    with chain_at(rpc) as client:
-        registry = BridgeViews(client, contract_of(contract)).registry()
-        receipt = send_vouch(client, curator, registry, node_id, words)
-    emit({"ok": True, "curator": curator.address, "labels": words, "transaction": receipt.tx_hash}, as_json=as_json)
 
 
 @app.command()
@@ -219,3 +195,21 @@ def _is_drained(folder: Path, timeout: float) -> bool:
             return False
         time.sleep(POLL_SECONDS)
     return True
+
+
+for verb in (
+    registry_verbs.labels,
+    registry_verbs.metadata,
+    registry_verbs.vouch,
+    registry_verbs.withdraw_vouch,
+    registry_verbs.deactivate,
+    registry_verbs.reactivate,
+    registry_verbs.rotate_key,
+    stake_verbs.stake,
+    stake_verbs.unstake,
+    stake_verbs.withdraw,
+    slash_verbs.evidence,
+    slash_verbs.slash,
+    slash_verbs.withdraw_reward,
+):
+    app.command(verb.__name__.replace("_", "-"))(verb)

@@ -79,9 +79,11 @@ def quote(
         try:
             found = _quoted(client, contract_of(contract), lens, order)
         except RpcRefused as exc:
-            from bridge.chain.views import refusal
+            from bridge.chain.refusals import refusal_in_words
 
-            raise fail(f"the contract refuses this order: {refusal(exc)}", code=Exit.NOT_SO, as_json=as_json) from exc
+            raise fail(
+                f"the contract refuses this order: {refusal_in_words(exc)}", code=Exit.NOT_SO, as_json=as_json
+            ) from exc
     emit({"ok": found["enough"] is not False, **found}, as_json=as_json, text=_text(found, order))
     if found["enough"] is False:
         raise typer.Exit(int(Exit.NOT_SO))

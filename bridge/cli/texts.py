@@ -113,12 +113,26 @@ def explanation_text(found: dict[str, Any]) -> str:
     """Why a job is where it is, node by node, and what became of each attempt."""
     rows = [standing(found)]
     rows += [f"node {node['node_id']:<4} {node['code']:<18} {node['text']}" for node in found["nodes"]]
+    ended = found.get("ended") or {}
+    rows += [f"node {one['node_id']:<4} {'OUTVOTED':<18} {outvoted(one, ended)}" for one in ended.get("outvoted", ())]
+    rows += [
+        f"node {node_id:<4} {'SIGNED TWICE':<18} two outcomes of this request: insula node evidence {node_id}"
+        for node_id in ended.get("contradicted", ())
+    ]
     for lease in found["leases"]:
         what = ": ".join(part for part in (_unless_none(lease["reason"]), lease["detail"]) if part)
         when = f"{moment(lease['granted_at'])} to {moment(lease['ended_at']) if lease['ended_at'] else 'now'}"
         rows.append(f"attempt {lease['attempt']} of slot {lease['slot']} on node {lease['node_id']}, {when}: "
                     f"{lease['state']}" + (f" ({what})" if what else ""))  # fmt: skip
     return "\n".join(rows)
+
+
+def outvoted(one: dict[str, Any], ended: dict[str, Any]) -> str:
+    """What an outvoted node said, against what stands on-chain (of `ended` in an explanation)."""
+    reason = "" if one["reason"] == "NONE" else f", {one['reason']}"
+    said = f"it said {one['status_name']}{reason}, exit code {one['exit_code']}, outcome {one['outcome_hash']}"
+    paid = "" if one["may_be_paid"] else "; it was not paid"
+    return f"{said}; on-chain stands {ended['outcome_hash']}{paid}"
 
 
 def _unless_none(reason: str) -> str:

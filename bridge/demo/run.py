@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from bridge.demo.scenarios import (
     UNIT_PRICE,
     Scenario,
     container,
+    contradicting,
     failing,
+    outvoting,
     unmatched,
     wasm,
 )
-from bridge.devnet.net import Devnet
+from bridge.devnet.net import Devnet, NodePlan
 from bridge.errors import BridgeError
 from bridge.verify import Check, check_bundle, check_content
 from bridge.verify_chain import check_chain
@@ -44,6 +46,14 @@ POLL_SECONDS = 0.3
 SETTLED = ("posted", "final", "expired", "cancelled")
 
 Say = Callable[[str], None]
+
+#: The demo's nodes: three of them could answer (e), and the one that lies is alone in the attic.
+PLANS = (
+    NodePlan("camera", ("pool=logs", "site=camera")),
+    NodePlan("ap", ("pool=logs", "site=ap")),
+    NodePlan("gpu", ("gpu=true", "zone=lab")),
+    NodePlan("rogue", ("pool=logs", "site=attic"), module="bridge.demo.rogue"),
+)
 
 
 class StepFailed(BridgeError):
@@ -72,7 +82,13 @@ class DemoRun:
 
     def jobs_for(self, prepared: Prepared) -> list[Scenario]:
         """The scenarios; the one that has to wait for its deadline comes first."""
-        jobs = [unmatched(prepared.exit3), wasm(prepared.logstat, prepared.log), failing(prepared.exit3)]
+        jobs = [
+            unmatched(prepared.exit3),
+            outvoting(prepared.logstat, prepared.log),
+            contradicting(prepared.exit3),
+            wasm(prepared.logstat, prepared.log),
+            failing(prepared.exit3),
+        ]
         if prepared.image:
             jobs.append(container(prepared.image.id, prepared.image.archive, prepared.log))
         return jobs
@@ -82,8 +98,8 @@ class DemoRun:
         order = Order(
             spec=scenario.spec,
             result_kind=int(scenario.result_kind),
-            nodes=1,
-            quorum=1,
+            nodes=scenario.nodes,
+            quorum=scenario.quorum,
             ttl=scenario.ttl,
             curator=self.net.curator,
             labels=tuple(sorted(label_hash(word) for word in scenario.labels)),
@@ -108,17 +124,17 @@ class DemoRun:
         """Wait until the job is settled; the bridge's view of it."""
         end = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < end:
-            job = self._json(f"/v1/jobs/{ordered.request_id}")
+            job = self.look(f"/v1/jobs/{ordered.request_id}")
             if job["state"] in SETTLED:
                 return job
             time.sleep(POLL_SECONDS)
         raise StepFailed(f"request {ordered.request_id} is not settled after {WAIT_SECONDS:.0f} s: {job}")
 
-    def report(self, ordered: Ordered, explanation: dict[str, Any] | None) -> dict[str, Any]:
+    def report(self, ordered: Ordered, explanation: dict[str, Any] | None = None) -> dict[str, Any]:
         """Everything that there is to show about a settled job."""
         job = self.wait(ordered)
         state, _ = self._state(ordered.request_id)
-        self._hold(
+        self.hold(
             ordered, state.name == ordered.scenario.expect, f"ended as {state.name}, not {ordered.scenario.expect}"
         )
         paid = self._payments(job)
@@ -135,10 +151,11 @@ class DemoRun:
         }
         if state is OnChainState.EXPIRED:
             found["explanation"] = explanation
-            self._hold(ordered, sum(paid.values()) == ordered.scenario.price, "the refund is not the price")
+            self.hold(ordered, sum(paid.values()) == ordered.scenario.price, "the refund is not the price")
             return found
         bundle = self._bundle(ordered.request_id)
         found["nodes"] = [self._node(item.node_id) for item in bundle.attestations]
+        found["outvoted"] = self._outvoted(ordered, paid)
         found.update(self._stored_by_dapp(ordered, bundle))
         found.update(self._verified(ordered, bundle))
         return found
@@ -147,16 +164,30 @@ class DemoRun:
         """Why no node takes a job, node by node, once the bridge has looked."""
         end = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < end:
-            explanation = self._json(f"/v1/jobs/{ordered.request_id}/explain")
+            explanation = self.look(f"/v1/jobs/{ordered.request_id}/explain")
             if len(explanation["nodes"]) >= len(self.net.nodes):
                 return explanation
             time.sleep(POLL_SECONDS)
         raise StepFailed(f"request {ordered.request_id} is not explained: {explanation}")
 
+    def _outvoted(self, ordered: Ordered, paid: dict[str, int]) -> list[dict[str, Any]]:
+        """Whom `insula job explain` names as outvoted, and what was paid for it."""
+        ended = self.look(f"/v1/jobs/{ordered.request_id}/explain")["ended"]
+        found = []
+        for one in ended["outvoted"]:
+            node = self._node(one["node_id"])
+            amount = paid.get(f"operator of node {node['name']}", 0)
+            self.hold(ordered, amount == 0, f"node {one['node_id']} was outvoted and paid all the same")
+            said = {"status": one["status_name"], "exitCode": one["exit_code"], "outcomeHash": one["outcome_hash"]}
+            found.append({**node, **said, "agreedOutcomeHash": ended["outcome_hash"], "paidInWei": str(amount)})
+        due = ordered.scenario.nodes - ordered.scenario.quorum
+        self.hold(ordered, len(found) == due, f"{len(found)} nodes are named as outvoted, not {due}")
+        return found
+
     def _stored_by_dapp(self, ordered: Ordered, bundle: Bundle) -> dict[str, Any]:
         outcome = Outcome.decode(bundle.outcome)
         stored = BookViews(self.client, self.net.result_book).result_of(ordered.request_id)
-        self._hold(ordered, stored == outcome, "the dApp contract did not store the outcome")
+        self.hold(ordered, stored == outcome, "the dApp contract did not store the outcome")
         return {
             "outcome": {
                 "status": outcome.status,
@@ -173,7 +204,7 @@ class DemoRun:
         checks = [*check_bundle(bundle), *check_content(bundle, self._fetch, store)]
         checks += check_chain(bundle, self.client, self.net.contract)
         for check in checks:
-            self._hold(ordered, check.ok, f"verification: {check.name}: {check.detail}")
+            self.hold(ordered, check.ok, f"verification: {check.name}: {check.detail}")
         outcome = Outcome.decode(bundle.outcome)
         files: list[dict[str, str | int]] = []
         if outcome.output_cid and all(check.ok for check in checks):
@@ -186,20 +217,19 @@ class DemoRun:
         fetch_dag(gateway_peer(self.http), store, cid, max_bytes=2**30, patience=patience)
 
     def _payments(self, job: dict[str, Any]) -> dict[str, int]:
-        """What the settling transaction credited, by name."""
+        """What the settling transaction credited for this job, by name."""
         names = {self.net.result_book.lower(): "requester (the dApp contract)"}
         names |= {node.operator.lower(): f"operator of node {node.name}" for node in self.net.nodes}
         names[self.net.signer("relayer").address.lower()] = "relayer"
         operators = {node.node_id: node.operator.lower() for node in self.net.nodes}
-        block, tx_hash = job["settled_block_number"], bytes.fromhex(job["settled_tx"][2:])
-        amounts = [
-            (operators[int.from_bytes(log.topics[2], "big")], int.from_bytes(log.data[96:128], "big"))
-            for log in self._logs("Attested", block, tx_hash)
-        ]
-        amounts += [
-            (f"0x{log.topics[1][-20:].hex()}", int.from_bytes(log.data[:32], "big"))
-            for log in self._logs("Credited", block, tx_hash)
-        ]
+        attested, credited = (compute_bridge().event_topic(event) for event in ("Attested", "Credited"))
+        amounts = []
+        for log in self._settling_logs(job):
+            if log.topics[0] == attested:
+                operator = operators[int.from_bytes(log.topics[2], "big")]
+                amounts.append((operator, int.from_bytes(log.data[96:128], "big")))
+            elif log.topics[0] == credited:
+                amounts.append((f"0x{log.topics[1][-20:].hex()}", int.from_bytes(log.data[:32], "big")))
         paid: dict[str, int] = {}
         for account, amount in amounts:
             if amount:
@@ -219,7 +249,8 @@ class DemoRun:
         body = self.http.call("GET", f"/v1/jobs/{request_id}/bundle", max_bytes=MAX_BUNDLE_BYTES).body
         return Bundle.model_validate_json(body)
 
-    def _json(self, path: str) -> dict[str, Any]:
+    def look(self, path: str) -> dict[str, Any]:
+        """What the bridge answers to anybody."""
         value: dict[str, Any] = json.loads(self.http.call("GET", path).body)
         return value
 
@@ -228,7 +259,20 @@ class DemoRun:
         logs = self.client.logs_by_range(block, block, self.net.contract)
         return [log for log in logs if log.tx_hash == tx_hash and log.topics[0] == topic]
 
-    def _hold(self, ordered: Ordered, holds: bool, problem: str) -> None:
+    def _settling_logs(self, job: dict[str, Any]) -> Iterator[Log]:
+        """The contract's logs about this job in its settling transaction, which may settle others before and after."""
+        begins = {compute_bridge().event_topic(event) for event in ("JobSettled", "JobExpired")}
+        block, current = job["settled_block_number"], None
+        for log in self.client.logs_by_range(block, block, self.net.contract):
+            if f"0x{log.tx_hash.hex()}" != job["settled_tx"]:
+                continue
+            if log.topics[0] in begins:
+                current = int.from_bytes(log.topics[1], "big")
+            if current == job["request_id"]:
+                yield log
+
+    def hold(self, ordered: Ordered, holds: bool, problem: str) -> None:
+        """Note a problem unless it holds."""
         if not holds:
             self.problems.append(f"({ordered.scenario.key}) request {ordered.request_id}: {problem}")
 

@@ -1,4 +1,4 @@
-"""The four jobs of the demo: what is ordered, and what has to come of it. Pure."""
+"""The jobs of the demo: what is ordered, and what has to come of it. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ class Scenario:
     result_kind: ResultKind
     ttl: int
     expect: str
+    nodes: int = 1
+    quorum: int = 1
 
     @property
     def price(self) -> int:
         """What the order pays in, in wei."""
-        return UNIT_PRICE + DELIVERY_FEE
+        return self.nodes * UNIT_PRICE + DELIVERY_FEE
 
 
 def _spec(engine: dict[str, Any], *, selector: str, inputs: dict[str, Cid] | None = None, wall: int = 20) -> bytes:
@@ -102,4 +104,39 @@ def unmatched(module: Cid) -> Scenario:
         result_kind=ResultKind.CID,
         ttl=12,
         expect="EXPIRED",
+    )
+
+
+def outvoting(module: Cid, data: Cid) -> Scenario:
+    """(e) The program of (a) on three nodes, two of which must agree; one of the three makes its answer up."""
+    return Scenario(
+        key="e",
+        title="a quorum of 2 of the 3 nodes that carry pool=logs, one of which lies",
+        spec=_spec(
+            {"type": "wasm", "module": str(module), "args": ["/inputs/access.log"]},
+            selector="pool=logs",
+            inputs={"/inputs/access.log": data},
+        ),
+        labels=("pool=logs",),
+        result_kind=ResultKind.STDOUT,
+        ttl=60,
+        expect="FULFILLED",
+        nodes=3,
+        quorum=2,
+    )
+
+
+def contradicting(module: Cid) -> Scenario:
+    """(f) The program of (c) on the lying node alone: it signs that it ended with 0, and then that it ended with 3.
+
+    The contract takes the first, as the order trusts this one node; the two together cost the node its stake.
+    """
+    return Scenario(
+        key="f",
+        title="a job for the node that lies alone: it signs two outcomes, and a stranger proves it",
+        spec=_spec({"type": "wasm", "module": str(module)}, selector="site=attic"),
+        labels=("site=attic",),
+        result_kind=ResultKind.EXIT_CODE,
+        ttl=60,
+        expect="FULFILLED",
     )

@@ -17,7 +17,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +45,8 @@ TEST_KEYS = {
     "ap": "7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6",
     "gpu": "47e179ec197488593b187f80a00eb0da91f1b9d0b13f8733639f19c30a34926a",
     "requester": "8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba",
+    "rogue": "92db14e403b83dfe3df233f83dfa3a0d7096f21ca9b0d6d6b8d88b2b4ec1564e",
+    "stranger": "4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356",
 }
 START_SECONDS = 60.0
 #: Short, so that a refund at the deadline takes seconds.
@@ -56,10 +58,14 @@ MakeNode = Callable[..., dict[str, Any]]  # executor.agent.config.init_node: onl
 
 @dataclass(frozen=True)
 class NodePlan:
-    """A node of the devnet: its name is its operator's account's."""
+    """A node of the devnet: its name is its operator's account's.
+
+    module: a program to run with the node's folder in place of `insula node run`; empty: that.
+    """
 
     name: str
     labels: tuple[str, ...]
+    module: str = ""
 
 
 PLANS = (
@@ -103,7 +109,13 @@ class Devnet:
         return TxSigner.load(self.keys[name])
 
 
-def start(group: ProcessGroup, make_node: MakeNode, say: Say, chaos: ChaosRun | None = None) -> Devnet:
+def start(
+    group: ProcessGroup,
+    make_node: MakeNode,
+    say: Say,
+    chaos: ChaosRun | None = None,
+    plans: Sequence[NodePlan] = PLANS,
+) -> Devnet:
     """Start everything in `group.folder` (made anew) and wait until all of it answers.
 
     With `chaos`, bridge, nodes and everybody after them talk to the chain through it; deployment does not.
@@ -127,14 +139,11 @@ def start(group: ProcessGroup, make_node: MakeNode, say: Say, chaos: ChaosRun | 
             cancel_delay=CANCEL_DELAY,
         )
         bridge_url = f"http://127.0.0.1:{free_port()}"
-        say("registering three nodes: each operator registers its labels, each key joins by its own signature,")
+        say(f"registering {len(plans)} nodes: each operator registers its labels, each key joins by its own signature,")
         say("  and the curator (the deployer) vouches for the labels")
-        with ThreadPoolExecutor(len(PLANS)) as pool:
-            made = [
-                pool.submit(_make_node, folder, plan, keys, deployed, (node_url, rpc_url), bridge_url, make_node)
-                for plan in PLANS
-            ]
-            nodes = tuple(item.result() for item in made)
+        urls = node_url, rpc_url
+        with ThreadPoolExecutor(len(plans)) as pool:
+            nodes = tuple(pool.map(lambda p: _make_node(folder, p, keys, deployed, urls, bridge_url, make_node), plans))
         curator = TxSigner.load(keys["deployer"])
         for node in nodes:
             vouch(client, curator, deployed.registry, node.node_id, [*node.labels, ADMITTED])
@@ -153,10 +162,10 @@ def start(group: ProcessGroup, make_node: MakeNode, say: Say, chaos: ChaosRun | 
         nodes=nodes,
     )
     _write_files(net, chaos.depths if chaos else Depths())
-    say("starting the bridge and the three nodes, each a process of its own")
+    say(f"starting the bridge and the {len(plans)} nodes, each a process of its own")
     start_bridge(group, net)
-    for node in nodes:
-        start_node(group, node)
+    for plan, node in zip(plans, nodes, strict=True):
+        start_node(group, node, plan.module)
     wait_ready(group, net)
     return net
 
@@ -194,9 +203,12 @@ def start_bridge(group: ProcessGroup, net: Devnet) -> None:
     group.start("bridge", [*insula(), "bridge", "run", "--config", f"{net.folder}/bridge/bridge.toml"])
 
 
-def start_node(group: ProcessGroup, node: DevnetNode) -> None:
-    """Start a node of a devnet."""
-    group.start(f"node-{node.name}", [*insula(), "node", "run", "--dir", node.folder])
+def start_node(group: ProcessGroup, node: DevnetNode, module: str = "") -> None:
+    """Start a node of a devnet; `module` is a plan's."""
+    program = (
+        [sys.executable, "-m", module, node.folder] if module else [*insula(), "node", "run", "--dir", node.folder]
+    )
+    group.start(f"node-{node.name}", program)
 
 
 def wait_ready(group: ProcessGroup, net: Devnet) -> None:

@@ -146,6 +146,18 @@ Index(
 Index("leases_by_request", leases.c.request_hash, leases.c.slot)
 Index("leases_by_state", leases.c.state, leases.c.expires_at)
 
+#: Two signatures of one key over different outcomes of one request: `executor.protocol.evidence.Evidence` as JSON.
+contradictions = Table(
+    "contradictions",
+    metadata,
+    Column("request_hash", LargeBinary(32), primary_key=True),
+    Column("key", String(42), primary_key=True),
+    Column("node_id", BigInteger, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("found_at", Float, nullable=False),
+)
+Index("contradictions_by_node", contradictions.c.node_id, contradictions.c.found_at)
+
 #: What each node said of itself when it last asked for work.
 nodes = Table(
     "nodes",

@@ -66,7 +66,7 @@ def job(demo, key):
 
 def test_every_step_holds(demo):
     assert demo["ok"]
-    assert [item["key"] for item in demo["jobs"]] == ["a", "b", "c", "d"]
+    assert [item["key"] for item in demo["jobs"]] == ["a", "b", "c", "d", "e", "f"]
 
 
 def shape(line):
@@ -88,7 +88,7 @@ SHAPES = (
 
 def test_the_readme_shows_what_the_demo_prints(demo):
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    shown = readme.split("set-up aside in under a minute", 1)[1].split("```")[1].strip().splitlines()
+    shown = readme.split("set-up aside in about a minute", 1)[1].split("```")[1].strip().splitlines()
     printed = iter(shape(line) for line in [*demo["said"].splitlines(), *narrate(demo).splitlines()])
 
     missing = [line for line in shown if line != "..." and shape(line) not in printed]
@@ -99,9 +99,10 @@ def test_the_readme_shows_what_the_demo_prints(demo):
 @pytest.mark.parametrize(
     ("key", "state", "name", "labels"),
     [
-        ("a", "FULFILLED", "ap", ["site=ap"]),
+        ("a", "FULFILLED", "ap", ["pool=logs", "site=ap"]),
         ("b", "FULFILLED", "gpu", ["gpu=true", "zone=lab"]),
-        ("c", "FAILED", "camera", ["site=camera"]),
+        ("c", "FAILED", "camera", ["pool=logs", "site=camera"]),
+        ("f", "FULFILLED", "rogue", ["pool=logs", "site=attic"]),
     ],
 )
 def test_each_job_runs_on_the_node_with_its_labels(demo, key, state, name, labels):
@@ -128,12 +129,83 @@ def test_the_job_that_no_node_matches_is_explained_node_by_node_and_refunded(dem
     found = job(demo, "d")
 
     assert found["state"] == "EXPIRED"
-    assert sorted(node["nodeId"] for node in found["explanation"]["nodes"]) == [1, 2, 3]
+    assert sorted(node["nodeId"] for node in found["explanation"]["nodes"]) == [1, 2, 3, 4]
     assert all("site" in node["text"] for node in found["explanation"]["nodes"])
     assert found["paymentsInWei"] == {"requester (the dApp contract)": str(11 * 10**14)}
 
 
-@pytest.mark.parametrize("key", ["a", "b", "c"])
+def node_of(demo, name):
+    return next(node for node in demo["devnet"]["nodes"] if node["name"] == name)
+
+
+def test_a_lying_node_of_a_quorum_is_outvoted_and_unpaid(demo):
+    found, rogue = job(demo, "e"), node_of(demo, "rogue")
+
+    assert found["state"] == "FULFILLED"
+    assert sorted(node["name"] for node in found["nodes"]) == ["ap", "camera"]
+    assert found["outcome"]["payload"] == job(demo, "a")["outcome"]["payload"] != ""
+    (outvoted,) = found["outvoted"]
+    assert (outvoted["nodeId"], outvoted["status"], outvoted["paidInWei"]) == (rogue["nodeId"], "SUCCEEDED", "0")
+    assert outvoted["outcomeHash"] != outvoted["agreedOutcomeHash"]
+    assert found["paymentsInWei"] == {
+        "operator of node ap": str(10**15),
+        "operator of node camera": str(10**15),
+        "requester (the dApp contract)": str(10**15),
+        "relayer": str(10**14),
+    }
+
+
+def test_explain_names_the_lying_node_with_what_it_said(demo, env):
+    found, rogue = job(demo, "e"), node_of(demo, "rogue")
+
+    explained = insula("job", "explain", str(found["requestId"]), env=env)[1]
+    (outvoted,) = explained["ended"]["outvoted"]
+    assert (outvoted["nodeId"], outvoted["operator"], outvoted["mayBePaid"]) == (
+        rogue["nodeId"], rogue["operator"], False,
+    )  # fmt: skip
+    assert outvoted["outcomeHash"] == found["outvoted"][0]["outcomeHash"]
+    words = [*INSULA, "job", "explain", str(found["requestId"])]
+    told = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60, env={**os.environ, **env})
+    line = next(line for line in told.stdout.splitlines() if "OUTVOTED" in line)
+    assert line.split()[:2] == ["node", str(rogue["nodeId"])]
+    assert line.endswith("it was not paid")
+    assert outvoted["outcomeHash"] in line
+
+
+def test_a_node_that_signs_two_outcomes_loses_its_stake_by_a_strangers_proof(demo):
+    slashed, rogue = job(demo, "f")["slashed"], node_of(demo, "rogue")
+
+    assert (slashed["nodeId"], slashed["key"]) == (rogue["nodeId"], rogue["key"])
+    assert (slashed["stakeBeforeInWei"], slashed["stakeAfterInWei"]) == (str(10**18), "0")
+    assert (slashed["rewardInWei"], slashed["burnedInWei"]) == (str(10**17), str(9 * 10**17))
+    assert len(set(slashed["outcomeHashes"])) == 2
+    assert slashed["prover"] not in {demo["devnet"]["curator"], *(node["operator"] for node in demo["devnet"]["nodes"])}
+
+
+def test_its_contradiction_is_told_by_explain_an_alarm_and_the_evidence(demo, env, tmp_path):
+    found, rogue = job(demo, "f"), node_of(demo, "rogue")
+
+    ended = insula("job", "explain", str(found["requestId"]), env=env)[1]["ended"]
+    assert ended["contradicted"] == [rogue["nodeId"]]
+    alarms = insula("bridge", "alarms", env=env)[1]["alarms"]
+    assert "node_contradiction" in [alarm["alarm"] for alarm in alarms]
+    words = ("node", "evidence", str(rogue["nodeId"]), "--save", str(tmp_path / "proof.json"))
+    status, evidence, _ = insula(*words, env=env)
+    assert (status, evidence["evidence"][0]["requestHash"]) == (0, found["requestHash"])
+
+
+def test_the_stranger_draws_his_tenth_and_the_proof_is_used_up(demo, env, tmp_path):
+    stranger = env | {"INSULA_KEY": f"file:{demo['devnet']['folder']}/keys/stranger"}
+    rogue = node_of(demo, "rogue")
+    insula("node", "evidence", str(rogue["nodeId"]), "--save", str(tmp_path / "proof.json"), env=env)
+
+    status, again, _ = insula("node", "slash", "--proof", str(tmp_path / "proof.json"), env=stranger)
+    assert (status, "was proven before" in again["error"]) == (1, True)
+    status, drawn, _ = insula("node", "withdraw-reward", env=stranger)
+    assert (status, drawn["drawn"]) == (0, str(10**17))
+
+
+@pytest.mark.parametrize("key", ["a", "b", "c", "e"])
 def test_the_output_is_fetched_by_its_cid(demo, env, tmp_path, key):
     target = tmp_path / "output"
 
@@ -172,11 +244,12 @@ def test_status_list_explain_and_doctor_answer(demo, env):
     request = str(job(demo, "d")["requestId"])
 
     assert insula("job", "status", request, env=env)[1]["job"]["chainState"] == "EXPIRED"
-    assert len(insula("job", "list", env=env)[1]["jobs"]) == 4
+    assert len(insula("job", "list", env=env)[1]["jobs"]) == 6
     assert insula("job", "explain", request, env=env)[0] == 0
     assert insula("bridge", "status", env=env)[1]["ok"]
-    assert insula("doctor", env=env)[1]["ok"]
-    for node in demo["devnet"]["nodes"]:
+    problems = [one for one in insula("doctor", env=env)[1]["findings"] if one["level"] == "problem"]
+    assert [(one["name"], one["detail"]) for one in problems] == [("alarms", "node_contradiction")]
+    for node in demo["devnet"]["nodes"][:3]:  # the fourth has no program of ours
         assert insula("node", "status", "--dir", node["folder"], env=env)[1]["bridge"]["seen"]
 
 

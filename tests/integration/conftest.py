@@ -1,5 +1,6 @@
 """Fixtures of the integration tests."""
 
+import json
 import logging
 import os
 
@@ -7,6 +8,9 @@ import pytest
 import structlog
 
 from bridge.cli.main import _application, run
+from tests.chain_nodes import FUNDED_SECRETS, anvil_node, prepared
+
+OPERATOR = 5  # of node 1: tests.chain_nodes.add_node
 
 
 @pytest.fixture
@@ -31,3 +35,40 @@ def insula(capsys, monkeypatch, tmp_path):
     os.umask(umask)  # `bridge run` keeps what it writes to itself
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A chain of one module's own, whose clock its tests may move by days; a block for each transaction."""
+    with anvil_node(tmp_path_factory.mktemp("anvil")) as client:
+        chain = prepared(client, "anvil")
+        chain.automine()
+        yield chain
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    """A key reference of the funded account of an index (tests.chain_nodes.funded)."""
+
+    def reference(index):
+        secret = tmp_path / f"key{index}"
+        if not secret.exists():
+            secret.write_text(FUNDED_SECRETS[index])
+            secret.chmod(0o600)
+        return f"file:{secret}"
+
+    return reference
+
+
+@pytest.fixture
+def node(chain, key_file, insula):
+    """Calls `insula node VERB 1 ...` on `chain` and gives back its exit code and what it said."""
+
+    def call(verb, *words, who=OPERATOR, node_id=1):
+        place = ("--rpc", str(chain.client.transport.endpoint_uri), "--contract", chain.deployment.bridge)
+        ids = () if node_id is None else (str(node_id),)
+        key = () if who is None else ("--key", key_file(who))
+        code, out, err = insula("node", verb, *ids, *words, *place, *key, "--json")
+        return code, json.loads(out) if out else {"error": err}
+
+    return call

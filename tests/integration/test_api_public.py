@@ -5,6 +5,7 @@ import json
 import pytest
 from sqlalchemy import insert
 
+from bridge.errors import StaleTransition
 from bridge.jobs import JobState
 from bridge.store.engine import transaction
 from bridge.store.schema import blocks, events
@@ -13,10 +14,22 @@ from executor.content.importer import import_listing
 from executor.content.limits import TreeLimits
 from executor.protocol.bundle import Bundle
 from executor.protocol.cid import RAW, Cid
+from executor.protocol.evidence import Evidence, check_evidence
+from executor.protocol.leases import Lease, RequestMessage
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import OnChainState, Outcome, Status
 from tests.api_kit import serving
-from tests.bridge_kit import CHAIN_ID, CONTRACT, RELAYER, Bridge, attested, order_of, spec_bytes, success
+from tests.bridge_kit import (
+    CHAIN_ID,
+    CONTRACT,
+    RELAYER,
+    Bridge,
+    attested,
+    key_of,
+    order_of,
+    spec_bytes,
+    success,
+)
 
 
 @pytest.fixture
@@ -320,6 +333,72 @@ def settled(bridge):
     while bridge.dispatcher.step():
         pass
     return job
+
+
+def test_an_explanation_names_who_was_outvoted_with_what_it_said(api, bridge):
+    job = settled(bridge)
+    bridge.set_job(job.request_hash, state="posted", chain_state=OnChainState.FULFILLED)
+    lie = bridge.slots(job.request_hash)[2]
+
+    ended = api.get("/v1/jobs/1/explain").json()["ended"]
+
+    assert ended["nodes"] == [1, 2]
+    (one,) = ended["outvoted"]
+    assert (one["node_id"], one["key"], one["operator"]) == (3, lie.key, lie.operator)
+    assert (one["status_name"], one["reason"], one["exit_code"], one["may_be_paid"]) == ("SUCCEEDED", "NONE", 0, False)
+    assert one["outcome_hash"] == f"0x{lie.outcome_hash.hex()}" != ended["outcome_hash"]
+    assert ended["contradicted"] == []
+
+
+def test_nobody_is_outvoted_by_an_outcome_that_is_not_known(api, bridge):
+    job = settled(bridge)
+    bridge.set_job(job.request_hash, state="posted", chain_state=OnChainState.FULFILLED, outcome=None)
+
+    assert api.get("/v1/jobs/1/explain").json()["ended"]["outvoted"] == []
+
+
+def contradict(bridge):
+    """A settled job whose third node signs the result of the others too."""
+    job = settled(bridge)
+    slot = bridge.slots(job.request_hash)[2]
+    (lease,) = [lease for lease in bridge.leases(job.request_hash) if lease.slot == 3]
+    request = RequestMessage.of(job.request)
+    message = Lease(
+        lease_id=lease.lease_id, token=lease.token, request_hash=job.request_hash, slot=3, attempt=1, request=request,
+        relayer=RELAYER, heartbeat_seconds=1, expires_in_seconds=1,
+    )  # fmt: skip
+    truth = success(Cid.of(RAW, b"result"))
+    with pytest.raises(StaleTransition):
+        bridge.dispatcher.accept_attestation(slot.key, lease.lease_id, attested(key_of("node c"), message, truth))
+    return job
+
+
+def test_evidence_against_a_node_can_be_had_by_anybody_once_the_request_is_over(api, bridge):
+    job = contradict(bridge)
+    assert api.get("/v1/nodes/3/evidence").json() == {"node_id": 3, "found": [], "held": 1}
+
+    bridge.set_job(job.request_hash, state="posted", chain_state=OnChainState.FULFILLED)
+    found = api.get("/v1/nodes/3/evidence").json()
+
+    assert (len(found["found"]), found["held"]) == (1, 0)
+    evidence = Evidence.read(json.dumps(found["found"][0]["evidence"]).encode(), "answer")
+    check_evidence(evidence)
+    assert evidence.request_hash == job.request_hash
+
+
+def test_a_node_that_also_signed_what_stands_is_not_said_to_be_unpaid(api, bridge):
+    job = contradict(bridge)
+    bridge.set_job(job.request_hash, state="posted", chain_state=OnChainState.FULFILLED)
+
+    ended = api.get("/v1/jobs/1/explain").json()["ended"]
+
+    assert ended["contradicted"] == [3]
+    assert [one["may_be_paid"] for one in ended["outvoted"]] == [True]
+
+
+@pytest.mark.parametrize(("node", "status"), [("1", 200), ("0", 422), ("x", 422), (str(2**63), 422)])
+def test_evidence_against_a_node_that_is_none_is_none_or_a_bad_call(api, node, status):
+    assert api.get(f"/v1/nodes/{node}/evidence").status_code == status
 
 
 @pytest.mark.parametrize("state", [s for s in JobState if s not in (JobState.POSTED, JobState.FINAL)])

@@ -13,8 +13,9 @@ from bridge.chain.operate import (
     request_job,
     send_and_wait,
 )
+from bridge.chain.refusals import refusal_in_words
 from bridge.chain.signer import TxSigner
-from bridge.chain.views import BookViews, NodeView, refusal
+from bridge.chain.views import BookViews, NodeView
 from bridge.errors import RpcRefused
 from executor.errors import InvalidInput
 from executor.protocol.wire import ZERO_ADDRESS, OnChainState, Order, label_hash
@@ -126,8 +127,8 @@ def test_views_of_an_address_without_our_contract_say_so(chain):
 def test_an_order_that_the_contract_would_not_take_says_which_field(chain):
     with pytest.raises(RpcRefused) as caught:
         chain.bridge.quote(Order(spec=b"", ttl=60))
-    assert refusal(caught.value) == "ComputeBridgeInvalidOrder(field=spec)"
+    assert refusal_in_words(caught.value) == "the order's spec is not valid"
 
 
 def test_a_refusal_that_is_no_revert_is_shown_as_it_is():
-    assert refusal(RpcRefused(-32601, "no such method")) == "no such method (code -32601)"
+    assert refusal_in_words(RpcRefused(-32601, "no such method")) == "no such method (code -32601)"

@@ -97,9 +97,9 @@ def test_a_quote_without_a_lens_says_the_price_and_that_nobody_looked_for_nodes(
 
 #: what is wrong -> (options, exit code, what is said)
 REFUSED = {
-    "a ttl beyond the contract's": (["--ttl", "86401"], Exit.NOT_SO, "ComputeBridgeInvalidOrder(field=ttl)"),
-    "a failPrice above the unitPrice": (["--fail-price", "1"], Exit.NOT_SO, "field=failPrice"),
-    "a token that is no contract": (["--token", "0x" + 40 * "1"], Exit.NOT_SO, "field=token"),
+    "a ttl beyond the contract's": (["--ttl", "86401"], Exit.NOT_SO, "the order's ttl is not valid"),
+    "a failPrice above the unitPrice": (["--fail-price", "1"], Exit.NOT_SO, "the order's failPrice is not valid"),
+    "a token that is no contract": (["--token", "0x" + 40 * "1"], Exit.NOT_SO, "the order's token is not valid"),
     "a lens that is none": (["--lens", "0x" + 40 * "1"], Exit.BAD_INPUT, "another contract"),
     "a lens that is no address": (["--lens", "0x12"], Exit.BAD_INPUT, "--lens"),
     "a label that the spec does not repeat": (["--label", "site=moon"], Exit.BAD_INPUT, "the order's label site=moon"),

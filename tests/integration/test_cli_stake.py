@@ -1,42 +1,16 @@
-"""`insula node stake|unstake|withdraw-stake` on a real chain, as scripts call them: JSON and exit codes."""
-
-import json
+"""`insula node stake|unstake|withdraw` on a real chain, as scripts call them: JSON and exit codes."""
 
 import pytest
 
 from bridge.chain.deploy import PROOF_SECONDS
 from bridge.chain.views import RegistryViews
 from bridge.cli.output import Exit
-from tests.chain_nodes import FUNDED_SECRETS, anvil_node, funded, prepared
+from tests.chain_nodes import funded
 
 OPERATOR = 5  # of node 1: tests.chain_nodes.add_node
 UNBONDING = 86_400 + PROOF_SECONDS
 
 pytestmark = pytest.mark.chain
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory):
-    """A chain of these tests' own, whose clock they move by days."""
-    with anvil_node(tmp_path_factory.mktemp("anvil")) as client:
-        chain = prepared(client, "anvil")
-        chain.automine()
-        yield chain
-
-
-@pytest.fixture
-def node(chain, tmp_path, insula):
-    """Calls `insula node VERB 1 ...` and gives back its exit code and what it said."""
-
-    def call(verb, *words, who=OPERATOR, node_id=1):
-        secret = tmp_path / f"key{who}"
-        secret.write_text(FUNDED_SECRETS[who])
-        secret.chmod(0o600)
-        place = ("--rpc", str(chain.client.transport.endpoint_uri), "--contract", chain.deployment.bridge)
-        code, out, err = insula("node", verb, str(node_id), *words, *place, "--key", f"file:{secret}", "--json")
-        return code, json.loads(out) if out else {"error": err}
-
-    return call
 
 
 def pass_time(chain, seconds):
@@ -51,12 +25,12 @@ def test_stake_is_added_unbonds_and_is_withdrawn_when_it_is_released(node, chain
     code, said = node("unstake", "400")
     assert (code, said["bonded"], said["unbonding"]) == (Exit.OK, "600", "400")
 
-    code, said = node("withdraw-stake")
-    assert (code, said["error"][:9]) == (Exit.NOT_SO, "too early")
+    code, said = node("withdraw")
+    assert (code, "too early" in said["error"]) == (Exit.NOT_SO, True)
 
     pass_time(chain, UNBONDING)
     receiver = "0x00000000000000000000000000000000000000aB"
-    code, said = node("withdraw-stake", "--to", receiver)
+    code, said = node("withdraw", "--to", receiver)
     assert (code, said["drawn"], said["bonded"], said["unbonding"]) == (Exit.OK, "400", "600", "0")
     assert chain.client.balance(receiver) == 400
     registry = RegistryViews(chain.client, chain.deployment.registry)
@@ -64,7 +38,7 @@ def test_stake_is_added_unbonds_and_is_withdrawn_when_it_is_released(node, chain
 
 
 def test_nothing_that_unbonds_is_nothing_to_withdraw(node):
-    code, said = node("withdraw-stake", node_id=2, who=OPERATOR + 1)
+    code, said = node("withdraw", node_id=2, who=OPERATOR + 1)
 
     assert code == Exit.NOT_SO
     assert "insula node unstake 2" in said["error"]
@@ -76,7 +50,7 @@ def test_more_than_is_at_stake_cannot_unbond(node):
     assert (code, "more than the 0 wei" in said["error"]) == (Exit.BAD_INPUT, True)
 
 
-@pytest.mark.parametrize("words", [("stake", "5"), ("unstake", "5"), ("withdraw-stake",)], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [("stake", "5"), ("unstake", "5"), ("withdraw",)], ids=lambda words: words[0])
 def test_only_its_operator_acts_for_a_node(node, words):
     code, said = node(*words, who=1)
 

@@ -170,6 +170,27 @@ def test_an_explanation_tells_nodes_and_attempts():
     assert told[3].endswith("to now: active")
 
 
+def test_an_explanation_names_who_was_outvoted_and_who_signed_twice():
+    said = {"status_name": "SUCCEEDED", "reason": "NONE", "exit_code": 0, "outcome_hash": "0xbb", "may_be_paid": False}
+    failed = said | {"node_id": 4, "status_name": "FAILED", "reason": "EXIT_NON_ZERO", "exit_code": 3}
+    ended = {
+        "how": "fulfilled", "why": "", "nodes": [1, 2], "block_number": 7, "at": None, "outcome_hash": "0xaa",
+        "outvoted": [said | {"node_id": 3}, failed | {"may_be_paid": True}], "contradicted": [4],
+    }  # fmt: skip
+
+    told = explanation_text(explanation(state="final", ended=ended)).splitlines()
+
+    assert told == [
+        "final: fulfilled by nodes 1, 2 in block 7",
+        (
+            "node 3    OUTVOTED           it said SUCCEEDED, exit code 0, outcome 0xbb; on-chain stands 0xaa; "
+            "it was not paid"
+        ),
+        "node 4    OUTVOTED           it said FAILED, EXIT_NON_ZERO, exit code 3, outcome 0xbb; on-chain stands 0xaa",
+        "node 4    SIGNED TWICE       two outcomes of this request: insula node evidence 4",
+    ]
+
+
 def node(**changes):
     fields = {
         "folder": "/n", "key": "0xk", "labels": ["site=ap"], "is_running": True, "is_draining": False, "signed": 1,

@@ -98,7 +98,7 @@ def test_the_same_answer_again_is_fine(bridge):
     bridge.answer(node, lease, attested(node.key, lease, success(root)))
 
 
-def test_another_answer_to_the_same_lease_is_stale(bridge):
+def test_another_answer_to_the_same_lease_is_refused(bridge):
     job = bridge.request(order_of())
     node = bridge.node("a")
     lease = bridge.lease(node)
@@ -106,7 +106,7 @@ def test_another_answer_to_the_same_lease_is_stale(bridge):
     before = bridge.slots(job.request_hash)
     other = bridge.bring(node, lease, b"other")
 
-    with pytest.raises(StaleLease):
+    with pytest.raises(StaleTransition, match="never changes"):
         bridge.answer(node, lease, attested(node.key, lease, success(other)))
     assert bridge.slots(job.request_hash) == before
 

@@ -211,7 +211,7 @@ def test_a_ledger_of_another_key_is_refused(path):
 def test_a_file_that_is_no_ledger_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "ledger.db").write_bytes(b"not a database at all" * 100)
 
-    with pytest.raises(LedgerError, match=r"ledger\.db: .* make a new key .*insula node register --node-id N"):
+    with pytest.raises(LedgerError, match=r"ledger\.db: .* make a new key .*insula node rotate-key N"):
         Ledger.open(tmp_path / "ledger.db", KEY)
 
 
