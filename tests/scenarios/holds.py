@@ -12,7 +12,8 @@ from bridge.chain.events import KIND_OF, JobRequested, JobSettled
 from bridge.devnet.chaos.dialects import STATEFUL_METHODS
 from bridge.jobs import JobState
 from bridge.store.engine import reading
-from bridge.store.schema import events, transactions
+from bridge.store.schema import transactions
+from tests.stored_events import stored_events as known_events
 
 
 def always(rig):
@@ -107,7 +108,7 @@ def no_dependence_on_pushes(rig):
 def stored_events(rig):
     """(block hash, transaction, kind, request hash) -> block number, as the database has them."""
     with reading(rig.engine) as connection:
-        rows = connection.execute(select(events)).all()
+        rows = known_events(connection)
     return {(row.block_hash, row.tx_hash, row.kind, row.request_hash): row.block_number for row in rows}
 
 

@@ -302,7 +302,7 @@ class Rig:
 
     def _outside(self, entry):
         number = self.epochs.epoch_of(entry.block_number)
-        return replace(entry, block_number=number, block_hash=self.hash_of(entry.block_hash, entry.block_number))
+        return entry._replace(block_number=number, block_hash=self.hash_of(entry.block_hash, entry.block_number))
 
     def hash_of(self, block_hash, number):
         """anvil's hash of a block, as it looks from outside."""

@@ -14,13 +14,14 @@ from bridge.store.chain import Scope, load_cursor, load_window
 from bridge.store.engine import reading
 from bridge.store.jobs import Job, jobs_in
 from bridge.store.outbox import LIVE
-from bridge.store.schema import events, jobs, outbox, senders, transactions
+from bridge.store.schema import jobs, outbox, senders, transactions
 from executor.protocol.wire import result_digest
 from tests.simulation.contract import SETTLED, SKIPPED, deliveries_in
 from tests.simulation.node import decoded_tx
 from tests.simulation.people import decided
 from tests.simulation.rules import Rule, Violation
 from tests.simulation.world import ADDRESS, CHAIN_ID, KEY, QUIET_EPOCHS, World
+from tests.stored_events import stored_events
 
 _OPEN = "open on the chain, after all faults have stopped"
 
@@ -142,7 +143,7 @@ def _deliveries(world: World) -> Counter[bytes]:
 def check_mirror(world: World) -> None:
     """The stored events are those of the canonical chain; the window is linked and ends where the cursor stands."""
     with reading(world.engine) as connection:
-        rows = connection.execute(select(events.c.block_hash, events.c.tx_hash, events.c.kind)).all()
+        rows = [(event.block_hash, event.tx_hash, event.kind) for event in stored_events(connection)]
         cursor, window = load_cursor(connection, Scope(CHAIN_ID, ADDRESS)), load_window(connection)
     there = Counter(
         (block.hash, tx_hash, TOPICS[log.topics[0]].value)
@@ -150,7 +151,7 @@ def check_mirror(world: World) -> None:
         for tx_hash, log in block.logs
         if log.topics[0] in TOPICS and block.number <= world.chain.head.number
     )
-    _must(Counter(tuple(row) for row in rows) == there, Rule.EVENTS, f"{len(rows)} stored, {there.total()} there")
+    _must(Counter(rows) == there, Rule.EVENTS, f"{len(rows)} stored, {there.total()} there")
     is_right = cursor is not None and is_linked(window) and window[-1].hash == world.chain.head.hash
     _must(is_right, Rule.WINDOW, f"{[(block.number, block.hash.hex()[:8]) for block in window]}")
 
