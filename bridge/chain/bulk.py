@@ -8,8 +8,9 @@ in which anything is otherwise goes to `decode_log`, which says what it is, or r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from bridge.chain.events import (
@@ -34,27 +35,27 @@ _STRUCT = WORD.to_bytes(WORD, "big")  # abi.encode of one dynamic struct begins 
 _ZEROS = bytes(WORD)
 _DEADLINE = MAX_NUMBER.bit_length()
 _SIZE_BITS = 32  # of the length of anything in a log, and of where it stands
-_STATES = {state.value: state for state in OnChainState}
+_REQUESTED, _SETTLED = _WORDS[Kind.REQUESTED], _WORDS[Kind.SETTLED]
+#: the state that follows from an outcome's status, and its word
+_STATES = {
+    status: (OnChainState(state), state.to_bytes(WORD, "big"))
+    for status, state in enumerate(range(OnChainState.FULFILLED, OnChainState.FULFILLED + 4), start=1)
+}
 
 
-class _Form(NamedTuple):
-    """What the first words of a log's data look like: `size` bytes which, but for their free bits, are a number."""
+def _form(*words: tuple[int, int]) -> Callable[[bytes], bool]:
+    """Whether bytes begin with these words: for each how many of its low bits are free, and its value but for these.
 
-    size: int
-    fixed: int
-    value: int
-
-    def fits(self, data: bytes) -> bool:
-        """Whether `data` begins so; one comparison for all words."""
-        return len(data) >= self.size and int.from_bytes(data[: self.size], "big") & self.fixed == self.value
-
-
-def _form(*words: tuple[int, int]) -> _Form:
-    """words: for each how many of its low bits are free, and its value but for these."""
-    fixed, value = 0, 0
+    One comparison for all words.
+    """
+    fixed, value, size = 0, 0, WORD * len(words)
     for free, rest in words:
         fixed, value = fixed << 256 | (1 << 256) - (1 << free), value << 256 | rest
-    return _Form(WORD * len(words), fixed, value)
+
+    def fits(data: bytes) -> bool:
+        return len(data) >= size and int.from_bytes(data[:size], "big") & fixed == value
+
+    return fits
 
 
 # JobRequested: deadline, where the order stands; the order's fields, with the places of spec and labels; the spec's
@@ -62,7 +63,7 @@ def _form(*words: tuple[int, int]) -> _Form:
 _ORDER_AT, _SPEC_AT = 2 * WORD, 19 * WORD
 _IS_CID_AT, _LABELS_AT = _ORDER_AT + 3 * WORD - 1, _ORDER_AT + 12 * WORD - 4  # last bytes of their words
 _ORDER_FIELDS = (8, 8, 1), (8, 8, 8, 32, 160, 64, 160), (160, 128, 128, 128)  # their bits; the others are these places
-_REQUESTED = _form(
+_is_request = _form(
     (_DEADLINE, 0),
     (0, _ORDER_AT),
     *[(bits, 0) for bits in _ORDER_FIELDS[0]],
@@ -76,7 +77,7 @@ _REQUESTED = _form(
 # of output and payload; the output's size.
 _OUTCOME_AT, _OUTPUT_AT = 3 * WORD, 9 * WORD
 _STATUS_AT, _PAYLOAD_AT = _OUTCOME_AT + WORD - 1, _OUTCOME_AT + 5 * WORD - 4
-_SETTLED = _form(
+_is_result = _form(
     (256, 0), (160, 0), (0, _OUTCOME_AT), (8, 0), (16, 0), (31, 0), (0, 5 * WORD), (_SIZE_BITS, 0), (_SIZE_BITS, 0)
 )
 
@@ -125,16 +126,18 @@ def harvest(logs: Iterable[Log], chain_id: int) -> Harvest:
     events: list[Found] = []
     refused: list[tuple[Log, UndecodableLog]] = []
     for log in logs:
-        kind = TOPICS.get(log.topics[0]) if log.topics else None
-        if kind is None:
-            continue
+        topics = log.topics
         found = None
-        if len(log.topics) == 4 and kind is Kind.REQUESTED:
-            found = _usual_request(log, chain_id)
-        elif len(log.topics) == 4 and kind is Kind.SETTLED:
-            found = _usual_result(log)
+        if len(topics) == 4:
+            if topics[0] == _REQUESTED:
+                found = _usual_request(log, chain_id)
+            elif topics[0] == _SETTLED:
+                found = _usual_result(log)
         if found is not None:
             events.append(found)
+            continue
+        kind = TOPICS.get(topics[0]) if topics else None
+        if kind is None:
             continue
         try:
             event = decode_log(log, chain_id)
@@ -183,7 +186,7 @@ def _usual_request(log: Log, chain_id: int) -> Found | None:
     data = log.data
     _, id_word, request_hash, requester = log.topics
     request_id = int.from_bytes(id_word, "big")
-    if not _REQUESTED.fits(data) or not 1 <= request_id <= MAX_NUMBER or requester[:12] != _ZEROS[:12]:
+    if not _is_request(data) or not 1 <= request_id <= MAX_NUMBER or requester[:12] != _ZEROS[:12]:
         return None
     end = _end_of(data, _SPEC_AT)
     if end is None or _ORDER_AT + int.from_bytes(data[_LABELS_AT : _LABELS_AT + 4], "big") != end[1]:
@@ -192,10 +195,7 @@ def _usual_request(log: Log, chain_id: int) -> Found | None:
     if end[1] + WORD + WORD * count != len(data):
         return None
     encoded = _STRUCT + data[_ORDER_AT:]
-    contract = bytes.fromhex(log.address[2:])
-    order_hash = keccak(encoded)
-    request = b"".join((chain_id.to_bytes(WORD, "big"), _ZEROS[:12], contract, id_word, requester, order_hash))
-    if keccak(request) != request_hash:
+    if keccak(_domain(chain_id, log.address) + id_word + requester + keccak(encoded)) != request_hash:
         return None
     spec = None if data[_IS_CID_AT] else data[_SPEC_AT : end[0]]
     fact = Order(checksummed(requester[12:]), int.from_bytes(data[:WORD], "big"), encoded, spec)
@@ -207,22 +207,25 @@ def _usual_result(log: Log) -> Found | None:
     data = log.data
     _, id_word, request_hash, state_word = log.topics
     request_id = int.from_bytes(id_word, "big")
-    if not _SETTLED.fits(data) or not 1 <= request_id <= MAX_NUMBER:
+    if not _is_result(data) or not 1 <= request_id <= MAX_NUMBER:
         return None
     output = _end_of(data, _OUTPUT_AT)
     if output is None or _OUTCOME_AT + int.from_bytes(data[_PAYLOAD_AT : _PAYLOAD_AT + 4], "big") != output[1]:
         return None
     payload = _end_of(data, output[1] + WORD)
-    status = data[_STATUS_AT]
-    state = OnChainState.FULFILLED + status - 1
-    if payload is None or payload[1] != len(data) or not 1 <= status <= 4 or int.from_bytes(state_word, "big") != state:
+    state = _STATES.get(data[_STATUS_AT])
+    if payload is None or payload[1] != len(data) or state is None or state[1] != state_word:
         return None
     encoded = _STRUCT + data[_OUTCOME_AT:]
     if keccak(encoded) != data[:WORD]:
         return None
-    return Found(
-        log, Kind.SETTLED, request_id, request_hash, Result(_STATES[state], encoded), data[WORD + 12 : 2 * WORD]
-    )
+    return Found(log, Kind.SETTLED, request_id, request_hash, Result(state[0], encoded), data[WORD + 12 : 2 * WORD])
+
+
+@lru_cache(maxsize=16)
+def _domain(chain_id: int, contract: str) -> bytes:
+    """What a request's hash begins with."""
+    return chain_id.to_bytes(WORD, "big") + _ZEROS[:12] + bytes.fromhex(contract[2:])
 
 
 def _end_of(data: bytes, at: int) -> tuple[int, int] | None:
