@@ -55,11 +55,13 @@ _UNSIGNED_ROWS = (
     .order_by(outbox.c.id)
     .limit(bindparam("limit"))
 )
+_WANTED_AGAIN = [JobState.POSTING.value, *(state.value for state in OPEN_STATES)]
 _ENDED_ROWS = (
     select(outbox)
     .join(jobs, jobs.c.request_hash == outbox.c.request_hash)
     .where(
-        outbox.c.state.in_([SendState.DONE.value, SendState.SUPERSEDED.value]),
+        jobs.c.state.in_(_WANTED_AGAIN),  # few are, and nearly all deliveries have ended: no way by their state
+        outbox.c.state.concat("").in_([SendState.DONE.value, SendState.SUPERSEDED.value]),
         or_(
             and_(jobs.c.state == JobState.POSTING.value, outbox.c.kind == Delivery.FULFIL.value),
             and_(jobs.c.state.in_([s.value for s in OPEN_STATES]), outbox.c.kind != Delivery.FULFIL.value),

@@ -116,6 +116,14 @@ def test_a_lease_without_a_point_is_found_by_the_lease_and_not_by_its_ended_job(
     assert "leases" in first
 
 
+def test_an_ended_delivery_that_is_wanted_again_is_found_by_its_open_job_and_not_among_all_that_ended(bridge):
+    found = plans(bridge.engine, HOT["deliveries to look at"])
+    by_job = [place for place, line in enumerate(found) if "jobs_by_state" in line]
+
+    assert by_job
+    assert "request_hash=?" in found[by_job[0] + 1]
+
+
 def test_final_jobs_are_counted_as_they_come(bridge):
     job = bridge.request(order_of(), state=JobState.POSTED, settled_block_number=7, published_at=1.0)
     bridge.request(order_of(), state=JobState.EXPIRED, settled_block_number=9)
