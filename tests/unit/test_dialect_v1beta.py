@@ -7,7 +7,7 @@ import pytest
 
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.cid import RAW, Cid
-from executor.protocol.dialects.v1beta.quantities import byte_count, cpu_millis
+from executor.protocol.dialects.quantities import byte_count, cpu_millis
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import LIMITS, DockerEngine, Input, InvalidSpec, JobSpec, WasmEngine, converted, job_of
 from executor.protocol.wire import Dialect, Order, label_hash
