@@ -254,7 +254,8 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
         wanted = {str(cid) for _, cid in _inputs(bundle, request)}
         if not wanted <= set(names.values()):
             return Check(name, ok=False, detail=f"does not name these inputs: {sorted(wanted - set(names.values()))}")
-    return Check(name, ok=True, detail=f"names the request, the outcome and {len(names)} inputs")
+    report = f"; conversion report {conversion['reportSha256']}" if "reportSha256" in (conversion or {}) else ""
+    return Check(name, ok=True, detail=f"names the request, the outcome and {len(names)} inputs{report}")
 
 
 def _inputs(bundle: Bundle, request: Request) -> list[tuple[str, Cid]]:

@@ -31,7 +31,7 @@ def report(conversion: Conversion, source: bytes) -> dict[str, Any]:
     fields = []
     for path, old in _written(table, conversion.document, ""):
         target = conversion.landed.get(path, "")
-        found = nodes.get(target)
+        found = nodes.get(target) if target else None
         action, why = table.verdict(path, old if found is None else found)
         if path in notes:
             action, why = Action.OVERRIDDEN, notes.pop(path)
@@ -45,9 +45,12 @@ def report(conversion: Conversion, source: bytes) -> dict[str, Any]:
 
 
 def refusal(dialect: Dialect, quorum: int, source: bytes, document: Any, problem: InvalidSpec) -> dict[str, Any]:
-    """The report of a spec that has no conversion: the field that is wrong. document: None where there is none."""
+    """The report of a spec that has no conversion: the field that is wrong. document: None where there is none.
+
+    The reason's name says why: the words of a refusal may differ from one version of a parser to the next.
+    """
     old = dict(_nodes(document, "")).get(problem.field)
-    row = _row(problem.field, Action.REFUSED, old, "", None, problem.problem)
+    row = _row(problem.field, Action.REFUSED, old, "", None, problem.reason.name)
     return {**_head(dialect, quorum, source), "reason": problem.reason.name, "fields": [row]}
 
 

@@ -7,26 +7,17 @@ from executor.protocol.dialects.conversion import Action, Rule
 _MAPPED, _OVERRIDDEN = Action.MAPPED, Action.OVERRIDDEN
 _OTHER_SOURCE = "other than IPFS and URLDownload: SPEC_UNSUPPORTED"
 _ANYTHING = "with anything in it: SPEC_UNSUPPORTED"
+_GATEWAY = "the content, by the CID of a gateway's URL"
 _PARAMS = "Tasks[].Engine.Params."
 _MODULE = f"{_PARAMS}EntryModule."
 _INPUT = "Tasks[].InputSources[]."
 
 
-def _source(prefix: str, what: str) -> tuple[Rule, ...]:
+def _source(prefix: str) -> tuple[Rule, ...]:
     return (
-        Rule(
-            f"{prefix}Source.Type",
-            _MAPPED,
-            "where content is named",
-            _OTHER_SOURCE,
-        ),
-        Rule(f"{prefix}Source.Params.CID", _MAPPED, what, "no CID: BAD_CID"),
-        Rule(
-            f"{prefix}Source.Params.URL",
-            _MAPPED,
-            f"{what}, by the CID of a gateway's URL",
-            "any other URL: SPEC_UNSUPPORTED",
-        ),
+        Rule(f"{prefix}Source.Type", _MAPPED, "where content is named", _OTHER_SOURCE),
+        Rule(f"{prefix}Source.Params.CID", _MAPPED, "the content", "no CID: BAD_CID"),
+        Rule(f"{prefix}Source.Params.URL", _MAPPED, _GATEWAY, "any other URL: SPEC_UNSUPPORTED"),
     )
 
 
@@ -54,13 +45,13 @@ JOB = (
     Rule(f"{_PARAMS}WorkingDirectory", _MAPPED, "the working directory; without one /, not the image's own"),
     Rule(f"{_PARAMS}EntryModule", _MAPPED, "the module, by the alias or target of an input source",
          "of none, or of several: SPEC_INVALID_FIELD"),
-    *_source(_MODULE, "the module"),
+    *_source(_MODULE),
     Rule(f"{_MODULE}Alias", _OVERRIDDEN, "not used"),
     Rule(f"{_MODULE}Target", _OVERRIDDEN, "not used"),
     Rule(f"{_PARAMS}ImportModules", _MAPPED, "nothing", _ANYTHING),
     Rule("Tasks[].Env", _MAPPED, "the variables, beside the engine's",
          "a name that the engine's have: SPEC_DUPLICATE_KEY; env:NAME, a variable of the node: SPEC_UNSUPPORTED"),
-    *_source(_INPUT, "the input"),
+    *_source(_INPUT),
     Rule(f"{_INPUT}Alias", _MAPPED, "a name for EntryModule"),
     Rule(f"{_INPUT}Target", _MAPPED, "the input's path; a gateway's file lies below it, under its CID",
          "not /inputs or below, unless it is the module's; in another's: SPEC_INVALID_FIELD"),
