@@ -23,8 +23,12 @@ def report(data: bytes, quorum: int, dialect: Dialect) -> dict[str, Any]:
 
 
 def conversion_report(order: Order, spec: bytes) -> dict[str, Any] | None:
-    """What a receipt says of how the order's spec was read; None where nothing was converted."""
-    if order.version != 1 or not is_converted(order.dialect):
+    """What a receipt says of how the order's spec was read; None where nothing was converted.
+
+    spec: its bytes; those of its CID where it was refused before they were read.
+    """
+    is_unread = order.spec_is_cid and spec == order.spec
+    if order.version != 1 or is_unread or not is_converted(order.dialect):
         return None
     whole, conversion = _reported(spec, order.quorum, Dialect(order.dialect))
     summary = {"format": reports.FORMAT, "dialect": order.dialect, "reportSha256": reports.report_hash(whole).hex()}

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from executor.errors import InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.dialects.conversion import Action, Conversion, Tables
 from executor.protocol.dialects.fields import child, entry, fold
@@ -19,6 +18,7 @@ from executor.protocol.wire import Dialect
 
 FORMAT = "insula-conversion/1"
 _NOT_SAID = "not said"
+_EXACT = 2**53
 _NUMBER = re.compile(r"\[[0-9]+\]")
 _FIXED = {"docker": {"engine.workdir": "/", "engine.tier": "container"}, "wasm": {}}
 
@@ -107,12 +107,13 @@ def _row(path: str, action: Action, old: Any, target: str, new: Any, why: str) -
 
 
 def _shown(value: Any) -> Any:
-    """A value in a report: text where canonical JSON cannot hold it (a number beyond 2**53, 1e999)."""
-    try:
-        canonical_json(value)
-    except InvalidInput:
-        return "an object" if isinstance(value, dict) else "an array" if isinstance(value, list) else repr(value)
-    return value
+    """A value with text for each number that parsers of JSON do not read alike: beyond 2**53, and 1e999."""
+    if isinstance(value, dict):
+        return {key: _shown(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return repr(value) if is_number and not -_EXACT < value < _EXACT else value
 
 
 def _written(table: _Table, value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -24,11 +24,15 @@ _MACHINE = {"cpu": ("cpuMillis", 1), "ram": ("memoryBytes", 2**20), "disk": ("di
 def read(data: bytes) -> Any:
     """The JSON value of a spec, its template filled in. InvalidSpec."""
     document = parse_json(data, MAX_SPEC_BYTES_BY_CID)
-    if not isinstance(document, dict) or not isinstance(document.get("module"), str):
+    top = Fields(document, "")
+    key, value, inputs = top.at("module"), top.take("module"), top.strings("inputs")
+    if not isinstance(value, str):
+        if inputs:
+            refuse(Reason.SPEC_UNKNOWN_FIELD, top.at("inputs"), "is for a module that is a template's text")
         return document
-    text = filled(document["module"], Fields(document, "").strings("inputs"))
+    text = filled(value, inputs)
     try:
-        return {**document, "module": parse_json(text.encode(), MAX_SPEC_BYTES_BY_CID)}
+        return {**document, key: parse_json(text.encode(), MAX_SPEC_BYTES_BY_CID)}
     except InvalidSpec as exc:
         below = "" if exc.field == "spec" else f".{exc.field}"
         raise InvalidSpec(exc.reason, f"module{below}", f"{exc.problem} (once it is filled in)") from exc
