@@ -11,21 +11,18 @@ from executor.protocol.wire import Dialect, Order
 
 MODULE = Cid.of(RAW, b"module")
 IMAGE = f"ghcr.io/a/cowsay@sha256:{'0' * 64}"
-TEMPLATE = (
-    """{
+TEMPLATE = """{
   "machine": { "gpu": 0, "cpu": 1000, "ram": 100 },
   "job": {
     "APIVersion": "V1beta1",
     "Spec": {
       "Deal": { "Concurrency": 1 },
-      "Docker": { "Entrypoint": ["/usr/local/bin/cowsay", {{ .Message }}], "Image": "%s", "WorkingDirectory": "/" },
+      "Docker": { "Entrypoint": ["/usr/local/bin/cowsay", {{ .Message }}], "Image": "IMAGE", "WorkingDirectory": "/" },
       "Engine": "Docker", "Network": { "Type": "None" }, "PublisherSpec": { "Type": "" },
       "Resources": { "GPU": "" }, "Timeout": 1800, "Verifier": "Noop"
     }
   }
-}"""
-    % IMAGE
-)
+}""".replace("IMAGE", IMAGE)
 WASM = {"EntryModule": {"StorageSource": "IPFS", "CID": str(MODULE)}}
 SPEC = {"Engine": "wasm", "Wasm": WASM}
 

@@ -7,7 +7,9 @@ import pytest
 
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.cid import RAW, Cid
+from executor.protocol.conversions import conversion_report, report
 from executor.protocol.dialects.quantities import byte_count, cpu_millis
+from executor.protocol.dialects.report import report_hash
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import LIMITS, DockerEngine, Input, InvalidSpec, JobSpec, WasmEngine, converted, job_of
 from executor.protocol.wire import Dialect, Order, label_hash
@@ -257,13 +259,15 @@ def test_the_report_of_a_conversion_pins_what_was_run():
     data = docker(Publisher="Estuary", __WorkingDirectory="/app", __Parameters=["é"])
     conversion = converted(data)[1]
 
-    report = conversion.report
+    said = conversion_report(order(data), data)
 
     assert JobSpec.parse(canonical_json(conversion.spec)) == job(data)
-    assert report == {
+    assert said == {
+        "format": "insula-conversion/1",
         "dialect": 2,
         "specSha256": sha256(canonical_json(conversion.spec)).hex(),
         "changes": [{"field": "Publisher", "text": "the bridge keeps the output"}],
+        "reportSha256": report_hash(report(data, 1, Dialect.BACALHAU_V1BETA)).hex(),
     }
 
 
