@@ -1,6 +1,7 @@
 """Job files of Bacalhau 1.x, in YAML and JSON: a job, or the refusal that nodes attest."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -364,3 +365,12 @@ def test_an_author_need_not_know_the_orders_labels():
     order = Order(spec=wasm(), ttl=60, dialect=int(Dialect.BACALHAU_1X), labels=(label_hash("site=camera"),))
 
     assert job_of(order, wasm()) == job(wasm())
+
+
+def test_every_reason_of_a_refusal_stands_in_the_documentation():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "spec.md").read_text()
+    general, rest = page.split("### Specs of other systems", 1)[1].split("### Bacalhau V1beta", 1)
+    part = general + rest.split("### Bacalhau 1.x", 1)[1].split("\n### ", 1)[0].split("\n## ", 1)[0]
+
+    for reason in {reason for _, reason, _ in REFUSED.values()}:
+        assert reason.name in part, reason

@@ -1,6 +1,7 @@
 """Lilypad's modules: a job, or the refusal that nodes attest; their templates are filled in, never run."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -236,3 +237,12 @@ def test_the_orders_quorum_is_what_a_verifier_is_held_to():
 
     assert job_of(Order(spec=data, ttl=60, dialect=4, nodes=3, quorum=2), data) == job(module())
     assert refusal(data) == (Reason.SPEC_UNSUPPORTED, "job.Spec.Verifier")
+
+
+def test_every_reason_of_a_refusal_stands_in_the_documentation():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "spec.md").read_text()
+    general, rest = page.split("### Specs of other systems", 1)[1].split("### Bacalhau V1beta", 1)
+    part = general + rest.split("### Lilypad modules", 1)[1].split("\n### ", 1)[0].split("\n## ", 1)[0]
+
+    for reason in {reason for _, reason, _ in REFUSED.values()}:
+        assert reason.name in part, reason
