@@ -123,7 +123,7 @@ def test_a_spec_in_another_dialect_than_the_orders_is_refused(net):
     request_id, _ = net.order(net.spec(), dialect=3)
 
     assert net.settled(request_id) == OnChainState.REFUSED
-    assert net.outcome(request_id).reason == Reason.SPEC_UNKNOWN_FIELD
+    assert net.outcome(request_id).reason == Reason.SPEC_MISSING_FIELD
 
 
 def job_file(net):

@@ -216,6 +216,10 @@ REFUSED = {
     "braces that are no JSON": (b"{Tasks: []}", R.SPEC_NOT_JSON, "spec"),
     "a tab for an indent": (b"Tasks:\n\t- a", R.SPEC_NOT_JSON, "spec"),
     "a control character": (b"Name: \x07", R.SPEC_NOT_JSON, "spec"),
+    **{
+        f"the line break {ord(sign):x}": (f'Name: "a{sign}b"'.encode(), R.SPEC_NOT_JSON, "spec")
+        for sign in "\x85\u2028\u2029\ufeff"
+    },
     "two documents": (b"Name: a\n---\nName: b\n", R.SPEC_NOT_JSON, "spec"),
     "a directive": (b"%YAML 1.1\n---\nName: a\n", R.SPEC_NOT_JSON, "spec"),
     "a directive for tags": (b"%TAG !e! tag:a.example,2000:\n---\nName: a\n", R.SPEC_NOT_JSON, "spec"),

@@ -20,6 +20,7 @@ MAX_YAML_BYTES = 64 * 1024
 MAX_DEPTH = 16
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,19})")
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]{0,19})(?:\.[0-9]{1,30})?(?:[eE][-+]?[0-9]{1,4})?")
+_ODD_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
 _WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 #: what some reader of YAML takes for a number or a boolean although JSON does not
@@ -40,6 +41,11 @@ def parse_yaml(data: bytes) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as exc:
         refuse(Reason.SPEC_NOT_UTF8, "", f"byte {exc.start} is not UTF-8")
+    if odd := _ODD_BREAKS.search(text):
+        problem = (
+            f"holds U+{ord(odd.group()):04X}, a line break to some readers of YAML; write it as an escape in quotes"
+        )
+        refuse(Reason.SPEC_NOT_JSON, "", problem)
     return _Composer(text).document()
 
 
