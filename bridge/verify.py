@@ -25,9 +25,10 @@ from executor.errors import (
 )
 from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.cid import Cid
+from executor.protocol.conversions import conversion_problem
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
 from executor.protocol.signing import Scope, attestation_message, recover
-from executor.protocol.spec import InvalidSpec, conversion_report, job_of, spec_cid
+from executor.protocol.spec import InvalidSpec, job_of, spec_cid
 from executor.protocol.wire import Outcome, Request, ResultKind, Status
 
 FetchDag = Callable[[Cid, BlockStoreLike], None]  # brings what a store lacks of a DAG, verified; InsulaError
@@ -247,13 +248,14 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
         return Check(name, ok=False, detail="is for another request")
     if said != f"0x{outcome.hash.hex()}":
         return Check(name, ok=False, detail="is for another outcome")
-    if conversion != conversion_report(request.order, bundle.spec):
-        return Check(name, ok=False, detail="tells of another conversion of the spec than its dialect has")
+    if problem := conversion_problem(request.order, bundle.spec, conversion):
+        return Check(name, ok=False, detail=problem)
     if outcome.status != Status.REFUSED:
         wanted = {str(cid) for _, cid in _inputs(bundle, request)}
         if not wanted <= set(names.values()):
             return Check(name, ok=False, detail=f"does not name these inputs: {sorted(wanted - set(names.values()))}")
-    return Check(name, ok=True, detail=f"names the request, the outcome and {len(names)} inputs")
+    report = f"; conversion report {conversion['reportSha256']}" if "reportSha256" in (conversion or {}) else ""
+    return Check(name, ok=True, detail=f"names the request, the outcome and {len(names)} inputs{report}")
 
 
 def _inputs(bundle: Bundle, request: Request) -> list[tuple[str, Cid]]:

@@ -6,10 +6,10 @@ from executor.content import unixfs
 from executor.content.blockstore import BlockStore
 from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.cid import Cid
+from executor.protocol.conversions import conversion_report
 from executor.protocol.leases import RequestMessage
 from executor.protocol.receipt import Dependency, Run, receipt_bytes, receipt_hash
 from executor.protocol.signing import Key, Scope, attestation_message
-from executor.protocol.spec import conversion_report
 from executor.protocol.wire import Dialect, Order, Outcome, Request, ResultKind, Status
 
 CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"

@@ -14,6 +14,7 @@ from bridge.store.leases import LeaseRow, Slot
 from bridge.store.nodes import KnownNode
 from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
+from executor.protocol.conversions import conversion_report
 from executor.protocol.wire import OnChainState, Outcome, Status
 
 
@@ -68,6 +69,7 @@ def explanation_view(found: Explanation) -> dict[str, Any]:
         "nodes": [{"node_id": n.node_id, "key": n.key, "code": n.code.value, "text": n.text} for n in found.nodes],
         "slots": [_slot(slot) for slot in found.slots],
         "leases": [_lease(lease) for lease in found.leases],
+        "conversion": _conversion(found.job),
     }
 
 
@@ -117,6 +119,16 @@ def _ended(ended: Ended) -> dict[str, Any]:
 
 def _status_name(number: int) -> str:
     return next((status.name for status in Status if status == number), str(number))
+
+
+def _conversion(job: Job) -> dict[str, Any] | None:
+    """How a spec of another dialect is read; None for one that is not converted, or not here."""
+    order = job.request.order
+    spec = job.spec if order.spec_is_cid else order.spec
+    found = None if spec is None else conversion_report(order, spec)
+    if found is None:
+        return None
+    return {"dialect": order.dialect, "refused": found.get("reason"), "report_sha256": found["reportSha256"]}
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import typer
 from bridge.cli.output import Exit, JsonFlag, emit, errors, plain, printable
 from bridge.cli.texts import spec_text
 from executor.errors import InvalidInput
+from executor.protocol import conversions
 from executor.protocol.canonical import canonical_json
+from executor.protocol.dialects.report import report_bytes
 from executor.protocol.spec import Conversion, InvalidSpec, JobSpec, converted
-from executor.protocol.wire import MAX_NODES, MAX_SPEC_BYTES, label_hash
+from executor.protocol.wire import MAX_NODES, MAX_SPEC_BYTES, Dialect, label_hash
 
 app = typer.Typer(help="Job specs.", no_args_is_help=True)
 
@@ -25,8 +27,15 @@ class DialectName(StrEnum):
 
     INSULA_V1 = "insula/v1"
     V1BETA = "v1beta"
+    BACALHAU_1X = "bacalhau-1.x"
+    LILYPAD = "lilypad"
 
 
+_DIALECTS = {
+    DialectName.V1BETA: Dialect.BACALHAU_V1BETA,
+    DialectName.BACALHAU_1X: Dialect.BACALHAU_1X,
+    DialectName.LILYPAD: Dialect.LILYPAD_MODULE,
+}
 QuorumOption = Annotated[
     int, typer.Option(min=1, max=MAX_NODES, help="The order's quorum, which a spec's verifier is held to.")
 ]
@@ -59,9 +68,9 @@ def summary(spec: JobSpec, size: int) -> dict[str, Any]:
 
 def read(data: bytes, dialect: DialectName, quorum: int) -> tuple[JobSpec, Conversion | None]:
     """The job of a spec, and how it was converted if it was. InvalidSpec."""
-    if dialect is DialectName.V1BETA:
-        return converted(data, quorum)
-    return JobSpec.parse(data, MAX_SPEC_BYTES), None
+    if dialect is DialectName.INSULA_V1:
+        return JobSpec.parse(data, MAX_SPEC_BYTES), None
+    return converted(data, quorum, _DIALECTS[dialect])
 
 
 def refused(exc: InvalidSpec, *, as_json: bool) -> typer.Exit:
@@ -78,7 +87,7 @@ def changes_of(conversion: Conversion) -> list[dict[str, str]]:
 
 @app.command()
 def validate(
-    file: Annotated[Path, typer.Argument(help="The spec: JSON, in the format that --dialect names.")],
+    file: Annotated[Path, typer.Argument(help="The spec, in the format that --dialect names.")],
     dialect: Annotated[DialectName, typer.Option(help="The spec's format.")] = DialectName.INSULA_V1,
     quorum: QuorumOption = 1,
     as_json: JsonFlag = False,
@@ -97,22 +106,43 @@ def validate(
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="The spec, JSON in Bacalhau's V1beta format.")],
+    file: Annotated[Path, typer.Argument(help="The spec, in the format that --dialect names.")],
     dialect: Annotated[DialectName, typer.Option(help="The spec's format.")] = DialectName.V1BETA,
     quorum: QuorumOption = 1,
+    report: Annotated[
+        str, typer.Option(help="Write the conversion's report to this file; with -, print it and nothing else.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Print a spec of another format as nodes read it, in insula/v1; what was dropped goes to standard error."""
     data = read_limited(file, MAX_SPEC_BYTES, "spec")
-    try:
-        _, conversion = read(data, dialect, quorum)
-    except InvalidSpec as exc:
-        raise refused(exc, as_json=as_json) from exc
-    if conversion is None:
+    if dialect is DialectName.INSULA_V1:
         raise InvalidInput("--dialect", f"is {dialect}; there is nothing to convert")
+    if report:
+        write_report(report, report_bytes(conversions.report(data, quorum, _DIALECTS[dialect])))
+    try:
+        conversion = converted(data, quorum, _DIALECTS[dialect])[1]
+    except InvalidSpec as exc:
+        if report == "-":
+            errors.print(printable(f"{exc.reason.name} {exc}"), markup=False)
+            raise typer.Exit(int(Exit.NOT_SO)) from exc
+        raise refused(exc, as_json=as_json) from exc
+    if report == "-":
+        return
     changes = changes_of(conversion)
     if not as_json:
         for change in changes:
             errors.print(printable(f"{change['field']}: {change['text']}"), markup=False)
     spec = canonical_json(conversion.spec).decode()  # as text: its own keys (names of variables) stay as they are
     emit({"ok": True, "spec": spec, "changes": changes}, as_json=as_json, text=json.dumps(conversion.spec, indent=2))
+
+
+def write_report(to: str, data: bytes) -> None:
+    """A report's bytes, with nothing added: their SHA-256 is what receipts hold. InvalidInput("--report")."""
+    if to == "-":
+        typer.echo(data, nl=False)
+        return
+    try:
+        Path(to).write_bytes(data)
+    except OSError as exc:
+        raise InvalidInput("--report", f"{to} cannot be written ({exc.strerror})") from exc

@@ -124,6 +124,9 @@ def explanation_text(found: dict[str, Any]) -> str:
         when = f"{moment(lease['granted_at'])} to {moment(lease['ended_at']) if lease['ended_at'] else 'now'}"
         rows.append(f"attempt {lease['attempt']} of slot {lease['slot']} on node {lease['node_id']}, {when}: "
                     f"{lease['state']}" + (f" ({what})" if what else ""))  # fmt: skip
+    if conversion := found.get("conversion"):
+        refused = f"; refused: {conversion['refused']}" if conversion["refused"] else ""
+        rows.append(f"converted from dialect {conversion['dialect']}, report {conversion['report_sha256']}{refused}")
     return "\n".join(rows)
 
 

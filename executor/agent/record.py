@@ -9,9 +9,9 @@ from typing import Any
 from executor.agent.parts import Decided, Work
 from executor.errors import InsulaError
 from executor.ledger import Draft, SignedRecord
+from executor.protocol.conversions import conversion_report
 from executor.protocol.receipt import Run, receipt_bytes, receipt_hash
 from executor.protocol.signing import attestation_message
-from executor.protocol.spec import conversion_report
 from executor.protocol.wire import Outcome
 
 MAX_RECEIPT_BYTES = 192 * 1024  # in hex, with the outcome, it must fit one JSON body (leases.MAX_JSON_BYTES)

@@ -36,7 +36,8 @@ class Dependency:
 class Run:
     """What a node says about one execution. Times are seconds since 1970.
 
-    conversion: how a spec of another dialect became one in `insula/v1`, None where it is one.
+    conversion: how a spec of another dialect became one in `insula/v1`, with the hash of the whole report
+    (`executor.protocol.conversions`), None where it is one.
     """
 
     key: str

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, Self
 
 from executor.errors import InvalidInput
 from executor.protocol.cid import RAW, Cid
-from executor.protocol.dialects import v1beta
-from executor.protocol.dialects.v1beta import Conversion
+from executor.protocol.dialects import bacalhau1x, lilypad, v1beta
+from executor.protocol.dialects.conversion import Conversion
 from executor.protocol.labels import Selector
 from executor.protocol.reasons import Reason
 from executor.protocol.specparts import (
@@ -41,8 +42,10 @@ __all__ = [
     "JobSpec",
     "Limits",
     "WasmEngine",
-    "conversion_report",
     "converted",
+    "converted_document",
+    "document_of",
+    "is_converted",
     "job_of",
     "spec_cid",
 ]
@@ -51,6 +54,11 @@ VERSION = "insula/v1"
 INPUTS = "/inputs"
 MAX_PATH_BYTES = 255
 
+_DIALECTS: dict[int, ModuleType] = {
+    Dialect.BACALHAU_V1BETA: v1beta,
+    Dialect.BACALHAU_1X: bacalhau1x,
+    Dialect.LILYPAD_MODULE: lilypad,
+}
 _IMAGE = re.compile(r"sha256:[0-9a-f]{64}|[a-z0-9]+(?:[._/:-][a-z0-9]+)*@sha256:[0-9a-f]{64}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _PATH_PART = re.compile(r"[A-Za-z0-9._@+-]{1,100}")
@@ -160,15 +168,12 @@ def job_of(order: Order, spec: bytes) -> JobSpec:
     """
     if order.version != 1:
         refuse(Reason.UNSUPPORTED_VERSION, "version", f"is {order.version}; these nodes read order version 1")
-    if order.dialect == Dialect.BACALHAU_V1BETA:
-        # Callers of Lilypad v0 know of no labels; matching and contract ask for the order's own all the same.
-        return converted(spec, order.quorum)[0]
+    if is_converted(order.dialect):
+        # Their authors know of no labels; matching and contract ask for the order's own all the same.
+        return converted(spec, order.quorum, Dialect(order.dialect))[0]
     if order.dialect != Dialect.INSULA_V1:
-        refuse(
-            Reason.UNSUPPORTED_DIALECT,
-            "dialect",
-            f"is {order.dialect}; these nodes read dialects 1 ({VERSION}) and 2 (Bacalhau V1beta)",
-        )
+        known = f"1 ({VERSION}), 2 (Bacalhau V1beta), 3 (Bacalhau 1.x) and 4 (Lilypad module)"
+        refuse(Reason.UNSUPPORTED_DIALECT, "dialect", f"is {order.dialect}; these nodes read {known}")
     job = JobSpec.parse(spec)
     repeated = {label_hash(word) for word in job.selector.required_words()}
     for label in order.labels:
@@ -177,26 +182,31 @@ def job_of(order: Order, spec: bytes) -> JobSpec:
     return job
 
 
-def converted(data: bytes, quorum: int = 1) -> tuple[JobSpec, Conversion]:
-    """The job of a spec in Bacalhau's V1beta dialect, and how it became one.
+def is_converted(dialect: int) -> bool:
+    """Whether specs of a dialect are converted into `insula/v1`."""
+    return dialect in _DIALECTS
+
+
+def document_of(data: bytes, dialect: Dialect) -> Any:
+    """The JSON value of a spec in another dialect, as its author wrote it. InvalidSpec."""
+    return _DIALECTS[dialect].read(data)
+
+
+def converted(data: bytes, quorum: int = 1, dialect: Dialect = Dialect.BACALHAU_V1BETA) -> tuple[JobSpec, Conversion]:
+    """The job of a spec in another dialect, and how it became one.
 
     quorum: of the order. InvalidSpec names the field as the spec's author wrote it.
     """
-    conversion = v1beta.convert(data, quorum)
+    return converted_document(document_of(data, dialect), quorum, dialect)
+
+
+def converted_document(document: Any, quorum: int, dialect: Dialect) -> tuple[JobSpec, Conversion]:
+    """As `converted`, of a spec's JSON value."""
+    conversion = _DIALECTS[dialect].convert(document, quorum)
     try:
         return JobSpec.from_json(conversion.spec), conversion
     except InvalidSpec as exc:
         raise InvalidSpec(exc.reason, conversion.origin(exc.field), exc.problem) from exc
-
-
-def conversion_report(order: Order, spec: bytes) -> dict[str, Any] | None:
-    """What a receipt says of how the order's spec was read; None where nothing was converted."""
-    if order.dialect != Dialect.BACALHAU_V1BETA:
-        return None
-    try:
-        return converted(spec, order.quorum)[1].report
-    except InvalidSpec:  # the outcome says it
-        return None
 
 
 class _Object:

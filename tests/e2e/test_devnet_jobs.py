@@ -13,9 +13,11 @@ from bridge.chain.views import BridgeViews
 from bridge.demo.content import prepare
 from bridge.devnet import net as devnet_net
 from bridge.devnet.processes import ProcessGroup
+from bridge.verify import check_bundle
 from executor.agent.config import init_node
 from executor.content.web import Http
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
+from executor.protocol.conversions import conversion_report
 from executor.protocol.reasons import Reason
 from executor.protocol.signing import Key
 from executor.protocol.wire import OnChainState, Order, Outcome, ResultKind, label_hash
@@ -117,11 +119,36 @@ def test_a_spec_that_can_never_run_is_refused_by_attestation_and_refunded(net, w
     assert net.views.credit_of(net.requester.address) == before + order.unit_price
 
 
-def test_a_dialect_that_nodes_do_not_read_is_refused(net):
+def test_a_spec_in_another_dialect_than_the_orders_is_refused(net):
     request_id, _ = net.order(net.spec(), dialect=3)
 
     assert net.settled(request_id) == OnChainState.REFUSED
-    assert net.outcome(request_id).reason == Reason.UNSUPPORTED_DIALECT
+    assert net.outcome(request_id).reason == Reason.SPEC_MISSING_FIELD
+
+
+def job_file(net):
+    """A job file of Bacalhau 1.x."""
+    source = "Source: {{Type: ipfs, Params: {{CID: {}}}}}"
+    return f"""
+        Type: batch
+        Tasks:
+          - Engine: {{Type: wasm, Params: {{EntryModule: logstat, Parameters: [/inputs/access.log]}}}}
+            InputSources:
+              - {{Alias: logstat, Target: /logstat.wasm, {source.format(net.prepared.logstat)}}}
+              - {{Target: /inputs/access.log, {source.format(net.prepared.log)}}}
+            Timeouts: {{ExecutionTimeout: 20}}
+        """.encode()
+
+
+def test_a_job_file_of_bacalhau_gives_the_same_output_as_our_own_and_its_report_is_explained(net):
+    ours, _ = net.order(net.spec())
+    theirs, order = net.order(job_file(net), dialect=3)
+
+    assert net.settled(ours) == net.settled(theirs) == OnChainState.FULFILLED
+    assert net.outcome(theirs).output_cid == net.outcome(ours).output_cid
+    told = net.json(f"/v1/jobs/{theirs}/explain")["conversion"]
+    assert told["report_sha256"] == conversion_report(order, order.spec)["reportSha256"]
+    assert [check for check in check_bundle(net.bundle(theirs)) if check.failed] == []
 
 
 def v1beta(net, **changes):

@@ -258,7 +258,7 @@ def test_a_spec_by_cid_that_is_too_large_is_refused(twin, folder):
 
 def test_an_unread_dialect_is_refused_without_fetching_anything(twin, folder):
     with running(folder):
-        twin.offer(order(Cid.of(RAW, b"absent").binary, spec_is_cid=True, dialect=4))
+        twin.offer(order(Cid.of(RAW, b"absent").binary, spec_is_cid=True, dialect=5))
         outcome = attested(twin)
 
     assert (outcome.status, outcome.reason) == (Status.REFUSED, Reason.UNSUPPORTED_DIALECT)

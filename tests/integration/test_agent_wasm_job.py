@@ -14,6 +14,8 @@ from executor.content.limits import TreeLimits
 from executor.content.reader import manifest, read_file, resolve
 from executor.content.walk import missing
 from executor.protocol.cid import Cid
+from executor.protocol.conversions import report
+from executor.protocol.dialects.report import report_hash
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
 from executor.protocol.signing import Scope, attestation_message, recover
@@ -190,7 +192,8 @@ def test_a_spec_of_lilypad_v0_runs_and_its_exact_stdout_is_the_payload(twin, nod
     log = b"2024-05-01T00:00:00Z INFO ap-1 x\n" * 3
     tree = import_listing(twin.blocks, {"access.log": log}, LIMITS)
     inputs = [{"StorageSource": "IPFS", "CID": str(tree), "path": "/inputs"}]
-    twin.offer(v1beta(v1beta_spec(program, "/inputs/access.log", inputs=inputs, Timeout=60)))
+    placed = v1beta(v1beta_spec(program, "/inputs/access.log", inputs=inputs, Timeout=60))
+    twin.offer(placed)
 
     (attested,) = twin.wait_for(lambda: twin.attested)
 
@@ -204,6 +207,48 @@ def test_a_spec_of_lilypad_v0_runs_and_its_exact_stdout_is_the_payload(twin, nod
     conversion = receipt["predicate"]["buildDefinition"]["internalParameters"]["conversion"]
     assert conversion["dialect"] == 2
     assert conversion["changes"] == [{"field": "PublisherSpec.Type", "text": "the bridge keeps the output"}]
+    assert conversion["reportSha256"] == report_hash(report(placed.spec, 1, Dialect.BACALHAU_V1BETA)).hex()
+
+
+JOB_FILE = """
+Type: batch
+Tasks:
+  - Name: main
+    Engine: {{Type: wasm, Params: {{EntryModule: program, Parameters: [/inputs/access.log]}}}}
+    InputSources:
+      - {{Alias: program, Target: /program.wasm, Source: {{Type: ipfs, Params: {{CID: {program}}}}}}}
+      - {{Target: /inputs, Source: {{Type: ipfs, Params: {{CID: {tree}}}}}}}
+    Timeouts: {{ExecutionTimeout: 60}}
+"""
+MODULE = """{{"machine": {{"gpu": 0, "cpu": 500, "ram": 64}}, "job": {{"APIVersion": "V1beta1", "Spec": {{
+    "Engine": "wasm", "Timeout": 60,
+    "Wasm": {{"EntryModule": {{"StorageSource": "IPFS", "CID": "{program}"}}, "Parameters": [{{{{ .File }}}}]}},
+    "inputs": [{{"StorageSource": "IPFS", "CID": "{tree}", "path": "/inputs"}}]}}}}}}"""
+
+
+def lilypad_spec(**content):
+    return json.dumps({"module": MODULE.format(**content), "inputs": {"File": "/inputs/access.log"}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "written"),
+    [
+        (Dialect.BACALHAU_1X, lambda **content: JOB_FILE.format(**content).encode()),
+        (Dialect.LILYPAD_MODULE, lilypad_spec),
+    ],
+    ids=["a job file of Bacalhau 1.x", "a module of Lilypad"],
+)
+def test_a_spec_of_another_system_runs_and_the_receipt_holds_the_hash_of_its_report(twin, node, dialect, written):
+    program = import_bytes(twin.blocks, LOGSTAT.read_bytes())
+    tree = import_listing(twin.blocks, {"access.log": b"2024-05-01T00:00:00Z INFO ap-1 x\n"}, LIMITS)
+    spec = written(program=program, tree=tree)
+    twin.offer(order(spec, dialect=int(dialect), result_kind=int(ResultKind.STDOUT)))
+
+    (attested,) = twin.wait_for(lambda: twin.attested)
+
+    assert attested.decoded().payload == b"1 lines, 4 words, 0 stations, 0 errors\n"
+    conversion = parse_receipt(attested.receipt)["predicate"]["buildDefinition"]["internalParameters"]["conversion"]
+    assert conversion["reportSha256"] == report_hash(report(spec, 1, dialect)).hex()
 
 
 def test_a_spec_of_lilypad_v0_gives_not_a_byte_more_than_the_program_wrote(twin, node):
@@ -233,7 +278,9 @@ def test_a_spec_of_lilypad_v0_that_cannot_run_is_refused_by_attestation(twin, no
 
     assert (attested.decoded().status, attested.decoded().reason) == (Status.REFUSED, reason)
     receipt = parse_receipt(attested.receipt)
-    assert "conversion" not in receipt["predicate"]["buildDefinition"]["internalParameters"]
+    conversion = receipt["predicate"]["buildDefinition"]["internalParameters"]["conversion"]
+    assert conversion["reason"] == reason.name
+    assert conversion["reportSha256"] == report_hash(report(spec, 1, Dialect.BACALHAU_V1BETA)).hex()
 
 
 def test_a_file_as_the_inputs_themselves_gives_the_lease_back(twin, node):

@@ -14,6 +14,7 @@ from executor.content.importer import import_listing
 from executor.content.limits import TreeLimits
 from executor.protocol.bundle import Bundle
 from executor.protocol.cid import RAW, Cid
+from executor.protocol.conversions import conversion_report
 from executor.protocol.evidence import Evidence, check_evidence
 from executor.protocol.leases import Lease, RequestMessage
 from executor.protocol.reasons import Reason
@@ -30,6 +31,9 @@ from tests.bridge_kit import (
     spec_bytes,
     success,
 )
+
+ABSENT = Cid.of(RAW, b"absent")
+V1BETA = b'{"Engine": "wasm", "Wasm": {"EntryModule": {"StorageSource": "IPFS", "CID": "%b"}}}' % str(ABSENT).encode()
 
 
 @pytest.fixture
@@ -128,6 +132,34 @@ def test_an_explanation_names_what_each_connected_node_lacks(api, bridge):
     assert [(node["node_id"], node["code"]) for node in found["nodes"]] == [(1, "tier-missing"), (2, "not-vouched")]
     assert "site=camera" in found["nodes"][1]["text"]
     assert "0 of 1 nodes have answered" in found["awaiting"]
+
+
+#: name -> (fields of the order, its reason where the conversion is refused)
+CONVERTED = {
+    "a spec that is refused": ({"dialect": 3, "spec": b"Tasks: []"}, "SPEC_MISSING_FIELD"),
+    "a spec that becomes a job": ({"dialect": 2, "spec": V1BETA}, None),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_an_explanation_has_the_hash_of_the_report_of_a_converted_spec(api, bridge, name):
+    fields, refused = CONVERTED[name]
+    order = order_of(**fields)
+    bridge.request(order)
+
+    due = conversion_report(order, order.spec)["reportSha256"]
+    assert api.get("/v1/jobs/1/explain").json()["conversion"] == {
+        "dialect": order.dialect,
+        "refused": refused,
+        "report_sha256": due,
+    }
+
+
+@pytest.mark.parametrize("fields", [{}, {"dialect": 3, "spec": ABSENT.binary, "spec_is_cid": True}])
+def test_an_explanation_of_a_spec_that_is_not_converted_or_not_here_has_no_report(api, bridge, fields):
+    bridge.request(order_of(**fields))
+
+    assert api.get("/v1/jobs/1/explain").json()["conversion"] is None
 
 
 def test_an_explanation_without_any_node_says_so(api, bridge):

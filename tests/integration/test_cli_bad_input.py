@@ -94,6 +94,60 @@ def test_a_spec_in_our_own_format_is_not_converted(insula, spec):
     assert (code, "nothing to convert" in err) == (Exit.BAD_INPUT, True)
 
 
+JOB_FILE = (
+    b"Tasks: [{Engine: {Type: wasm, Params: {EntryModule: {Source: {Type: ipfs, Params: {CID: %s}}}}},\n"
+    b"  Publisher: {Type: local}}]\n"
+) % CID
+LILYPAD_MODULE = b'{"module": {"machine": {"cpu": 1}, "job": {"Spec": %s}}}' % V1BETA
+#: name of the dialect -> (a spec, a field that the conversion changes)
+DIALECTS = {
+    "v1beta": (V1BETA, "Publisher"),
+    "bacalhau-1.x": (JOB_FILE, "Tasks[0].Publisher.Type"),
+    "lilypad": (LILYPAD_MODULE, "module.machine.cpu"),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_spec_of_another_system_is_valid_and_converted_in_its_dialect(insula, spec, dialect):
+    data, changed = DIALECTS[dialect]
+
+    code, out, _ = insula("spec", "validate", spec(data), "--dialect", dialect, "--json")
+    assert (code, changed in [change["field"] for change in json.loads(out)["changes"]]) == (Exit.OK, True)
+    code, out, err = insula("spec", "convert", spec(data), "--dialect", dialect)
+    assert (code, f"{changed}: " in err) == (Exit.OK, True)
+    assert insula("spec", "validate", spec(out.encode()))[0] == Exit.OK
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_report_of_a_conversion_goes_to_a_file_or_to_standard_output(insula, spec, tmp_path, dialect):
+    data, changed = DIALECTS[dialect]
+    file = tmp_path / "report"
+
+    code, out, _ = insula("spec", "convert", spec(data), "--dialect", dialect, "--report", str(file))
+    assert (code, json.loads(out)["version"]) == (Exit.OK, "insula/v1")
+    code, out, err = insula("spec", "convert", spec(data), "--dialect", dialect, "--report", "-")
+
+    assert (code, out, err) == (Exit.OK, file.read_text(), "")
+    assert changed in [row["path"] for row in json.loads(out)["fields"]]
+
+
+def test_a_refusal_has_a_report_too(insula, spec, tmp_path):
+    bad = spec(V1BETA.replace(b'"Publisher"', b'"Timeout": -1, "Publisher"'))
+
+    code, out, err = insula("spec", "convert", bad, "--report", "-")
+    assert (code, json.loads(out)["reason"]) == (Exit.NOT_SO, "LIMIT_OUT_OF_RANGE")
+    assert "LIMIT_OUT_OF_RANGE Timeout: must be" in err
+    code, told, _ = insula("spec", "convert", bad, "--report", str(tmp_path / "report"), "--json")
+    assert (code, json.loads(told)["field"]) == (Exit.NOT_SO, "Timeout")
+    assert (tmp_path / "report").read_text() == out
+
+
+def test_a_report_that_cannot_be_written_is_bad_input(insula, spec, tmp_path):
+    code, _, err = insula("spec", "convert", spec(V1BETA), "--report", str(tmp_path / "no" / "folder"))
+
+    assert (code, "--report" in err) == (Exit.BAD_INPUT, True)
+
+
 def test_a_spec_that_is_too_large_for_an_order_is_bad_input(insula, spec):
     code, _, err = insula("spec", "validate", spec(b" " * 20_000))
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from executor.protocol.cid import RAW, Cid
-from executor.protocol.dialects.v1beta.quantities import byte_count, cpu_millis
+from executor.protocol.dialects.quantities import byte_count, cpu_millis
 from executor.protocol.spec import MAX_SPEC_BYTES_BY_CID, InvalidSpec, JobSpec, converted
 from executor.protocol.wire import MAX_SPEC_BYTES
 

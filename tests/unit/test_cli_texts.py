@@ -191,6 +191,15 @@ def test_an_explanation_names_who_was_outvoted_and_who_signed_twice():
     ]
 
 
+@pytest.mark.parametrize(("refused", "told"), [(None, ""), ("BAD_CID", "; refused: BAD_CID")])
+def test_an_explanation_tells_how_the_spec_was_read(refused, told):
+    conversion = {"dialect": 3, "refused": refused, "report_sha256": "00ff"}
+
+    last = explanation_text(explanation(conversion=conversion)).splitlines()[-1]
+
+    assert last == f"converted from dialect 3, report 00ff{told}"
+
+
 def node(**changes):
     fields = {
         "folder": "/n", "key": "0xk", "labels": ["site=ap"], "is_running": True, "is_draining": False, "signed": 1,

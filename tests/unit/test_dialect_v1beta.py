@@ -7,7 +7,9 @@ import pytest
 
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.cid import RAW, Cid
-from executor.protocol.dialects.v1beta.quantities import byte_count, cpu_millis
+from executor.protocol.conversions import conversion_report, report
+from executor.protocol.dialects.quantities import byte_count, cpu_millis
+from executor.protocol.dialects.report import report_hash
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import LIMITS, DockerEngine, Input, InvalidSpec, JobSpec, WasmEngine, converted, job_of
 from executor.protocol.wire import Dialect, Order, label_hash
@@ -257,13 +259,15 @@ def test_the_report_of_a_conversion_pins_what_was_run():
     data = docker(Publisher="Estuary", __WorkingDirectory="/app", __Parameters=["é"])
     conversion = converted(data)[1]
 
-    report = conversion.report
+    said = conversion_report(order(data), data)
 
     assert JobSpec.parse(canonical_json(conversion.spec)) == job(data)
-    assert report == {
+    assert said == {
+        "format": "insula-conversion/1",
         "dialect": 2,
         "specSha256": sha256(canonical_json(conversion.spec)).hex(),
         "changes": [{"field": "Publisher", "text": "the bridge keeps the output"}],
+        "reportSha256": report_hash(report(data, 1, Dialect.BACALHAU_V1BETA)).hex(),
     }
 
 
@@ -490,7 +494,7 @@ def test_a_caller_of_lilypad_need_not_know_the_orders_labels():
 
 def test_every_reason_of_a_refusal_stands_in_the_table_of_the_documentation():
     page = (Path(__file__).resolve().parents[2] / "docs" / "spec.md").read_text()
-    part = page.split("### Bacalhau V1beta", 1)[1].split("\n## ", 1)[0]
+    part = page.split("### Specs of other systems", 1)[1].split("### Bacalhau 1.x", 1)[0]
 
     for reason in {reason for _, reason, _ in REFUSED.values()}:
         assert reason.name in part, reason

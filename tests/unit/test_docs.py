@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import typer
 from pydantic import BaseModel
 
@@ -12,6 +13,10 @@ from bridge.config import BridgeConfig
 from bridge.devnet.chaos import Settings
 from bridge.jobs import TRANSITIONS
 from executor.agent.config import NodeConfig
+from executor.protocol.dialects.bacalhau1x import rules as bacalhau1x
+from executor.protocol.dialects.conversion import Action
+from executor.protocol.dialects.lilypad import rules as lilypad
+from executor.protocol.dialects.v1beta import rules as v1beta
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import LIMITS
 
@@ -143,3 +148,32 @@ def test_every_relative_link_leads_somewhere():
     ]
 
     assert broken == []
+
+
+#: name of a table in docs/spec.md -> its rows in the code
+DIALECT_TABLES = {
+    "v1beta": (*v1beta.AROUND, *v1beta.SPEC),
+    "bacalhau-1.x": bacalhau1x.JOB,
+    "lilypad": (*lilypad.ORDER, *lilypad.MODULE),
+}
+
+
+def table_of(rules):
+    """The lines of a dialect's table."""
+    head = ["| field | what becomes of it | how | refused |", "|---|---|---|---|"]
+    return head + [f"| `{rule.field}` | {rule.action} | {rule.why} | {rule.refused} |" for rule in rules]
+
+
+@pytest.mark.parametrize("name", DIALECT_TABLES)
+def test_the_table_of_a_dialect_is_the_code(name):
+    assert between((DOCS / "spec.md").read_text(), name).strip().splitlines() == table_of(DIALECT_TABLES[name])
+
+
+@pytest.mark.parametrize("name", DIALECT_TABLES)
+def test_the_table_of_a_dialect_has_a_field_once_and_names_reasons_that_exist(name):
+    rules = DIALECT_TABLES[name]
+    named = {word for rule in rules for word in re.findall(r"[A-Z]+_[A-Z_]+", rule.refused)}
+
+    assert len({rule.field.lower() for rule in rules}) == len(rules)
+    assert named <= {reason.name for reason in Reason}
+    assert {rule.action for rule in rules} <= {Action.MAPPED, Action.OVERRIDDEN}

@@ -8,6 +8,8 @@ from executor.content.blockstore import BlockStore
 from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.canonical import canonical_json
 from executor.protocol.cid import RAW, Cid
+from executor.protocol.conversions import report
+from executor.protocol.dialects.report import report_hash
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import Dialect, Outcome, ResultKind, Status
 from tests.bundles import changed, settled, with_attestation, with_order
@@ -57,13 +59,39 @@ def test_a_request_in_the_dialect_of_lilypad_v0_passes_every_check(tmp_path):
 def test_a_receipt_that_tells_of_another_conversion_is_named(tmp_path):
     bundle = settled(tmp_path, dialect=Dialect.BACALHAU_V1BETA).bundle
     receipt = parse_receipt(bundle.attestations[0].receipt)
-    receipt["predicate"]["buildDefinition"]["internalParameters"]["conversion"]["changes"] = []
-    receipt["predicate"]["buildDefinition"]["internalParameters"]["conversion"]["specSha256"] = "00" * 32
+    conversion = receipt["predicate"]["buildDefinition"]["internalParameters"]["conversion"]
+    due = conversion["reportSha256"]
+    conversion["reportSha256"] = "00" * 32
 
     found = check_bundle(with_attestation(bundle, receipt=canonical_json(receipt)))
 
-    assert [check.detail for check in found if check.name == "receipt of node 1"] == [
-        "tells of another conversion of the spec than its dialect has"
+    (told,) = [check.detail for check in found if check.name == "receipt of node 1"]
+    assert told == (
+        "tells of another conversion of the spec than its dialect has: "
+        f"conversion.reportSha256 is '{'00' * 32}'; from the spec it is '{due}'"
+    )
+
+
+def test_a_verdict_tells_the_hash_of_the_conversions_report(tmp_path):
+    bundle = settled(tmp_path, dialect=Dialect.BACALHAU_V1BETA).bundle
+    due = report_hash(report(bundle.spec, 1, Dialect.BACALHAU_V1BETA)).hex()
+
+    (found,) = [check for check in check_bundle(bundle) if check.name == "receipt of node 1"]
+
+    assert found.ok
+    assert found.detail.endswith(f"; conversion report {due}")
+
+
+def test_a_receipt_from_before_reports_is_right_as_it_is(tmp_path):
+    bundle = settled(tmp_path, dialect=Dialect.BACALHAU_V1BETA).bundle
+    receipt = parse_receipt(bundle.attestations[0].receipt)
+    conversion = receipt["predicate"]["buildDefinition"]["internalParameters"]["conversion"]
+    del conversion["format"], conversion["reportSha256"]
+
+    found = check_bundle(with_attestation(bundle, receipt=canonical_json(receipt)))
+
+    assert [(check.ok, check.detail) for check in found if check.name == "receipt of node 1"] == [
+        (True, "names the request, the outcome and 2 inputs")
     ]
 
 

@@ -1,34 +1,11 @@
-"""A StorageSpec of V1beta as content with a CID: what a job is given must be the same wherever it runs. Pure."""
+"""A StorageSpec of V1beta as content with a CID. Pure."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
-from executor.errors import InvalidInput
-from executor.protocol.cid import Cid
-from executor.protocol.dialects.v1beta.fields import Fields
+from executor.protocol.dialects.content import Stored, content, gateway_cid
+from executor.protocol.dialects.fields import Fields
 from executor.protocol.reasons import Reason
-from executor.protocol.specparts import InvalidSpec, refuse
-
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_CID_V0 = re.compile(r"Qm[1-9A-HJ-NP-Za-km-z]{44}")
-_CID_V0_BYTES = 34
-_GATEWAY = re.compile(r"https?://[^/?#\s]+/ipfs/([A-Za-z0-9]{1,100})/?")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """Content by CID.
-
-    name: of the file below the path that the job asked for, "" where the content is at the path itself; field: where
-    the CID was written; note: what the conversion changed, "" for nothing.
-    """
-
-    cid: Cid
-    name: str
-    field: str
-    note: str
+from executor.protocol.specparts import refuse
 
 
 def stored(item: Fields) -> Stored:
@@ -39,7 +16,7 @@ def stored(item: Fields) -> Stored:
         item.must_be_empty("URL", "has no meaning beside a CID", Reason.SPEC_INVALID_FIELD)
     elif source == "urldownload":
         field = item.at("URL")
-        text = name = _cid_in(item.given_text("URL"), field)
+        text = name = gateway_cid(item.given_text("URL"), field)
         item.must_be_empty("CID", "has no meaning beside a URL", Reason.SPEC_INVALID_FIELD)
     elif not source:
         refuse(Reason.SPEC_MISSING_FIELD, item.at("StorageSource"), "is missing")
@@ -53,35 +30,4 @@ def stored(item: Fields) -> Stored:
         item.must_be_empty(other, "is not supported; content is read by CID only, and read-only")
     for words in ("Name", "Metadata"):
         item.take(words)
-    cid = _cid(text, field)
-    notes = [f"read by CID, as {name}"] if name else []
-    if text != str(cid):
-        notes.append(f"CIDv0 read as {cid}")
-    return Stored(cid=cid, name=name, field=field, note="; ".join(notes))
-
-
-def _cid_in(url: str, field: str) -> str:
-    match = _GATEWAY.fullmatch(url)
-    if match is None:
-        refuse(
-            Reason.SPEC_UNSUPPORTED,
-            field,
-            "is a URL whose content can change; only https://GATEWAY/ipfs/CID is read, by its CID",
-        )
-    return match.group(1)
-
-
-def _cid(text: str, field: str) -> Cid:
-    try:
-        if _CID_V0.fullmatch(text):
-            return Cid.from_link(_base58(text).to_bytes(_CID_V0_BYTES, "big"))
-        return Cid.parse(text)
-    except InvalidInput as exc:
-        raise InvalidSpec(Reason.BAD_CID, field, exc.problem) from exc
-
-
-def _base58(text: str) -> int:
-    number = 0
-    for char in text:
-        number = number * 58 + _BASE58.index(char)
-    return number
+    return content(text, name, field)

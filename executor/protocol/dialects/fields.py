@@ -1,4 +1,4 @@
-"""Reading a V1beta object as Go's encoding/json does (keys in any case, null for absence), but strictly. Pure.
+"""Reading another system's object as Go's encoding/json does (keys in any case, null for absence), but strictly. Pure.
 
 Where Go would take the last of two equal keys and pass over unknown ones, a spec is refused: text that a contract
 pastes into its spec must not be able to replace a field.
@@ -12,7 +12,7 @@ from typing import Any
 from executor.protocol.reasons import Reason
 from executor.protocol.specparts import refuse, string_of
 
-MAX_ENTRIES = 64  # of any list
+MAX_ENTRIES = 64  # of any list, and of an object whose keys are the author's own
 _SHOWN = 80  # characters of a key in a field's path
 
 
@@ -37,11 +37,19 @@ class Fields:
         return self._at(self._fields.get(fold(name), (name, None))[0])
 
     def _at(self, key: str) -> str:
-        return f"{self.path}.{key:.{_SHOWN}}" if self.path else f"{key:.{_SHOWN}}"
+        return child(self.path, key)
 
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
         return self._fields.get(fold(name), (name, None))[1] is not None
+
+    def is_object(self, name: str) -> bool:
+        """Whether the field is an object."""
+        return isinstance(self._fields.get(fold(name), (name, None))[1], dict)
+
+    def is_float(self, name: str) -> bool:
+        """Whether the field is a number with a fraction or exponent."""
+        return isinstance(self._fields.get(fold(name), (name, None))[1], float)
 
     def take(self, name: str) -> Any:
         """The field's value; None where it is absent or null."""
@@ -90,11 +98,22 @@ class Fields:
         if len(value) > MAX_ENTRIES:
             refuse(Reason.SPEC_INVALID_FIELD, path, f"has {len(value)} entries; at most {MAX_ENTRIES} are allowed")
         for number, item in enumerate(value):
-            yield f"{path}[{number}]", item
+            yield entry(path, number), item
 
     def texts(self, name: str) -> list[str]:
         """The field as a list of strings, none where it is absent."""
         return [string_of(item, path) for path, item in self.entries(name)]
+
+    def strings(self, name: str) -> dict[str, str]:
+        """The field as an object of strings with keys of the author's own, {} where it is absent."""
+        value, path = self.take(name), self.at(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            refuse(Reason.SPEC_INVALID_FIELD, path, "must be an object of strings")
+        if len(value) > MAX_ENTRIES:
+            refuse(Reason.SPEC_INVALID_FIELD, path, f"has {len(value)} entries; at most {MAX_ENTRIES} are allowed")
+        return {key: string_of(item, child(path, key)) for key, item in value.items()}
 
     def objects(self, name: str) -> list[Fields]:
         """The field as a list of objects, none where it is absent."""
@@ -122,6 +141,16 @@ class Fields:
         for folded, (key, _) in self._fields.items():
             if folded not in self._read:
                 refuse(Reason.SPEC_UNKNOWN_FIELD, self._at(key), "is not a field of this object")
+
+
+def child(path: str, key: str) -> str:
+    """The path of a field of the object at `path`."""
+    return f"{path}.{key:.{_SHOWN}}" if path else f"{key:.{_SHOWN}}"
+
+
+def entry(path: str, number: int) -> str:
+    """The path of an entry of the list at `path`."""
+    return f"{path}[{number}]"
 
 
 def fold(text: str) -> str:
