@@ -147,16 +147,6 @@ describe("LilypadV0: ordering", () => {
     expect(gas[199] - gas[9]).to.be.within(-200n, 200n);
   });
 
-  it("keeps within its gas budget: 215 000 for a job of 250 bytes, 257 000 for a CID that the caller stores", async () => {
-    const { v0, caller, run, end } = await loadFixture(lilypad);
-    await run(0, TERMS.fee, "x".repeat(250));
-    const { placed } = await run(0, TERMS.fee, "x".repeat(250));
-    const [, second] = await v0.queryFilter(v0.filters.NewLilypadJobSubmitted());
-    expect((await second.getTransactionReceipt()).gasUsed).to.be.lessThan(215_000n);
-    expect((await (await end(placed, makeOutcome())).wait())?.gasUsed).to.be.lessThan(257_000n);
-    expect(await caller.results(2)).to.match(CID_TEXT);
-  });
-
   it("is not deployed with terms that no order could have", async () => {
     const { v0, bridge, bridgeAt, curator } = await loadFixture(lilypad);
     const deploy = (change: object, by = curator.address) =>
