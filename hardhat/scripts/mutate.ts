@@ -4,6 +4,7 @@
  *   npm run mutate                                     all of them (./dev mutate)
  *   npm run mutate -- --file PayerRefunds --jobs 1     those of the files with this in their path, one after the other
  *   npm run mutate -- --sample 10                      every n-th, so that about ten run
+ *   npm run mutate -- --from 100                       those from the 100th on: to go on where a run was stopped
  *
  * An entry: `file` below contracts/, `text` that stands there exactly once, what stands there `instead`, `why` that matters,
  * the `tests` below test/ that must fail, and `builds`: the contract whose code changes, where it is not the file's own. What
@@ -46,6 +47,7 @@ interface Report {
 
 const CLI = join(HARDHAT, "node_modules/hardhat/dist/src/cli.js");
 const TEST_SECONDS = 300;
+const FEW_STEPS = "dhfoDgvulfnTUtnIf : ";
 // The project's configuration, which stops at the first failure and knows larger code: without via-IR it is longer.
 const CONFIG = `import base from "./hardhat.config.ts";
 const { default: network, ...networks } = base.networks!;
@@ -113,7 +115,8 @@ class Workshop {
 
   #codeOf(source: string, contract: string, viaIR: boolean): object {
     const { contracts } = this.#compile(withImports(source, this.#root), {
-      optimizer: { enabled: true, runs: 100000 },
+      // With via-IR, a few of the optimizer's steps: enough to fit the stack and the code limit, in a third of the time.
+      optimizer: { enabled: true, runs: 100000, ...(viaIR ? { details: { yulDetails: { optimizerSteps: FEW_STEPS } } } : {}) },
       viaIR,
       evmVersion: "cancun",
       outputSelection: { [source]: { [contract]: ["evm.bytecode.object", "evm.deployedBytecode.object"] } },
@@ -197,12 +200,12 @@ async function runAll(tasks: Task[], jobs: number): Promise<[Task, Report][]> {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { file: { type: "string" }, jobs: { type: "string" }, sample: { type: "string" } } });
+  const { values } = parseArgs({ options: { file: { type: "string" }, from: { type: "string" }, jobs: { type: "string" }, sample: { type: "string" } } });
   const all: Mutation[] = JSON.parse(readFileSync(join(HARDHAT, "mutations.json"), "utf8")).mutations;
   checkTexts(all);
   const ofFile = all.filter(({ file }) => file.includes(values.file ?? ""));
   const step = values.sample ? Math.max(1, Math.floor(ofFile.length / Number(values.sample))) : 1;
-  const mutations = ofFile.filter((_, index) => index % step === 0);
+  const mutations = ofFile.filter((_, index) => index % step === 0).slice(Number(values.from ?? 1) - 1);
   if (mutations.length === 0) throw new Error(`no mutation of a file with ${JSON.stringify(values.file)} in its path`);
   // The artifacts of what is in the checkout, which the workers copy.
   execFileSync(process.execPath, [CLI, "build", "--no-tests"], { cwd: HARDHAT, stdio: ["ignore", "ignore", "inherit"] });

@@ -231,6 +231,7 @@ describe("LilypadV0: refunds", () => {
         .to.emit(v0, "LilypadJobResultsReturned").withArgs([callerAt, jobId, false, message, 1n])
         .and.to.emit(v0, "RefundBooked").withArgs(callerAt, jobId, refund)
         .and.to.emit(v0, "CallerCalled").withArgs(jobId, callerAt, true, "0x");
+      expect(await v0.queryFilter(v0.filters.RefundPushed())).to.deep.equal([]);
       expect(await caller.errors(jobId)).to.equal(message);
       expect((await v0.jobOf(jobId)).state).to.equal(JobState.Cancelled);
       expect([await v0.refundOf(caller), await v0.owedRefunds()]).to.deep.equal([refund, refund]);
