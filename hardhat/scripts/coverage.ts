@@ -2,6 +2,7 @@
  * Measures which lines and statements of the contracts the TypeScript tests run, and fails where it is less than 98 % of any file.
  *
  *   npm run coverage                                   ./dev coverage-contracts
+ *   npm run coverage -- --quiet                        without what the tests say, unless one fails
  *
  * The report by lines is in coverage/html afterwards. Left out are the mocks (hardhat.config.ts), the Solidity tests, which add
  * nothing but time, and three test files: Gas.test.ts, because counting costs gas, bytecode.test.ts, because it adds code, and
@@ -15,9 +16,10 @@ import { contractSources, HARDHAT, ROOT } from "./sources.ts";
 
 const AT_LEAST = 98;
 const LEFT_OUT = ["Gas.test.ts", "bytecode.test.ts", "package.test.ts"];
+const QUIET = process.argv.includes("--quiet");
 const ROW = /^║ (contracts\/\S+\.sol) +│ ([\d.]+) +│ ([\d.]+) +│/gm;
 
-/** Runs the tests, passes on what they print, and gives back their exit code and all that they printed. */
+/** Runs the tests, passes on what they print if it is wanted, and gives back their exit code and all that they printed. */
 async function measure(): Promise<[code: number | null, output: string]> {
   const tests = readdirSync(join(HARDHAT, "test")).filter((name) => name.endsWith(".test.ts") && !LEFT_OUT.includes(name));
   const argv = ["node_modules/hardhat/dist/src/cli.js", "test", "mocha", "--coverage", ...tests.map((name) => join("test", name))];
@@ -25,7 +27,7 @@ async function measure(): Promise<[code: number | null, output: string]> {
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     output += text;
-    process.stdout.write(text);
+    if (!QUIET) process.stdout.write(text);
   });
   return new Promise((resolve) => child.on("close", (code) => resolve([code, output])));
 }
@@ -43,6 +45,7 @@ const faults = [...rows]
   .map(([path, [lines, statements]]) => `${path}: ${lines} % of the lines, ${statements} % of the statements`);
 faults.push(...expected().filter((path) => !rows.has(path)).map((path) => `${path}: not measured`));
 if (code !== 0) faults.push(`the tests ended with ${code}`);
+if (faults.length !== 0 && QUIET) console.error(output);
 for (const fault of faults) console.error(`coverage: ${fault}`);
 if (faults.length === 0) console.log(`coverage: at least ${AT_LEAST} % of lines and statements in each of ${rows.size} files`);
 process.exitCode = faults.length === 0 ? 0 : 1;
