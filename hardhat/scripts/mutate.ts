@@ -2,7 +2,7 @@
  * Mutation test of the contracts: each entry of mutations.json takes one rule away, and the tests that it names must notice.
  *
  *   npm run mutate                                     all of them (./dev mutate)
- *   npm run mutate -- --file PayerRefunds --jobs 1     those of the files with this in their path, one after the other
+ *   npm run mutate -- --only PayerRefunds --jobs 1     those with this in their file's path or their reason, one at a time
  *   npm run mutate -- --sample 10                      every n-th, so that about ten run
  *   npm run mutate -- --from 100                       those from the 100th on: to go on where a run was stopped
  *
@@ -200,13 +200,14 @@ async function runAll(tasks: Task[], jobs: number): Promise<[Task, Report][]> {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { file: { type: "string" }, from: { type: "string" }, jobs: { type: "string" }, sample: { type: "string" } } });
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({ options: { only: text, from: text, jobs: text, sample: text } });
   const all: Mutation[] = JSON.parse(readFileSync(join(HARDHAT, "mutations.json"), "utf8")).mutations;
   checkTexts(all);
-  const ofFile = all.filter(({ file }) => file.includes(values.file ?? ""));
-  const step = values.sample ? Math.max(1, Math.floor(ofFile.length / Number(values.sample))) : 1;
-  const mutations = ofFile.filter((_, index) => index % step === 0).slice(Number(values.from ?? 1) - 1);
-  if (mutations.length === 0) throw new Error(`no mutation of a file with ${JSON.stringify(values.file)} in its path`);
+  const wanted = all.filter(({ file, why }) => `${file}: ${why}`.includes(values.only ?? "")).slice(Number(values.from ?? 1) - 1);
+  const step = values.sample ? Math.max(1, Math.floor(wanted.length / Number(values.sample))) : 1;
+  const mutations = wanted.filter((_, index) => index % step === 0);
+  if (mutations.length === 0) throw new Error("no mutation is like that");
   // The artifacts of what is in the checkout, which the workers copy.
   execFileSync(process.execPath, [CLI, "build", "--no-tests"], { cwd: HARDHAT, stdio: ["ignore", "ignore", "inherit"] });
   const reports = await runAll(tasksOf(mutations), Number(values.jobs ?? 2));
