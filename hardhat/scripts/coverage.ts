@@ -22,7 +22,8 @@ const ROW = /^║ (contracts\/\S+\.sol) +│ ([\d.]+) +│ ([\d.]+) +│/gm;
 /** Runs the tests, passes on what they print if it is wanted, and gives back their exit code and all that they printed. */
 async function measure(): Promise<[code: number | null, output: string]> {
   const tests = readdirSync(join(HARDHAT, "test")).filter((name) => name.endsWith(".test.ts") && !LEFT_OUT.includes(name));
-  const argv = ["node_modules/hardhat/dist/src/cli.js", "test", "mocha", "--coverage", ...tests.map((name) => join("test", name))];
+  const hardhat = ["node_modules/hardhat/dist/src/cli.js", "--config", "coverage.config.ts"];
+  const argv = [...hardhat, "test", "mocha", "--coverage", ...tests.map((name) => join("test", name))];
   const child = spawn(process.execPath, argv, { cwd: HARDHAT, stdio: ["ignore", "pipe", "inherit"] });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {

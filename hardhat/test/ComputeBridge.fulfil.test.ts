@@ -250,6 +250,12 @@ describe("ComputeBridge: fulfil", () => {
       });
     }
 
+    it("but the longest CID is taken", async () => {
+      const { bridge, system, placed } = await trio();
+      await settle(system, placed, makeOutcome({ outputCid: repeated("ff", 64) }), [1, 2]);
+      expect((await bridge.resultOf(placed.id)).state).to.equal(State.Fulfilled);
+    });
+
     for (const resultKind of [ResultKind.StdOut, ResultKind.StdErr, ResultKind.ExitCode]) {
       it(`but the largest payload of result kind ${resultKind} is taken, and so is an empty one`, async () => {
         const { bridge, system, placed } = await trio({ resultKind });

@@ -147,6 +147,7 @@ describe("ComputeBridge: requesting", () => {
 
     const accepted: [string, Partial<Order>][] = [
       ["nothing paid", { unitPrice: 0n, failPrice: 0n, deliveryFee: 0n }],
+      ["the last dialect", { dialect: 4 }],
       ["the largest spec", { spec: repeated("ff", 16_384) }],
       ["16 nodes, a quorum of 9", { nodes: 16, quorum: 9 }],
       ["a quorum of all", { nodes: 16, quorum: 16 }],
