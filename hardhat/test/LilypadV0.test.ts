@@ -263,6 +263,17 @@ describe("LilypadV0: refunds", () => {
     expect(await v0.refundOf(caller)).to.equal(NODE_SHARE - TERMS.failPrice);
   });
 
+  const failed: [string, number, string][] = [["the output of a job that failed", 1, "partial"], ["an exit code that nobody told", 3, ""]];
+  for (const [what, kind, payload] of failed) {
+    it(`are for ${what} too: it is no result`, async () => {
+      const { v0, caller, run, end } = await loadFixture(lilypad);
+      const { jobId, placed } = await run(kind);
+      await end(placed, makeOutcome({ status: Status.Failed, reason: 200, exitCode: 3, payload: hex(payload) }));
+      expect([await caller.results(jobId), await caller.errors(jobId)]).to.deep.equal(["", "failed, reason 200"]);
+      expect((await v0.jobOf(jobId)).state).to.equal(JobState.Cancelled);
+    });
+  }
+
   it("give back everything, the delivery fee too, where nobody answered", async () => {
     const parts = await loadFixture(lilypad);
     const { v0, caller, run, expire, stranger } = parts;
