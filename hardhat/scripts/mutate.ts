@@ -193,6 +193,7 @@ async function runAll(tasks: Task[], jobs: number): Promise<[Task, Report][]> {
         current = waiting.shift();
         worker.send((current ?? null) as object);
       });
+      worker.on("error", reject);
       worker.on("exit", (code) => (code === 0 ? resolve() : reject(new Error(`a worker ended with ${code}`))));
     });
   await Promise.all(Array.from({ length: jobs }, ofOneWorker));
