@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { Signature, ZeroAddress } from "ethers";
+import { Signature, Wallet, ZeroAddress } from "ethers";
 
 import {
   anchorFor,
@@ -13,6 +13,7 @@ import {
   keySignature,
   loadFixture,
   NATIVE,
+  networkHelpers,
   NOTICE,
   place,
   settle,
@@ -261,6 +262,12 @@ describe("ComputeBridge: fulfil", () => {
       });
     }
 
+    it("but the longest CID is taken", async () => {
+      const { bridge, system, placed } = await trio();
+      await settle(system, placed, makeOutcome({ outputCid: repeated("ff", 64) }), [1, 2]);
+      expect((await bridge.resultOf(placed.id)).state).to.equal(State.Fulfilled);
+    });
+
     for (const resultKind of [ResultKind.StdOut, ResultKind.StdErr, ResultKind.ExitCode]) {
       it(`but the largest payload of result kind ${resultKind} is taken, and so is an empty one`, async () => {
         const { bridge, system, placed } = await trio({ resultKind });
@@ -289,10 +296,29 @@ describe("ComputeBridge: fulfil", () => {
 
     it("of one operator count once, be it one node twice or two nodes", async () => {
       const { bridge, system, placed, operators } = await trio();
-      for (const twice of [[1, 1], [1, 4]]) {
+      for (const twice of [[1, 1], [1, 4], [1, 2, 4]]) {
         await expect(settle(system, placed, makeOutcome(), twice))
-          .to.be.revertedWithCustomError(bridge, "ComputeBridgeDuplicateOperator").withArgs(1, operators[0].address);
+          .to.be.revertedWithCustomError(bridge, "ComputeBridgeDuplicateOperator")
+          .withArgs(twice.length - 1, operators[0].address);
       }
+    });
+
+    it("of two operators count as two where their addresses end alike", async () => {
+      const { bridge, registry, curator, system, placed, operators } = await trio();
+      const last = operators[0].address.slice(-2).toLowerCase();
+      const wallets = Array.from({ length: 4096 }, (_, n) => new Wallet(ethers.id(`operator ${n}`)));
+      const alike = wallets.find(({ address }) => address.toLowerCase().endsWith(last))!.connect(ethers.provider);
+      await networkHelpers.setBalance(alike.address, 10n ** 18n);
+      await registry.connect(alike).register([], "");
+      const nodeId = await registry.nodeCount();
+      const key = new Wallet(ethers.id("a key of its own"));
+      const signature = await keySignature(key, await registry.getAddress(), alike.address, nodeId, 0n);
+      await registry.connect(alike).joinKey(nodeId, key.address, signature);
+      await registry.connect(curator).vouch(nodeId, [await registry.ADMITTED()]);
+      const signed = await attestations(system, placed, makeOutcome(), [1]);
+      signed.push(await attest(key, system.domain, placed.hash, makeOutcome(), anchorFor(system, 6)));
+      await bridge.fulfil(placed.id, placed.order, makeOutcome(), signed);
+      expect((await bridge.resultOf(placed.id)).state).to.equal(State.Fulfilled);
     });
 
     it("of a stranger without the curator's word are refused", async () => {

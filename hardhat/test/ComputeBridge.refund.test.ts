@@ -87,6 +87,14 @@ describe("ComputeBridge: refunds and withdrawals", () => {
         .to.be.revertedWithCustomError(bridge, "ComputeBridgeAlreadyMarked").withArgs(placed.id);
     });
 
+    it("is accepted in the deadline's last second", async () => {
+      const { bridge, placed, requester } = await loadFixture(placedOne);
+      const { deadline } = await bridge.requestOf(placed.id);
+      await time.setNextBlockTimestamp(deadline);
+      await bridge.connect(requester).cancel(placed.id, placed.order);
+      expect((await bridge.requestOf(placed.id)).cancelMarkedAt).to.equal(deadline);
+    });
+
     it("is refused after the deadline: expire then", async () => {
       const { bridge, placed, requester } = await loadFixture(placedOne);
       const { deadline } = await bridge.requestOf(placed.id);

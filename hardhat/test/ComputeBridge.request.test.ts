@@ -43,6 +43,12 @@ describe("ComputeBridge: requesting", () => {
       expect(await bridge.requestCount()).to.equal(0n);
     });
 
+    it("takes one ttl for all requests", async () => {
+      const { registry, owner } = await loadFixture(deployed);
+      const bridge = await ethers.deployContract("ComputeBridge", [registry, MIN_TTL, MIN_TTL, CANCEL_DELAY, owner]);
+      expect(await bridge.bounds()).to.deep.equal([MIN_TTL, MIN_TTL, CANCEL_DELAY]);
+    });
+
     const refused: [string, string, number, number][] = [
       ["a registry without code", "registry", 60, 600],
       ["a smallest ttl of zero", "minTtl", 0, 600],
@@ -141,6 +147,7 @@ describe("ComputeBridge: requesting", () => {
 
     const accepted: [string, Partial<Order>][] = [
       ["nothing paid", { unitPrice: 0n, failPrice: 0n, deliveryFee: 0n }],
+      ["the last dialect", { dialect: 4 }],
       ["the largest spec", { spec: repeated("ff", 16_384) }],
       ["16 nodes, a quorum of 9", { nodes: 16, quorum: 9 }],
       ["a quorum of all", { nodes: 16, quorum: 16 }],

@@ -259,6 +259,23 @@ describe("ComputeBridge: orders in an ERC-20", () => {
     });
   });
 
+  it("is ordered in and withdrawn as often as one likes in one transaction", async () => {
+    const { bridge, bridgeAt, system, token, tokenAt } = await loadFixture(fixture);
+    const buyer = await ethers.deployContract("OneTransaction");
+    const buyerAt = await buyer.getAddress();
+    await token.mint(buyer, RICH);
+    const order = makeOrder({ token: tokenAt });
+    const approve = token.interface.encodeFunctionData("approve", [bridgeAt, RICH]);
+    const request = bridge.interface.encodeFunctionData("requestJob", [order]);
+    const withdraw = bridge.interface.encodeFunctionData("withdraw", [tokenAt, buyerAt]);
+    await buyer.run([tokenAt, bridgeAt, bridgeAt], [approve, request, request]);
+    await time.increase(order.ttl + 1);
+    await bridge.expire(1, order);
+    await buyer.run([bridgeAt, bridgeAt], [withdraw, request]);
+    expect([await bridge.requestCount(), await bridge.owed(tokenAt)]).to.deep.equal([3n, 2n * priceOf(order)]);
+    expect(await surplusOf(system, tokenAt)).to.equal(0n);
+  });
+
   it("is not withdrawn to the bridge itself, nor to zero", async () => {
     const { bridge, bridgeAt, system, tokenAt, operators } = await loadFixture(fixture);
     const { order } = await placeIn(system, tokenAt);

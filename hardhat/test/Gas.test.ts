@@ -1,6 +1,8 @@
 /**
  * The gas of the paths that money depends on: within their limits, and as contracts/GAS.md says.
  *
+ * Left out where coverage is measured and where mutants run: their code is another.
+ *
  * `GAS=write npx hardhat test test/Gas.test.ts` writes that file anew.
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -25,7 +27,9 @@ import {
   settle,
   time,
 } from "./helpers/fixture.ts";
-import { attest, makeOrder, makeOutcome, outcomeHash, priceOf, repeated, requestHash } from "./helpers/wire.ts";
+import { lilypad, TERMS } from "./helpers/lilypad.ts";
+import { resultBook } from "./helpers/resultbook.ts";
+import { attest, makeOrder, makeOutcome, outcomeHash, priceOf, repeated, requestHash, ResultKind } from "./helpers/wire.ts";
 
 const FILE = fileURLToPath(new URL("../../contracts/GAS.md", import.meta.url));
 const TOLERANCE = 150; // zero bytes in hashes and signatures, which differ with the addresses
@@ -196,5 +200,27 @@ describe("gas", () => {
       gas.push(await used(system.bridge.fulfil(placed.id, placed.order, OUTCOME, signed)));
     }
     expect(gas[2] - gas[1]).to.be.at.most(22_000);
+  });
+
+  it("of ResultBook is at most 125 000 to order, 240 000 for two nodes' word and a stored CID", async () => {
+    const { bridge, book, system, ordered } = await loadFixture(resultBook);
+    const first = await ordered(ResultKind.Cid);
+    await settle(system, first, makeOutcome(), [1, 2]);
+    const placed = await ordered(ResultKind.Cid);
+    const [requested] = await bridge.queryFilter(bridge.filters.JobRequested(placed.id));
+    expect((await requested.getTransactionReceipt()).gasUsed).to.be.lessThan(125_000n);
+    const settled = await settle(system, placed, makeOutcome(), [1, 2]);
+    expect((await settled.wait())?.gasUsed).to.be.lessThan(240_000n);
+    expect((await book.resultOf(placed.id)).status).to.equal(1n);
+  });
+
+  it("of LilypadV0 is at most 215 000 for a job of 250 bytes, 257 000 for a CID that the caller stores", async () => {
+    const { v0, caller, run, end } = await loadFixture(lilypad);
+    await run(0, TERMS.fee, "x".repeat(250));
+    const { placed } = await run(0, TERMS.fee, "x".repeat(250));
+    const [, second] = await v0.queryFilter(v0.filters.NewLilypadJobSubmitted());
+    expect((await second.getTransactionReceipt()).gasUsed).to.be.lessThan(215_000n);
+    expect((await (await end(placed, makeOutcome())).wait())?.gasUsed).to.be.lessThan(257_000n);
+    expect(await caller.results(2)).to.match(/^bafkrei/);
   });
 });

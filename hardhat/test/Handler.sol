@@ -4,25 +4,19 @@ pragma solidity 0.8.28;
 // An act that is refused is nothing.
 // solhint-disable no-empty-blocks
 
-import {ComputeBridge} from "../contracts/ComputeBridge.sol";
-import {NodeRegistry} from "../contracts/NodeRegistry.sol";
 import {IComputeBridge} from "../contracts/interfaces/IComputeBridge.sol";
 import {INodeRegistry} from "../contracts/interfaces/INodeRegistry.sol";
 import {ForcedEther} from "../contracts/mocks/ForcedEther.sol";
 import {HostileCallback} from "../contracts/mocks/HostileCallback.sol";
 import {HostileToken} from "../contracts/mocks/HostileToken.sol";
+import {NodesStage} from "./NodesStage.sol";
 import {Stage} from "./Stage.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice Everybody who acts on the contracts, honest or not: each function is one act, chosen and filled at random. An act
 ///         that the contracts refuse is nothing; one that they should have refused is kept in `broken`.
-contract Handler {
-    uint256 public constant NODES = 5;
+contract Handler is NodesStage {
     uint256 private constant _ACTORS = 10;
-    address private constant _CURATOR = address(0xC0FFEE);
-    bytes32 private constant _ADMITTED = keccak256("node=admitted");
-    string private constant _BRIDGE_NAME = "Insula";
-    string private constant _REGISTRY_NAME = "InsulaNodeRegistry";
 
     /// @param seed    what its order is made of
     /// @param outcome the hash of the outcome that it was settled with; zero while there is none
@@ -35,39 +29,22 @@ contract Handler {
         IComputeBridge.State state;
     }
 
-    NodeRegistry public immutable REGISTRY;
-    ComputeBridge public immutable BRIDGE;
     HostileToken[2] public tokens;
     HostileCallback private immutable _CALLBACK;
 
-    /// @notice The first rule that the contracts broke; empty while they hold.
-    string public broken;
     mapping(address token => uint256 amount) public forced;
     uint256 public forcedIntoRegistry;
     uint256 public settled;
     uint256 public refunded;
     uint256 public slashed;
     Placed[] private _placed;
-    uint256 private _now = 1_000_000;
     uint256 private _keyCount = NODES;
-    mapping(uint256 nodeId => uint256 key) private _keyOf;
     mapping(uint256 nodeId => uint256 key) private _formerKeyOf;
     mapping(uint256 key => bool) private _isProven;
 
     constructor() {
-        REGISTRY = new NodeRegistry(100, 8 days);
-        BRIDGE = new ComputeBridge(address(REGISTRY), 1, 1 days, 300, address(this));
         tokens = [new HostileToken(), new HostileToken()];
         _CALLBACK = new HostileCallback();
-        bytes32[] memory admitted = new bytes32[](1);
-        admitted[0] = _ADMITTED;
-        for (uint256 nodeId = 1; nodeId <= NODES; ++nodeId) {
-            vm.prank(Stage.operator(nodeId));
-            REGISTRY.register(new INodeRegistry.Label[](0), "");
-            _join(nodeId, nodeId, 0);
-            vm.prank(_CURATOR);
-            REGISTRY.vouch(nodeId, admitted);
-        }
         for (uint256 i = 0; i < _ACTORS; ++i) {
             for (uint256 j = 0; j < 2; ++j) {
                 tokens[j].mint(Stage.actor(i), 1e30);
@@ -152,10 +129,6 @@ contract Handler {
             _hold(BRIDGE.creditOf(account, token) == 0, "a credit is drawn once");
         } catch {}
         _hold(_credits(token) - BRIDGE.creditOf(account, token) == others, "a withdrawal is nobody else's");
-    }
-
-    function wait_(uint32 time) external {
-        _now += 1 + time % 40_000;
     }
 
     // -- nodes and relayers ----------------------------------------------------------------------------------------
@@ -461,30 +434,6 @@ contract Handler {
         IComputeBridge.Attestation memory a = IComputeBridge.Attestation(0, 0, logSize, address(0), "");
         bytes memory signature = _signAttestation(key, hash, outcomeHash, a);
         return INodeRegistry.SignedOutcome(outcomeHash, 0, 0, logSize, address(0), signature);
-    }
-
-    function _signAttestation(uint256 key, bytes32 hash, bytes32 outcomeHash, IComputeBridge.Attestation memory a)
-        private
-        view
-        returns (bytes memory)
-    {
-        bytes32 kind = BRIDGE.ATTESTATION_TYPEHASH();
-        bytes32 structHash =
-            keccak256(abi.encode(kind, hash, outcomeHash, a.receiptHash, a.logRoot, a.logSize, a.relayer));
-        return Stage.sign(key, _BRIDGE_NAME, address(BRIDGE), structHash);
-    }
-
-    function _join(uint256 nodeId, uint256 key, uint256 nonce) private {
-        bytes32 kind = REGISTRY.NODE_KEY_TYPEHASH();
-        bytes32 structHash = keccak256(abi.encode(kind, Stage.operator(nodeId), nodeId, nonce));
-        bytes memory signature = Stage.sign(key, _REGISTRY_NAME, address(REGISTRY), structHash);
-        vm.prank(Stage.operator(nodeId));
-        REGISTRY.joinKey(nodeId, vm.addr(key), signature);
-        _keyOf[nodeId] = key;
-    }
-
-    function _hold(bool holds, string memory rule) private {
-        if (!holds && bytes(broken).length == 0) broken = rule;
     }
 
     function _credits(address token) private view returns (uint256 sum) {

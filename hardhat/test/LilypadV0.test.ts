@@ -147,16 +147,6 @@ describe("LilypadV0: ordering", () => {
     expect(gas[199] - gas[9]).to.be.within(-200n, 200n);
   });
 
-  it("keeps within its gas budget: 215 000 for a job of 250 bytes, 257 000 for a CID that the caller stores", async () => {
-    const { v0, caller, run, end } = await loadFixture(lilypad);
-    await run(0, TERMS.fee, "x".repeat(250));
-    const { placed } = await run(0, TERMS.fee, "x".repeat(250));
-    const [, second] = await v0.queryFilter(v0.filters.NewLilypadJobSubmitted());
-    expect((await second.getTransactionReceipt()).gasUsed).to.be.lessThan(215_000n);
-    expect((await (await end(placed, makeOutcome())).wait())?.gasUsed).to.be.lessThan(257_000n);
-    expect(await caller.results(2)).to.match(CID_TEXT);
-  });
-
   it("is not deployed with terms that no order could have", async () => {
     const { v0, bridge, bridgeAt, curator } = await loadFixture(lilypad);
     const deploy = (change: object, by = curator.address) =>
@@ -241,6 +231,7 @@ describe("LilypadV0: refunds", () => {
         .to.emit(v0, "LilypadJobResultsReturned").withArgs([callerAt, jobId, false, message, 1n])
         .and.to.emit(v0, "RefundBooked").withArgs(callerAt, jobId, refund)
         .and.to.emit(v0, "CallerCalled").withArgs(jobId, callerAt, true, "0x");
+      expect(await v0.queryFilter(v0.filters.RefundPushed())).to.deep.equal([]);
       expect(await caller.errors(jobId)).to.equal(message);
       expect((await v0.jobOf(jobId)).state).to.equal(JobState.Cancelled);
       expect([await v0.refundOf(caller), await v0.owedRefunds()]).to.deep.equal([refund, refund]);
@@ -271,6 +262,17 @@ describe("LilypadV0: refunds", () => {
     await end(placed, makeOutcome({ status: Status.Failed, reason: 200, exitCode: 3, payload: hex("3") }));
     expect(await v0.refundOf(caller)).to.equal(NODE_SHARE - TERMS.failPrice);
   });
+
+  const failed: [string, number, string][] = [["the output of a job that failed", 1, "partial"], ["an exit code that nobody told", 3, ""]];
+  for (const [what, kind, payload] of failed) {
+    it(`are for ${what} too: it is no result`, async () => {
+      const { v0, caller, run, end } = await loadFixture(lilypad);
+      const { jobId, placed } = await run(kind);
+      await end(placed, makeOutcome({ status: Status.Failed, reason: 200, exitCode: 3, payload: hex(payload) }));
+      expect([await caller.results(jobId), await caller.errors(jobId)]).to.deep.equal(["", "failed, reason 200"]);
+      expect((await v0.jobOf(jobId)).state).to.equal(JobState.Cancelled);
+    });
+  }
 
   it("give back everything, the delivery fee too, where nobody answered", async () => {
     const parts = await loadFixture(lilypad);

@@ -1,40 +1,12 @@
 import { expect } from "chai";
 
-import { CHAIN_ID, deployed, ethers, loadFixture, NATIVE, type Placed, settle, time } from "./helpers/fixture.ts";
-import {
-  CID,
-  hex,
-  labelHash,
-  makeOrder,
-  makeOutcome,
-  priceOf,
-  repeated,
-  requestHash,
-  ResultKind,
-} from "./helpers/wire.ts";
-
-async function fixture() {
-  const system = await deployed();
-  const book = await ethers.deployContract("ResultBook", [system.bridgeAt]);
-  const at = await book.getAddress();
-  const callbackGas = await book.CALLBACK_GAS();
-  async function ordered(resultKind: number): Promise<Placed> {
-    const order = makeOrder({
-      resultKind, nodes: 3, quorum: 2, curator: system.curator.address, labels: [labelHash("gpu=yes")],
-      callback: at, callbackGas,
-    });
-    const { spec, nodes, quorum, ttl, curator, labels, unitPrice, failPrice, deliveryFee } = order;
-    const prices = [unitPrice, failPrice, deliveryFee] as const;
-    await book.order(spec, resultKind, nodes, quorum, ttl, curator, labels, ...prices, { value: priceOf(order) });
-    const id = await system.bridge.requestCount();
-    return { id, order, requester: at, hash: requestHash(CHAIN_ID, system.bridgeAt, id, at, order) };
-  }
-  return { ...system, system, book, at, ordered };
-}
+import { ethers, loadFixture, NATIVE, settle, time } from "./helpers/fixture.ts";
+import { resultBook } from "./helpers/resultbook.ts";
+import { CID, hex, makeOutcome, priceOf, repeated, ResultKind } from "./helpers/wire.ts";
 
 describe("ResultBook", () => {
   it("orders a job in its own name and keeps the result", async () => {
-    const { bridge, system, book, ordered } = await loadFixture(fixture);
+    const { bridge, system, book, ordered } = await loadFixture(resultBook);
     const placed = await ordered(ResultKind.StdOut);
     expect(await bridge.requestHash(placed.id)).to.equal(placed.hash);
     const outcome = makeOutcome({ payload: hex("42\n") });
@@ -45,7 +17,7 @@ describe("ResultBook", () => {
   });
 
   it("has gas enough to store the largest outcome", async () => {
-    const { bridge, system, book, ordered } = await loadFixture(fixture);
+    const { bridge, system, book, ordered } = await loadFixture(resultBook);
     const placed = await ordered(ResultKind.StdOut);
     const outcome = makeOutcome({ outputCid: repeated("ff", 64), payload: repeated("ff", 8192) });
     await settle(system, placed, outcome, [1, 2]);
@@ -53,27 +25,15 @@ describe("ResultBook", () => {
     expect((await book.resultOf(placed.id)).payload).to.equal(outcome.payload);
   });
 
-  it("keeps within its gas budget: 125 000 to order, 240 000 for two nodes' word and a stored CID", async () => {
-    const { bridge, book, system, ordered } = await loadFixture(fixture);
-    const first = await ordered(ResultKind.Cid);
-    await settle(system, first, makeOutcome(), [1, 2]);
-    const placed = await ordered(ResultKind.Cid);
-    const [requested] = await bridge.queryFilter(bridge.filters.JobRequested(placed.id));
-    expect((await requested.getTransactionReceipt()).gasUsed).to.be.lessThan(125_000n);
-    const settled = await settle(system, placed, makeOutcome(), [1, 2]);
-    expect((await settled.wait())?.gasUsed).to.be.lessThan(240_000n);
-    expect((await book.resultOf(placed.id)).status).to.equal(1n);
-  });
-
   it("stores why a job was refused", async () => {
-    const { system, book, ordered } = await loadFixture(fixture);
+    const { system, book, ordered } = await loadFixture(resultBook);
     const placed = await ordered(ResultKind.Cid);
     await settle(system, placed, makeOutcome({ status: 3, reason: 101, outputCid: "0x" }), [1, 2]);
     expect(await book.resultOf(placed.id)).to.deep.equal([3n, 101n, 0n, "0x", "0x"]);
   });
 
   it("believes the bridge only", async () => {
-    const { book, stranger } = await loadFixture(fixture);
+    const { book, stranger } = await loadFixture(resultBook);
     await expect(book.connect(stranger).onJobResult(1, ethers.ZeroHash, makeOutcome()))
       .to.be.revertedWithCustomError(book, "ResultBookNotBridge").withArgs(stranger.address);
   });
@@ -90,13 +50,13 @@ describe("ResultBook", () => {
   });
 
   it("passes on that the payment is wrong", async () => {
-    const { bridge, book } = await loadFixture(fixture);
+    const { bridge, book } = await loadFixture(resultBook);
     await expect(book.order("0x20", 0, 1, 1, 60, ethers.ZeroAddress, [], 5n, 0n, 1n, { value: 5n }))
       .to.be.revertedWithCustomError(bridge, "ComputeBridgeWrongPayment").withArgs(5, 6);
   });
 
   it("lets its owner, and nobody else, collect what came back", async () => {
-    const { bridge, book, at, owner, stranger, ordered } = await loadFixture(fixture);
+    const { bridge, book, at, owner, stranger, ordered } = await loadFixture(resultBook);
     const placed = await ordered(ResultKind.Cid);
     await time.increase(placed.order.ttl + 1);
     await bridge.expire(placed.id, placed.order);

@@ -57,6 +57,14 @@ describe("SpecBuilder", () => {
     expect(labels).to.deep.equal(sortedLabels("site=ap", "gpu=yes", "a="));
   });
 
+  it("builds a spec of exactly 16 KiB", async () => {
+    const { build } = await loadFixture(fixture);
+    const args = ["x", "x", "x", "x", "x"].map((letter) => letter.repeat(3200));
+    const { json } = await build({ module: MODULE, args });
+    args[4] += "x".repeat(16_384 - json.length);
+    expect((await build({ module: MODULE, args })).json).to.have.lengthOf(16_384);
+  });
+
   it("builds every part of a container job", async () => {
     const { build } = await loadFixture(fixture);
     const parts = { image: IMAGE, archive: INPUT, entrypoint: ["/bin/sh", '"'], workdir: "/w", gvisor: true };
