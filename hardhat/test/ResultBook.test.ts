@@ -1,8 +1,8 @@
 import { expect } from "chai";
 
-import { ethers, loadFixture, NATIVE, settle, time } from "./helpers/fixture.ts";
+import { CHAIN_ID, ethers, loadFixture, NATIVE, settle, time } from "./helpers/fixture.ts";
 import { resultBook } from "./helpers/resultbook.ts";
-import { CID, hex, makeOutcome, priceOf, repeated, ResultKind } from "./helpers/wire.ts";
+import { CID, hex, makeOrder, makeOutcome, priceOf, repeated, requestHash, ResultKind } from "./helpers/wire.ts";
 
 describe("ResultBook", () => {
   it("orders a job in its own name and keeps the result", async () => {
@@ -39,7 +39,7 @@ describe("ResultBook", () => {
   });
 
   it("takes no result of a request that somebody else ordered, of nodes of his own, with its address", async () => {
-    const { bridge, system, book, at, stranger } = await loadFixture(fixture);
+    const { bridge, system, book, at, stranger } = await loadFixture(resultBook);
     const order = makeOrder({ callback: at, callbackGas: await book.CALLBACK_GAS() });
     await bridge.connect(stranger).requestJob(order, { value: priceOf(order) });
     const hash = requestHash(CHAIN_ID, system.bridgeAt, 1n, stranger.address, order);
