@@ -8,7 +8,7 @@ from bridge.alarms import AlarmKeeper
 from bridge.contradictions import shown_of
 from bridge.errors import StaleLease, StaleTransition
 from bridge.store.alarms import acknowledge, raised_alarms
-from bridge.store.contradictions import KEPT_PER_NODE, contradictions_of
+from bridge.store.contradictions import KEPT_PER_KEY, contradictions_of
 from bridge.store.engine import reading, transaction
 from bridge.watch import Alarm
 from executor.errors import InvalidInput
@@ -102,16 +102,35 @@ def test_the_same_request_again_adds_nothing_and_raises_nothing_again(bridge):
     assert alarm(bridge).times == 1
 
 
-def test_a_node_fills_no_more_than_its_share_and_the_newest_are_kept(bridge):
-    node = bridge.node("a")
-    for _ in range(KEPT_PER_NODE + 3):
+def contradict(bridge, node, times):
+    """A node contradicts itself about so many requests; their hashes."""
+    hashes = []
+    for _ in range(times):
         bridge.clock.now += 1
         found = answered(bridge, node)
         with pytest.raises(StaleTransition):
             found.say(LIE)
+        hashes.append(found.job.request_hash)
+    return hashes
 
-    assert len(kept(bridge, node)) == KEPT_PER_NODE
-    assert kept(bridge, node)[0].evidence.request_hash == found.job.request_hash
+
+def test_a_key_fills_no_more_than_its_share_with_its_first_proofs_and_its_newest(bridge):
+    node = bridge.node("a")
+
+    hashes = contradict(bridge, node, KEPT_PER_KEY + 3)
+
+    stay = [hashes[-1], *reversed(hashes[: KEPT_PER_KEY - 1])]
+    assert [one.evidence.request_hash for one in kept(bridge, node)] == stay
+
+
+def test_a_node_cannot_push_out_what_is_shown_with_what_is_not_shown_yet(bridge):
+    node = bridge.node("a")
+    (over,) = contradict(bridge, node, 1)
+    bridge.set_job(over, state="final")
+
+    contradict(bridge, node, KEPT_PER_KEY + 3)
+
+    assert [one.evidence.request_hash for one in shown(bridge, node).found] == [over]
 
 
 def test_the_alarm_shows_in_the_status_of_a_running_bridge(bridge):
