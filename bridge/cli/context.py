@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+import orjson
 import typer
 
 from bridge.chain.client import ChainClient
@@ -70,11 +70,11 @@ def contract_of(address: str) -> str:
 
 
 def get_json(http: Http, path: str, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """A JSON object from a bridge."""
+    """A JSON object from a bridge. Strict: no NaN, no endless nesting, no text that is not Unicode."""
     body = http.call("GET", path, max_bytes=max_bytes).body
     try:
-        value = json.loads(body)
-    except ValueError as exc:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
         raise InvalidInput("bridge", f"GET {path} did not answer with JSON; is this a bridge?") from exc
     if not isinstance(value, dict):
         raise InvalidInput("bridge", f"GET {path} did not answer with a JSON object; is this a bridge?")

@@ -24,7 +24,7 @@ def insula(capsys, monkeypatch, tmp_path):
 
     def call(*words):
         capsys.readouterr()  # what a server in this process has said so far
-        code = run(lambda: application(list(words)))
+        code = run(lambda: application(list(words)), as_json="--json" in words)
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
         return code, out, err

@@ -121,6 +121,32 @@ BAD_CALLS = {
     "a folder without a node": (["node", "run", "--dir", "/nowhere"], Exit.BAD_INPUT, "insula node init"),
     "a configuration that is not there": (["bridge", "run", "--config", "/nowhere"], Exit.BAD_INPUT, "/nowhere"),
     "no curator": (["job", "submit", "/nowhere"], Exit.BAD_INPUT, "--trust-own-labels"),
+    "a quorum beyond the nodes": (
+        ["job", "quote", "/nowhere", "--trust-own-labels", "--quorum", "2"],
+        Exit.BAD_INPUT,
+        "--quorum: is 2; of 1 nodes",
+    ),
+    "half of the nodes": (
+        ["job", "quote", "/nowhere", "--trust-own-labels", "--nodes", "4", "--quorum", "2"],
+        Exit.BAD_INPUT,
+        "--quorum",
+    ),
+    "a label that is none": (
+        ["job", "quote", "/nowhere", "--trust-own-labels", "--label", "x"],
+        Exit.BAD_INPUT,
+        "--label: 'x' is not",
+    ),
+    "a price that no order holds": (
+        ["job", "quote", "/nowhere", "--trust-own-labels", "--unit-price", str(2**128)],
+        Exit.BAD_INPUT,
+        "--unit-price",
+    ),
+    "a node that no registry holds": (["node", "evidence", str(2**48), "--bridge", NOBODY], Exit.BAD_INPUT, "NODE"),
+    "a request that is none": (
+        ["node", "evidence", "1", "--request", "0x12", "--bridge", NOBODY],
+        Exit.BAD_INPUT,
+        "--request: '0x12' is not",
+    ),
     "a bundle that is not there": (
         ["job", "verify", "--bundle", "/nowhere", "--bridge", NOBODY],
         Exit.BAD_INPUT,
@@ -137,6 +163,23 @@ def test_a_bad_call_says_what_to_do(insula, what):
 
     assert code == expected
     assert said in err + out
+
+
+USAGE = {
+    "an argument too few": (["node", "stake", "1", "--json"], "WEI"),
+    "an amount that is none": (["node", "stake", "1", "1e18", "--json"], "WEI"),
+    "an option that is none": (["node", "evidence", "1", "--jsn", "--json"], "--jsn"),
+}
+
+
+@pytest.mark.parametrize("what", USAGE)
+def test_a_call_that_does_not_parse_answers_with_json_where_it_asked_for_it(insula, what):
+    words, said = USAGE[what]
+
+    code, out, err = insula(*words)
+
+    assert (code, json.loads(out)["exit"], said in err) == (Exit.BAD_INPUT, 2, True)
+    assert "--help" in json.loads(out)["error"]
 
 
 def test_a_secret_is_never_repeated(insula):

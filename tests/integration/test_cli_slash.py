@@ -1,6 +1,8 @@
 """`insula node evidence|slash|withdraw-reward`: from a bridge that was told two outcomes to a stake that is gone."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -137,6 +139,19 @@ def test_a_bridge_of_another_registry_is_named(slash, chain):
     assert (code, "--proof: contract" in said["error"]) == (Exit.BAD_INPUT, True)
 
 
+def test_what_is_no_bridge_at_all_is_named(node, slash, insula, key_file, chain, tmp_path):
+    """The registry answers, but not as a ComputeBridge; an account without code says nothing."""
+    for address in (chain.deployment.registry, funded(7).address):
+        place = ("--rpc", str(chain.client.transport.endpoint_uri), "--contract", address)
+        code, out, _ = insula("node", "stake", "1", "5", *place, "--key", key_file(5), "--json")
+        assert (code, json.loads(out)["error"]) == (
+            Exit.BAD_INPUT, f"--contract: {address} does not answer as a ComputeBridge"
+        )  # fmt: skip
+
+        code, said = slash(evidence(chain, contract=address))
+        assert (code, f"--proof: contract: {address} does not" in said["error"]) == (Exit.BAD_INPUT, True)
+
+
 NO_PROOF = {
     "no JSON": (lambda e, chain: "{", Exit.BAD_INPUT, "--proof: Invalid JSON"),
     "a bundle": (lambda e, chain: '{"format": "insula-bundle/1"}', Exit.BAD_INPUT, "--proof: format"),
@@ -238,6 +253,61 @@ def test_of_several_proofs_one_is_named(insula, api, bridge, tmp_path):
     assert (code, "--request: is needed: there are 2 proofs" in err) == (Exit.BAD_INPUT, True)
     assert insula(*words, "--request", f"0x{first.request_hash.hex()}")[0] == Exit.OK
     assert Evidence.read((tmp_path / "proof.json").read_bytes(), "file").request_hash == first.request_hash
+
+
+LIES = {
+    "no object": b"[]",
+    "nothing of ours": b"{}",
+    "a time that is none": b'{"found": [{"found_at": NaN, "evidence": {}}], "held": 0}',
+    "a time without end": b'{"found": [{"found_at": 1e999, "evidence": {}}], "held": 0}',
+    "an absurd number of proofs": b'{"found": [], "held": {"a": 1}}',
+    "lists in lists": b'{"found": ' + b"[" * 9_000 + b"]" * 9_000 + b', "held": 0}',
+    "half a letter": b'{"found": [{"found_at": 1.0, "evidence": "\\ud800"}], "held": 0}',
+    "no evidence": b'{"found": [{"found_at": 1.0, "evidence": null}], "held": 0}',
+}
+
+
+@pytest.fixture
+def liar():
+    """A server that answers every GET with what is put into its list."""
+    answers = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answers[0])))
+            self.end_headers()
+            self.wfile.write(answers[0])
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", answers
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("what", LIES)
+def test_a_bridge_that_lies_is_named(insula, liar, what):
+    base, answers = liar
+    answers.append(LIES[what])
+
+    code, out, _ = insula("node", "evidence", "1", "--bridge", base, "--json")
+
+    assert (code, json.loads(out)["error"].startswith("bridge: ")) == (Exit.BAD_INPUT, True)
+
+
+def test_a_forged_proof_of_a_bridge_accuses_nobody(insula, liar, chain):
+    base, answers = liar
+    forged = evidence(chain, key=funded(6).address).model_dump(mode="json")
+    answers.append(json.dumps({"found": [{"found_at": 1.0, "evidence": forged}], "held": 0}).encode())
+
+    code, out, err = insula("node", "evidence", "1", "--bridge", base)
+
+    assert (code, out, "bridge: evidence: first.signature" in err) == (Exit.BAD_INPUT, "", True)
 
 
 def test_nothing_against_a_node_is_said_and_saved_nowhere(insula, api, tmp_path):

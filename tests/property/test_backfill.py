@@ -137,7 +137,11 @@ def both_ways(engines, read):
 
 
 R, S, X, C = Kind.REQUESTED, Kind.SETTLED, Kind.EXPIRED, Kind.CALLBACK
-FIRST = [(R, 1, 0, 0, True), (S, 1, 0, 0, True), (C, 1, 0, 0, True)]  # in block 1, held by the job's row but for the last
+FIRST = [
+    (R, 1, 0, 0, True),
+    (S, 1, 0, 0, True),
+    (C, 1, 0, 0, True),
+]  # in block 1, held by the job's row but for the last
 #: what comes after the blocks in which a job became final, by name
 LATER = {
     "another outcome": [(S, 1, 1, 1, False)],
