@@ -108,7 +108,8 @@ def test_the_text_says_who_got_what(chain, node, insula, key_file, tmp_path):
 def test_a_proof_works_once(node, slash, chain):
     node("stake", str(STAKE))
     assert slash(evidence(chain))[0] == Exit.OK
-    node("stake", str(STAKE))
+    code, said = node("stake", str(STAKE))
+    assert (code, "give the node another one first: insula node rotate-key" in said["error"]) == (Exit.NOT_SO, True)
 
     code, said = slash(evidence(chain))
 
