@@ -69,6 +69,16 @@ def contract_of(address: str) -> str:
     return checksum_address(required(address, "--contract", "INSULA_CONTRACT"), "--contract")
 
 
+@contextmanager
+def understood() -> Iterator[None]:
+    """While an answer of a bridge is read: InvalidInput("bridge") where it lacks what every bridge's answer has."""
+    try:
+        yield
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
+        what = f"its answer is not understood ({type(exc).__name__}: {exc})"
+        raise InvalidInput("bridge", f"{what}; is this a bridge, and of this version?") from exc
+
+
 def get_json(http: Http, path: str, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """A JSON object from a bridge. Strict: no NaN, no endless nesting, no text that is not Unicode."""
     body = http.call("GET", path, max_bytes=max_bytes).body

@@ -134,7 +134,7 @@ def outvoted(one: dict[str, Any], ended: dict[str, Any]) -> str:
     """What an outvoted node said, against what stands on-chain (of `ended` in an explanation)."""
     reason = "" if one["reason"] == "NONE" else f", {one['reason']}"
     said = f"it said {one['status_name']}{reason}, exit code {one['exit_code']}, outcome {one['outcome_hash']}"
-    paid = "" if one["may_be_paid"] else "; it was not paid"
+    paid = "" if one["may_be_paid"] else "; for that it was not paid"
     return f"{said}; on-chain stands {ended['outcome_hash']}{paid}"
 
 

@@ -165,6 +165,29 @@ def test_a_bad_call_says_what_to_do(insula, what):
     assert said in err + out
 
 
+NO_BRIDGES = {
+    "an empty object": b"{}",
+    "another service": b'{"state": 5, "jobs": 5, "outcome": 7}',
+    "a list of nothing": b'{"jobs": [{}], "state": "final", "chain_state": "FULFILLED"}',
+    "a time that no date tells": b'{"state": "held", "detail": "", "awaiting": "", "refundable_at": "soon"}',
+}
+
+
+@pytest.mark.parametrize("what", NO_BRIDGES)
+@pytest.mark.parametrize("verb", ["status", "explain", "wait", "list"])
+def test_what_is_no_bridge_is_named(insula, liar, verb, what):
+    base, answers = liar
+    answers.append(NO_BRIDGES[what])
+    words = ["job", verb, *(["1"] if verb != "list" else []), *(["--timeout", "0"] if verb == "wait" else [])]
+
+    code, _, err = insula(*words, "--bridge", base)
+
+    not_seen = verb == "wait" and what == "an empty object"  # as a bridge that has not seen the request
+    assert (code, not_seen or "bridge: its answer is not understood" in err) == (
+        Exit.TIMEOUT if not_seen else Exit.BAD_INPUT, True
+    ), err  # fmt: skip
+
+
 USAGE = {
     "an argument too few": (["node", "stake", "1", "--json"], "WEI"),
     "an amount that is none": (["node", "stake", "1", "1e18", "--json"], "WEI"),

@@ -1,8 +1,6 @@
 """`insula node evidence|slash|withdraw-reward`: from a bridge that was told two outcomes to a stake that is gone."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -266,29 +264,6 @@ LIES = {
     "half a letter": b'{"found": [{"found_at": 1.0, "evidence": "\\ud800"}], "held": 0}',
     "no evidence": b'{"found": [{"found_at": 1.0, "evidence": null}], "held": 0}',
 }
-
-
-@pytest.fixture
-def liar():
-    """A server that answers every GET with what is put into its list."""
-    answers = []
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(answers[0])))
-            self.end_headers()
-            self.wfile.write(answers[0])
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", answers
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("what", LIES)

@@ -187,7 +187,7 @@ def test_an_explanation_names_who_was_outvoted_and_who_signed_twice():
         "final: fulfilled by nodes 1, 2 in block 7",
         (
             "node 3    OUTVOTED           it said SUCCEEDED, exit code 0, outcome 0xbb; on-chain stands 0xaa; "
-            "it was not paid"
+            "for that it was not paid"
         ),
         "node 4    OUTVOTED           it said FAILED, EXIT_NON_ZERO, exit code 3, outcome 0xbb; on-chain stands 0xaa",
         "node 4    SIGNED TWICE       two outcomes of this request: insula node evidence 4",
