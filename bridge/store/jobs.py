@@ -177,12 +177,16 @@ class Leasable:
 def leasable(connection: Connection, per_requester: int, limit: int, offset: int = 0) -> list[Leasable]:
     """Jobs whose spec is here and that have something to lease: each requester's oldest first, then each one's second,
     and so on, at most `per_requester` of one. Who orders thousands hides nobody else's.
+
+    Nothing is begun for a request that is marked for cancellation: its requester could draw the refund before the end.
     """
     open_slot = exists().where(slots.c.request_hash == jobs.c.request_hash, slots.c.state == "open")
     wanted = or_(
         and_(jobs.c.agreed_at.is_(None), or_(jobs.c.state == JobState.READY.value, open_slot)),
         jobs.c.wanted_block.is_not(None),
     )
+    is_begun = or_(jobs.c.state != JobState.READY.value, jobs.c.wanted_block.is_not(None))
+    wanted = and_(wanted, or_(is_begun, jobs.c.cancel_marked.is_(False)))
     order = (jobs.c.block_number, jobs.c.request_id)
     rank = func.row_number().over(partition_by=jobs.c.requester, order_by=order).label("rank")
     states = [state.value for state in (JobState.READY, JobState.RUNNING, JobState.HELD)]
