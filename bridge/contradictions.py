@@ -6,6 +6,8 @@ outcome.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -26,6 +28,7 @@ from executor.protocol.receipt import receipt_hash
 
 log = structlog.get_logger("bridge.contradictions")
 
+MOST_SHOWN = 64  # at once: an answer that a node can make larger and larger would be read by nobody
 _OVER = frozenset({JobState.POSTED, JobState.FINAL, JobState.EXPIRED, JobState.CANCELLED})
 
 
@@ -82,7 +85,9 @@ def note_contradiction(engine: Engine, job: Job, lease: LeaseRow, evidence: Evid
 
 @dataclass(frozen=True)
 class Shown:
-    """What anybody may have now, newest first; `held` is how many more there are that wait for their request's end."""
+    """What anybody may have now, one of each key first, the newest keys first; `held` is how many more there are that
+    wait for their request's end.
+    """
 
     found: tuple[Contradiction, ...]
     held: int
@@ -91,8 +96,18 @@ class Shown:
 def shown_of(connection: Connection, node_id: int, now: float) -> Shown:
     """The evidence against a node."""
     kept = contradictions_of(connection, node_id)
-    shown = tuple(one for one in kept if is_shown(get_job(connection, one.evidence.request_hash), now))
-    return Shown(shown, len(kept) - len(shown))
+    shown = [one for one in kept if is_shown(get_job(connection, one.evidence.request_hash), now)]
+    return Shown(tuple(_one_of_each_key_first(shown)[:MOST_SHOWN]), len(kept) - len(shown))
+
+
+def _one_of_each_key_first(found: Sequence[Contradiction]) -> list[Contradiction]:
+    """A key is slashed once: its second proof is of less use than the first one of any other key."""
+    turns: Counter[str] = Counter()
+    turn_of = []
+    for one in found:
+        turn_of.append(turns[one.evidence.key])
+        turns[one.evidence.key] += 1
+    return [one for _, one in sorted(zip(turn_of, found, strict=True), key=lambda pair: pair[0])]
 
 
 def is_shown(job: Job | None, now: float) -> bool:

@@ -147,7 +147,7 @@ def _awaiting(dispatcher: Dispatcher, job: Job, scene: Scene, scanned: int | Non
     depth = max(0, scanned - job.block_number) if scanned is not None else 0
     chain = dispatcher.config.chain
     if refundable is not None and job.state in OPEN_STATES:
-        return f"a result, or its requester to draw the refund (marked for cancellation): {_draw(job)}"
+        return _awaited_refund(job)
     if job.state in LEASABLE:
         return _awaited_answers(job, scene)
     if job.state is JobState.OBSERVED:
@@ -159,8 +159,11 @@ def _awaiting(dispatcher: Dispatcher, job: Job, scene: Scene, scanned: int | Non
     return _AWAITING[job.state]
 
 
-def _draw(job: Job) -> str:
-    return f"insula job cancel {job.request.id} --draw"
+def _awaited_refund(job: Job) -> str:
+    draw = f"insula job cancel {job.request.id} --draw"
+    if job.state is JobState.READY and job.wanted_block is None:
+        return f"its requester to draw the refund (marked for cancellation, so nothing is begun): {draw}"
+    return f"a result, or its requester to draw the refund (marked for cancellation): {draw}"
 
 
 def _awaited_answers(job: Job, scene: Scene) -> str:

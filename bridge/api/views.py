@@ -85,7 +85,7 @@ def node_view(node: KnownNode) -> dict[str, Any]:
 
 
 def evidence_view(node_id: int, shown: Shown) -> dict[str, Any]:
-    """The evidence against a node, each as `insula node slash` takes it, newest first.
+    """The evidence against a node, each as `insula node slash` takes it, in the order of `Shown`.
 
     held: how much more there is that is shown once its request is over.
     """

@@ -7,6 +7,8 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 
 from bridge.chain.client import ChainClient
+from bridge.chain.rpc_errors import revert_data
+from bridge.errors import RpcRefused
 from executor.errors import InvalidInput
 
 _APPROVE = keccak(text="approve(address,uint256)")[:4]
@@ -21,17 +23,19 @@ def approve_calldata(spender: str, amount: int) -> bytes:
 
 def allowance(client: ChainClient, token: str, owner: str, spender: str) -> int:
     """What `spender` may take of `owner`'s. InvalidInput("--token") where the answer is none of a token."""
-    return _number(client.call(token, _ALLOWANCE + abi.encode(["address", "address"], [owner, spender])), token)
+    return _number(client, token, _ALLOWANCE + abi.encode(["address", "address"], [owner, spender]))
 
 
 def balance_of(client: ChainClient, token: str, owner: str) -> int:
     """What `owner` has. InvalidInput("--token") where the answer is none of a token."""
-    return _number(client.call(token, _BALANCE_OF + abi.encode(["address"], [owner])), token)
+    return _number(client, token, _BALANCE_OF + abi.encode(["address"], [owner]))
 
 
-def _number(answer: bytes, token: str) -> int:
+def _number(client: ChainClient, token: str, data: bytes) -> int:
     try:
-        (value,) = abi.decode(["uint256"], answer)
-    except DecodingError as exc:
+        (value,) = abi.decode(["uint256"], client.call(token, data))
+    except (DecodingError, RpcRefused) as exc:
+        if isinstance(exc, RpcRefused) and revert_data(exc) is None:
+            raise
         raise InvalidInput("--token", f"{token} does not answer as an ERC-20") from exc
     return int(value)

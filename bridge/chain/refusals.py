@@ -65,7 +65,8 @@ SENTENCES = {
     "NodeRegistryNotVouched": "{curator} does not vouch for the label {labelHash} of node {nodeId}",
     "NodeRegistryNothingToSlash": "node {nodeId} has nothing at stake; the proof stays good for when it has",
     "NodeRegistryNothingUnbonding": "nothing of node {nodeId}'s stake unbonds",
-    "NodeRegistryStakeUnderProvenKey": "node {nodeId}'s key {key} is proven to have signed two outcomes",
+    "NodeRegistryStakeUnderProvenKey": "node {nodeId}'s key {key} is proven to have signed two outcomes; "
+    "give the node another one first: insula node rotate-key",
     "NodeRegistryStillUnbonding": "the stake of node {nodeId} is released from {releasedAt} on",
     "NodeRegistryTooManyLabels": "{count} labels are too many for one node; {allowed} are allowed",
     "NodeRegistryTransferFailed": "{to} does not accept the payment of {amount} wei",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+import orjson
 import typer
 
 from bridge.chain.client import ChainClient
@@ -69,12 +69,22 @@ def contract_of(address: str) -> str:
     return checksum_address(required(address, "--contract", "INSULA_CONTRACT"), "--contract")
 
 
+@contextmanager
+def understood() -> Iterator[None]:
+    """While an answer of a bridge is read: InvalidInput("bridge") where it lacks what every bridge's answer has."""
+    try:
+        yield
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
+        what = f"its answer is not understood ({type(exc).__name__}: {exc})"
+        raise InvalidInput("bridge", f"{what}; is this a bridge, and of this version?") from exc
+
+
 def get_json(http: Http, path: str, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """A JSON object from a bridge."""
+    """A JSON object from a bridge. Strict: no NaN, no endless nesting, no text that is not Unicode."""
     body = http.call("GET", path, max_bytes=max_bytes).body
     try:
-        value = json.loads(body)
-    except ValueError as exc:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
         raise InvalidInput("bridge", f"GET {path} did not answer with JSON; is this a bridge?") from exc
     if not isinstance(value, dict):
         raise InvalidInput("bridge", f"GET {path} did not answer with a JSON object; is this a bridge?")

@@ -20,6 +20,7 @@ from bridge.cli.context import (
     contract_of,
     get_json,
     signer_of,
+    understood,
 )
 from bridge.cli.ordering import (
     CuratorOption,
@@ -179,6 +180,7 @@ def wait_for(
         _finish(_wait(http, job, timeout, as_json=as_json), as_json=as_json, extra={})
 
 
+@understood()
 def _wait(http: Http, job: str, timeout: float, *, as_json: bool) -> dict[str, Any]:
     end = time.monotonic() + timeout
     shown: tuple[Any, ...] = ()
@@ -197,6 +199,7 @@ def _wait(http: Http, job: str, timeout: float, *, as_json: bool) -> dict[str, A
         time.sleep(POLL_SECONDS)
 
 
+@understood()
 def _finish(found: dict[str, Any], *, as_json: bool, extra: dict[str, Any]) -> None:
     succeeded = found["chain_state"] == OnChainState.FULFILLED.name
     emit({"ok": succeeded, **extra, "job": found}, as_json=as_json, text=job_text(found))
@@ -205,6 +208,7 @@ def _finish(found: dict[str, Any], *, as_json: bool, extra: dict[str, Any]) -> N
 
 
 @app.command()
+@understood()
 def status(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) -> None:
     """Where a job stands."""
     with bridge_at(bridge) as http:
@@ -215,6 +219,7 @@ def status(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) -> 
 
 
 @app.command()
+@understood()
 def explain(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) -> None:
     """Why a job is where it is: what is awaited, and for each node why it runs the job or not."""
     with bridge_at(bridge) as http:
@@ -223,6 +228,7 @@ def explain(job: JobId, bridge: BridgeOption = "", as_json: JsonFlag = False) ->
 
 
 @app.command("list")
+@understood()
 def list_jobs(
     bridge: BridgeOption = "",
     state: Annotated[str, typer.Option(help=f"Only jobs in this state: {', '.join(ALL_STATES)}.")] = "",
@@ -254,6 +260,7 @@ def _lists(wanted: str, limit: int) -> list[str]:
 
 
 @app.command()
+@understood()
 def logs(
     job: JobId,
     bridge: BridgeOption = "",

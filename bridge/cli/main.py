@@ -51,7 +51,10 @@ def run(action: Callable[[], object], *, as_json: bool = False) -> int:
     try:
         action()
     except SystemExit as exc:
-        return exc.code if isinstance(exc.code, int) else int(Exit.NOT_SO)
+        code = exc.code if isinstance(exc.code, int) else int(Exit.NOT_SO)
+        if as_json and code == Exit.BAD_INPUT:  # only a call that does not parse ends so; why is on standard error
+            emit({"ok": False, "error": "the call is not understood; see --help", "exit": code}, as_json=True)
+        return code
     except KeyboardInterrupt:
         return _report("stopped", Exit.STOPPED, as_json=as_json)
     except FatalError as exc:

@@ -13,7 +13,7 @@ import typer
 from bridge.chain.client import ChainClient
 from bridge.cli.context import ContractOption, KeyOption, RpcOption, chain_at, contract_of, signer_of
 from bridge.cli.output import JsonFlag, emit
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, RpcRefused
 from executor.errors import InvalidInput
 from executor.protocol.labels import Label
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bridge.chain.signer import TxSigner
     from bridge.chain.views import NodeView, RegistryViews
 
-NodeArgument = Annotated[int, typer.Argument(metavar="NODE", min=1, help="The node's id.")]
+NodeArgument = Annotated[int, typer.Argument(metavar="NODE", min=1, max=2**48 - 1, help="The node's id.")]
 
 
 class NotNow(BridgeError):
@@ -83,10 +83,16 @@ class NodeCall:
 
 
 def registry_of(client: ChainClient, contract: str) -> RegistryViews:
-    """The registry of a ComputeBridge."""
+    """The registry of a ComputeBridge. InvalidInput("--contract") where the contract there is none."""
+    from bridge.chain.rpc_errors import revert_data
     from bridge.chain.views import BridgeViews, RegistryViews
 
-    return RegistryViews(client, BridgeViews(client, contract).registry())
+    try:
+        return RegistryViews(client, BridgeViews(client, contract).registry())
+    except (InvalidInput, RpcRefused) as exc:
+        if isinstance(exc, RpcRefused) and revert_data(exc) is None:
+            raise
+        raise InvalidInput("--contract", f"{contract} does not answer as a ComputeBridge") from exc
 
 
 def label_words(words: list[str], option: str) -> list[str]:

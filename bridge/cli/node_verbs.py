@@ -25,6 +25,7 @@ from bridge.cli.context import (
     signer_of,
 )
 from bridge.cli.logs import set_up_logs
+from bridge.cli.node_call import NotNow
 from bridge.cli.output import Exit, JsonFlag, emit, fail
 from bridge.cli.registry_verbs import LabelOption
 from bridge.cli.texts import node_text
@@ -86,12 +87,15 @@ def register(
     folder: DirOption,
     key: KeyOption = "",
     rpc: RpcOption = "",
-    node_id: Annotated[int, typer.Option(help="Finish a registration that was cut off: join the key to it.")] = 0,
+    node_id: Annotated[
+        int, typer.Option(min=0, max=2**48 - 1, help="Finish a registration that was cut off: join the key to it.")
+    ] = 0,
     metadata: Annotated[str, typer.Option(help="Free text, at most 1024 bytes, on-chain.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Register the node on-chain with its labels, and let its key join. The operator's key pays."""
     from bridge.chain.operate import join_key, register_node
+    from bridge.chain.views import RegistryViews
     from executor.agent.config import NodeConfig
 
     config = NodeConfig.load(folder)
@@ -100,6 +104,12 @@ def register(
     with chain_at(rpc or config.rpc_url) as client:
         if client.chain_id() != config.chain_id:
             raise InvalidInput("--rpc", f"is chain {client.chain_id()}; the node is for chain {config.chain_id}")
+        taken = RegistryViews(client, config.registry).node_of_key(attestation_key.address)
+        if taken is not None:  # seen now, before a node is registered that the key cannot join
+            problem = (
+                f"{attestation_key.address}, the key in {folder}, has joined node {taken} already; nothing was sent"
+            )
+            raise NotNow(f"{problem}. Another node needs a key of its own: insula node init with another --dir")
         if not node_id:
             node_id = register_node(client, operator, config.registry, config.labels, metadata)
         receipt = join_key(client, operator, config.registry, node_id, attestation_key)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from bridge.cli.node_call import label_words
 from bridge.cli.spec_verbs import read_limited
 from executor.errors import InvalidInput
-from executor.protocol.labels import Label
 from executor.protocol.spec import InvalidSpec, job_of
 from executor.protocol.wire import MAX_SPEC_BYTES, ZERO_ADDRESS, Order, ResultKind, checksum_address, label_hash
 
@@ -21,9 +21,13 @@ KINDS = {
     "exit-code": ResultKind.EXIT_CODE,
 }
 
+MAX_PRICE = 2**128 - 1  # a uint128 of the order
+
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="The job spec, JSON in the format insula/v1.")]
 ResultOption = Annotated[str, typer.Option("--result", help=f"What goes on-chain: {', '.join(KINDS)}.")]
-TtlOption = Annotated[int, typer.Option("--ttl", min=1, help="Seconds until the request can be refunded.")]
+TtlOption = Annotated[
+    int, typer.Option("--ttl", min=1, max=2**32 - 1, help="Seconds until the request can be refunded.")
+]
 NodesOption = Annotated[int, typer.Option("--nodes", min=1, max=16, help="How many nodes run it.")]
 QuorumOption = Annotated[int, typer.Option("--quorum", min=0, max=16, help="How many must agree; 0: more than half.")]
 CuratorOption = Annotated[
@@ -38,9 +42,13 @@ LabelOption = Annotated[
 TokenOption = Annotated[
     str, typer.Option("--token", help="The ERC-20 that pays, prices in its smallest unit; else the chain's own token.")
 ]
-UnitPriceOption = Annotated[int, typer.Option("--unit-price", min=0, help="wei for each node when the job succeeds.")]
-FailPriceOption = Annotated[int, typer.Option("--fail-price", min=0, help="wei for each node when it ran and failed.")]
-DeliveryFeeOption = Annotated[int, typer.Option("--delivery-fee", min=0, help="wei for the relayer.")]
+UnitPriceOption = Annotated[
+    int, typer.Option("--unit-price", min=0, max=MAX_PRICE, help="wei for each node when the job succeeds.")
+]
+FailPriceOption = Annotated[
+    int, typer.Option("--fail-price", min=0, max=MAX_PRICE, help="wei for each node when it ran and failed.")
+]
+DeliveryFeeOption = Annotated[int, typer.Option("--delivery-fee", min=0, max=MAX_PRICE, help="wei for the relayer.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +74,18 @@ class Wish:
             raise InvalidInput("--curator", "is needed; or say --trust-own-labels, which is unsafe for money")
         if self.result not in KINDS:
             raise InvalidInput("--result", f"is {self.result!r:.20}; it is one of {', '.join(KINDS)}")
+        quorum = self.quorum or self.nodes // 2 + 1
+        if not self.nodes < 2 * quorum <= 2 * self.nodes:
+            raise InvalidInput("--quorum", f"is {quorum}; of {self.nodes} nodes it is more than half, and at most all")
+        labels = label_words(self.labels, "--label")
         order = Order(
             spec=read_limited(self.file, MAX_SPEC_BYTES, "SPEC"),
             result_kind=int(KINDS[self.result]),
             nodes=self.nodes,
-            quorum=self.quorum or self.nodes // 2 + 1,
+            quorum=quorum,
             ttl=self.ttl,
             curator=checksum_address(self.curator, "--curator") if self.curator else ZERO_ADDRESS,
-            labels=tuple(sorted(label_hash(str(Label.parse(word))) for word in self.labels)),
+            labels=tuple(sorted(map(label_hash, labels))),
             token=checksum_address(self.token, "--token") if self.token else ZERO_ADDRESS,
             unit_price=self.unit_price,
             fail_price=self.fail_price,
@@ -83,7 +95,7 @@ class Wish:
             job_of(order, order.spec)
         except InvalidSpec as exc:
             problem = exc.problem
-            for word in self.labels:  # nodes know a label of the order by its hash alone
+            for word in labels:  # nodes know a label of the order by its hash alone
                 problem = problem.replace(f"0x{label_hash(word).hex()}", word)
             raise InvalidInput(exc.field, f"{problem} ({exc.reason.name}); nothing was ordered") from exc
         return order

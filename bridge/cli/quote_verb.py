@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,7 +27,11 @@ from bridge.cli.output import Exit, JsonFlag, emit, fail
 from bridge.cli.texts import lines, paid
 from bridge.errors import RpcRefused
 from executor.errors import InvalidInput
+from executor.protocol.spec import job_of
 from executor.protocol.wire import ZERO_ADDRESS, Order, checksum_address
+
+if TYPE_CHECKING:
+    from bridge.chain.views import LensViews, QuotePage
 
 NODES_A_CALL = 64  # two calls each: FEVM takes millions of gas for a call, and endpoints bound an eth_call
 MAX_CALLS = 256
@@ -84,7 +88,13 @@ def quote(
             raise fail(
                 f"the contract refuses this order: {refusal_in_words(exc)}", code=Exit.NOT_SO, as_json=as_json
             ) from exc
-    emit({"ok": found["enough"] is not False, **found}, as_json=as_json, text=_text(found, order))
+    found["selector"] = selector = str(job_of(order, order.spec).selector)
+    text = _text(found, order)
+    if found["carriers"] and selector:
+        text += "\n" + lines(
+            [("selector", f"{selector}: bridge and nodes look at it; here, only at what --label names")]
+        )
+    emit({"ok": found["enough"] is not False, **found}, as_json=as_json, text=text)
     if found["enough"] is False:
         raise typer.Exit(int(Exit.NOT_SO))
 
@@ -99,7 +109,7 @@ def _quoted(client: ChainClient, contract: str, lens: str, order: Order) -> dict
     carriers: list[dict[str, Any]] = []
     views, start = LensViews(client, at), 1
     for _ in range(MAX_CALLS):
-        page = views.quote(contract, order, start, NODES_A_CALL)
+        page = _page(views, contract, order, start)
         carriers += [{"node_id": carrier.node_id, "operator": carrier.operator} for carrier in page.carriers]
         if page.next == 0:
             break
@@ -110,6 +120,18 @@ def _quoted(client: ChainClient, contract: str, lens: str, order: Order) -> dict
     more = page.next != 0
     enough = True if operators >= order.quorum else None if more else False
     return {**found, "carriers": carriers, "operators": operators, "more": more, "enough": enough}
+
+
+def _page(views: LensViews, contract: str, order: Order, start: int) -> QuotePage:
+    """Some nodes. InvalidInput("--lens") where the lens reverts over an order that the contract takes."""
+    from bridge.chain.rpc_errors import revert_data
+
+    try:
+        return views.quote(contract, order, start, NODES_A_CALL)
+    except RpcRefused as exc:
+        if revert_data(exc) is None:
+            raise
+        raise InvalidInput("--lens", f"the contract at {views.address} does not answer; is it a ComputeLens?") from exc
 
 
 def _known_lens(client: ChainClient, contract: str) -> str | None:

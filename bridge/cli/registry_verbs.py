@@ -59,7 +59,8 @@ def labels(
 
 @node_verb
 def metadata(
-    call: NodeCall, text: Annotated[str, typer.Argument(help="Free text, at most 1024 bytes, on-chain for ever.")]
+    call: NodeCall,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Free text, at most 1024 bytes, on-chain for ever.")],
 ) -> Told:
     """Say something else of a node of yours: where it is, whom to ask."""
     from bridge.chain.operate import set_metadata

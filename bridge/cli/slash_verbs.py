@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 
 from bridge.chain.client import ChainClient
@@ -43,10 +44,13 @@ def evidence(
     as_json: JsonFlag = False,
 ) -> None:
     """What a bridge holds against a node: proofs that its key signed two outcomes of one request. Exit 1: nothing."""
+    wanted = request.lower()
+    if wanted and not re.fullmatch("0x[0-9a-f]{64}", wanted):
+        raise InvalidInput("--request", f"{request!r:.80} is not 0x and a request hash of 64 hexadecimal digits")
     with bridge_at(bridge) as http:
         answer = get_json(http, f"/v1/nodes/{node_id}/evidence")
     proofs = _proofs(answer)
-    chosen = [one for one in proofs if not request or f"0x{one[1].request_hash.hex()}" == request.lower()]
+    chosen = [one for one in proofs if not wanted or f"0x{one[1].request_hash.hex()}" == wanted]
     if save and chosen:
         if len(chosen) > 1:
             raise InvalidInput("--request", f"is needed: there are {len(chosen)} proofs, and a file holds one")
@@ -59,7 +63,7 @@ def evidence(
         "evidence": [_shown(found_at, one) for found_at, one in chosen],
         "saved": str(save) if save and chosen else None,
     }
-    emit(result, as_json=as_json, text=_evidence_text(node_id, chosen, held, save))
+    emit(result, as_json=as_json, text=_evidence_text(node_id, chosen, len(proofs) - len(chosen), held, save))
     if not chosen:
         raise typer.Exit(int(Exit.NOT_SO))
 
@@ -130,14 +134,17 @@ def withdraw_reward(
 def _proofs(answer: dict[str, Any]) -> list[tuple[float, Evidence]]:
     """When each was found, and what it is; each proves what it says, whatever the bridge is."""
     rows = answer.get("found")
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or not isinstance(answer.get("held"), int):
         raise InvalidInput("bridge", "its answer holds no evidence; is it of an older version?")
     proofs = []
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("found_at"), (int, float)):
             raise InvalidInput("bridge", "its answer is not understood; is this a bridge?")
-        one = Evidence.read(json.dumps(row.get("evidence")).encode(), "bridge")
-        check_evidence(one)
+        one = Evidence.read(orjson.dumps(row.get("evidence")), "bridge: evidence")
+        try:
+            check_evidence(one)
+        except InvalidInput as exc:
+            raise InvalidInput(f"bridge: evidence: {exc.field}", exc.problem) from exc
         proofs.append((float(row["found_at"]), one))
     return proofs
 
@@ -152,13 +159,17 @@ def _shown(found_at: float, one: Evidence) -> dict[str, Any]:
     }
 
 
-def _evidence_text(node_id: int, proofs: list[tuple[float, Evidence]], held: object, save: Path | None) -> str:
+def _evidence_text(
+    node_id: int, proofs: list[tuple[float, Evidence]], others: int, held: object, save: Path | None
+) -> str:
     lines = []
     for found_at, one in proofs:
         lines.append(f"request 0x{one.request_hash.hex()}, found {moment(found_at)}: the key {one.key} signed")
         lines += [f"    outcome 0x{said.outcome_hash.hex()}" for said in (one.first, one.second)]
     if not lines:
-        lines.append(f"no proof against node {node_id}")
+        lines.append(f"no proof against node {node_id}" + (" about this request" if others else ""))
+    if others:
+        lines.append(f"{others} about other requests")
     if held:
         lines.append(f"{held} more will be shown once the requests are over")
     if proofs:
@@ -174,7 +185,11 @@ def _registry_for(client: ChainClient, contract: str, found: Evidence) -> Regist
     if found.chain_id != chain_id:
         raise InvalidInput("--proof: chain_id", f"is {found.chain_id}; --rpc is of chain {chain_id}")
     registry = registry_of(client, contract)
-    if found.contract != contract and registry_of(client, found.contract).address != registry.address:
+    try:
+        named = registry.address if found.contract == contract else registry_of(client, found.contract).address
+    except InvalidInput as exc:
+        raise InvalidInput("--proof: contract", exc.problem) from exc
+    if named != registry.address:
         raise InvalidInput("--proof: contract", f"{found.contract} has another registry than {contract}")
     return registry
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
 Fact = tuple[str, str]
 
+LATEST = 253402300799  # the last second that a date can tell: 9999-12-31T23:59:59Z
 FIL_FROM_WEI = 10**15  # amounts from here on are also told in FIL
 MAX_PAYLOAD_SHOWN = 400  # characters
 
 
 def moment(seconds: float | None) -> str:
-    """Seconds since 1970 as UTC in ISO 8601, to the second; "-" for None."""
-    return "-" if seconds is None else datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Seconds since 1970 as UTC in ISO 8601, to the second; "-" for None; as they are where no date tells them."""
+    if seconds is None or not 0 <= seconds <= LATEST:
+        return "-" if seconds is None else f"second {seconds:.0f} since 1970"
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def amount(wei: int | str) -> str:
@@ -25,8 +27,9 @@ def amount(wei: int | str) -> str:
     value = int(wei)
     if abs(value) < FIL_FROM_WEI:
         return f"{value} wei"
-    fil = f"{Decimal(value).scaleb(-18):f}"
-    return f"{value} wei ({fil.rstrip('0').rstrip('.') if '.' in fil else fil} FIL)"
+    whole, rest = divmod(abs(value), 10**18)
+    fil = f"{whole}.{rest:018}".rstrip("0").rstrip(".")
+    return f"{value} wei ({'-' if value < 0 else ''}{fil} FIL)"
 
 
 def paid(units: int | str, token: str) -> str:
@@ -134,7 +137,7 @@ def outvoted(one: dict[str, Any], ended: dict[str, Any]) -> str:
     """What an outvoted node said, against what stands on-chain (of `ended` in an explanation)."""
     reason = "" if one["reason"] == "NONE" else f", {one['reason']}"
     said = f"it said {one['status_name']}{reason}, exit code {one['exit_code']}, outcome {one['outcome_hash']}"
-    paid = "" if one["may_be_paid"] else "; it was not paid"
+    paid = "" if one["may_be_paid"] else "; for that it was not paid"
     return f"{said}; on-chain stands {ended['outcome_hash']}{paid}"
 
 

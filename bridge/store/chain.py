@@ -55,10 +55,10 @@ _SETTLED = select(jobs.c.request_hash, jobs.c.state).where(
 _CALLBACK = Kind.CALLBACK.value
 _EVENTS = select(events).where(events.c.request_hash == bindparam("request_hash"), events.c.kind != _CALLBACK)
 _FOLDED = select(jobs).where(jobs.c.request_hash == bindparam("request_hash"), jobs.c.settled_relayer.is_not(None))
-_FOLDED_OF_ID = select(jobs.c.request_hash).where(
+_FOLDED_OF_ID = select(jobs.c.block_number, jobs.c.request_hash).where(
     jobs.c.request_id == bindparam("request_id"), jobs.c.settled_relayer.is_not(None)
 )
-_HASH_OF_ID = select(events.c.request_hash).where(
+_HASH_OF_ID = select(events.c.block_number, events.c.request_hash).where(
     events.c.kind == literally(Kind.REQUESTED.value), events.c.request_id == bindparam("request_id")
 )
 _LAST_CALLBACK = (
@@ -347,12 +347,15 @@ def _is_folded(connection: Connection, event: Event, request_hash: bytes) -> boo
 
 
 def _request_hash(connection: Connection, event: Event) -> bytes | None:
-    """The request an event is about; a callback's log has only the id, which the stored requests resolve."""
+    """The request an event is about; a callback's log has only the id, which the stored requests resolve.
+
+    Of several with one id, which no sound contract has, the first in the chain: wherever their logs are stored.
+    """
     if not isinstance(event, CallbackResult):
         return event.request_hash
     of_id = {"request_id": event.request_id}
-    value = connection.scalars(_HASH_OF_ID, of_id).first() or connection.scalars(_FOLDED_OF_ID, of_id).first()
-    return None if value is None else bytes(value)
+    found = (*connection.execute(_HASH_OF_ID, of_id), *connection.execute(_FOLDED_OF_ID, of_id))
+    return min(((row.block_number, bytes(row.request_hash)) for row in found), default=(0, None))[1]
 
 
 def _add_event(connection: Connection, event: Event, request_hash: bytes) -> bool:

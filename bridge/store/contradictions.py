@@ -1,4 +1,4 @@
-"""Evidence against nodes, as the database has it: one for each request and key, the newest few of each node."""
+"""Evidence against nodes, as the database has it: one for each request and key, a few of each key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select
 from bridge.store.schema import contradictions
 from executor.protocol.evidence import Evidence
 
-KEPT_PER_NODE = 16  # one takes the whole stake; the newest ones are good even where older ones were proven
+KEPT_PER_KEY = 16  # one of them takes the whole stake, and a second one of the same key is refused
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,11 @@ class Contradiction:
 
 
 def keep_contradiction(connection: Connection, found: Contradiction) -> bool:
-    """Keep one; False, and nothing changed, where this key's contradiction about this request is kept already."""
+    """Keep one; False, and nothing changed, where this key's contradiction about this request is kept already.
+
+    Where a key has too many, its first ones stay, and the one before the newest goes: else a node could push out those
+    that are shown with new ones about requests of its own, which are not shown before their deadlines.
+    """
     evidence = found.evidence
     known = select(contradictions.c.node_id).where(
         contradictions.c.request_hash == evidence.request_hash, contradictions.c.key == evidence.key
@@ -40,12 +44,11 @@ def keep_contradiction(connection: Connection, found: Contradiction) -> bool:
             found_at=found.found_at,
         )
     )
-    for old in contradictions_of(connection, found.node_id)[KEPT_PER_NODE:]:
-        connection.execute(
-            delete(contradictions).where(
-                contradictions.c.request_hash == old.evidence.request_hash, contradictions.c.key == old.evidence.key
-            )
-        )
+    of_key = contradictions.c.key == evidence.key
+    by_age = select(contradictions.c.request_hash).where(of_key, contradictions.c.node_id == found.node_id)
+    hashes = connection.scalars(by_age.order_by(contradictions.c.found_at, contradictions.c.request_hash)).all()
+    surplus = [one for one in hashes if one != evidence.request_hash][KEPT_PER_KEY - 1 :]
+    connection.execute(delete(contradictions).where(of_key, contradictions.c.request_hash.in_(surplus)))
     return True
 
 

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Row, Update, and_, bindparam, exists, func, o
 from bridge.errors import StaleTransition
 from bridge.jobs import OPEN_STATES, JobState, is_allowed
 from bridge.store.schema import STANDING, blocks, cursors, jobs, leases, literally, outbox, slots
-from executor.protocol.wire import Order, Outcome, Request
+from executor.protocol.wire import OnChainState, Order, Outcome, Request
 
+_REFUNDED = frozenset((OnChainState.EXPIRED, OnChainState.CANCELLED))
 # Statements of every step are made once: making one costs more than running it.
 _OF_HASH = select(jobs).where(jobs.c.request_hash == bindparam("request_hash"))
 _OF_HASHES = select(jobs).where(jobs.c.request_hash.in_(bindparam("hashes", expanding=True)))
@@ -55,7 +56,12 @@ class Job:
 
 
 def job_of(row: Row[Any]) -> Job:
-    """The job of a full row of `jobs`."""
+    """The job of a full row of `jobs`.
+
+    What was agreed on for a request that was refunded is its outcome no more: nobody has paid for it, so nothing of it
+    is published or shown. Should the refund leave the chain again, it is found from the slots' answers.
+    """
+    is_refunded = row.chain_state in _REFUNDED
     return Job(
         request=Request(
             chain_id=row.chain_id,
@@ -70,7 +76,7 @@ def job_of(row: Row[Any]) -> Job:
         reason=row.reason,
         detail=row.detail,
         spec=row.spec,
-        outcome=Outcome.decode(row.outcome) if row.outcome else None,
+        outcome=Outcome.decode(row.outcome) if row.outcome and not is_refunded else None,
         block_number=row.block_number,
         block_hash=row.block_hash,
         tx_hash=row.tx_hash,
@@ -171,12 +177,16 @@ class Leasable:
 def leasable(connection: Connection, per_requester: int, limit: int, offset: int = 0) -> list[Leasable]:
     """Jobs whose spec is here and that have something to lease: each requester's oldest first, then each one's second,
     and so on, at most `per_requester` of one. Who orders thousands hides nobody else's.
+
+    Nothing is begun for a request that is marked for cancellation: its requester could draw the refund before the end.
     """
     open_slot = exists().where(slots.c.request_hash == jobs.c.request_hash, slots.c.state == "open")
     wanted = or_(
         and_(jobs.c.agreed_at.is_(None), or_(jobs.c.state == JobState.READY.value, open_slot)),
         jobs.c.wanted_block.is_not(None),
     )
+    is_begun = or_(jobs.c.state != JobState.READY.value, jobs.c.wanted_block.is_not(None))
+    wanted = and_(wanted, or_(is_begun, jobs.c.cancel_marked.is_(False)))
     order = (jobs.c.block_number, jobs.c.request_id)
     rank = func.row_number().over(partition_by=jobs.c.requester, order_by=order).label("rank")
     states = [state.value for state in (JobState.READY, JobState.RUNNING, JobState.HELD)]

@@ -168,7 +168,7 @@ def test_explain_names_the_lying_node_with_what_it_said(demo, env):
     told = subprocess.run(words, check=True, capture_output=True, text=True, timeout=60, env={**os.environ, **env})
     line = next(line for line in told.stdout.splitlines() if "OUTVOTED" in line)
     assert line.split()[:2] == ["node", str(rogue["nodeId"])]
-    assert line.endswith("it was not paid")
+    assert line.endswith("for that it was not paid")
     assert outvoted["outcomeHash"] in line
 
 

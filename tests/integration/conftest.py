@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import structlog
@@ -24,7 +26,7 @@ def insula(capsys, monkeypatch, tmp_path):
 
     def call(*words):
         capsys.readouterr()  # what a server in this process has said so far
-        code = run(lambda: application(list(words)))
+        code = run(lambda: application(list(words)), as_json="--json" in words)
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
         return code, out, err
@@ -72,3 +74,26 @@ def node(chain, key_file, insula):
         return code, json.loads(out) if out else {"error": err}
 
     return call
+
+
+@pytest.fixture
+def liar():
+    """A server that answers every GET with what is put into its list."""
+    answers = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answers[0])))
+            self.end_headers()
+            self.wfile.write(answers[0])
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", answers
+        server.shutdown()
+        thread.join()

@@ -175,6 +175,32 @@ BAD_CALLS = {
     "a folder without a node": (["node", "run", "--dir", "/nowhere"], Exit.BAD_INPUT, "insula node init"),
     "a configuration that is not there": (["bridge", "run", "--config", "/nowhere"], Exit.BAD_INPUT, "/nowhere"),
     "no curator": (["job", "submit", "/nowhere"], Exit.BAD_INPUT, "--trust-own-labels"),
+    "a quorum beyond the nodes": (
+        ["job", "quote", "/nowhere", "--trust-own-labels", "--quorum", "2"],
+        Exit.BAD_INPUT,
+        "--quorum: is 2; of 1 nodes",
+    ),
+    "half of the nodes": (
+        ["job", "quote", "/nowhere", "--trust-own-labels", "--nodes", "4", "--quorum", "2"],
+        Exit.BAD_INPUT,
+        "--quorum",
+    ),
+    "a label that is none": (
+        ["job", "quote", "/nowhere", "--trust-own-labels", "--label", "x"],
+        Exit.BAD_INPUT,
+        "--label: 'x' is not",
+    ),
+    "a price that no order holds": (
+        ["job", "quote", "/nowhere", "--trust-own-labels", "--unit-price", str(2**128)],
+        Exit.BAD_INPUT,
+        "--unit-price",
+    ),
+    "a node that no registry holds": (["node", "evidence", str(2**48), "--bridge", NOBODY], Exit.BAD_INPUT, "NODE"),
+    "a request that is none": (
+        ["node", "evidence", "1", "--request", "0x12", "--bridge", NOBODY],
+        Exit.BAD_INPUT,
+        "--request: '0x12' is not",
+    ),
     "a bundle that is not there": (
         ["job", "verify", "--bundle", "/nowhere", "--bridge", NOBODY],
         Exit.BAD_INPUT,
@@ -191,6 +217,46 @@ def test_a_bad_call_says_what_to_do(insula, what):
 
     assert code == expected
     assert said in err + out
+
+
+NO_BRIDGES = {
+    "an empty object": b"{}",
+    "another service": b'{"state": 5, "jobs": 5, "outcome": 7}',
+    "a list of nothing": b'{"jobs": [{}], "state": "final", "chain_state": "FULFILLED"}',
+    "a time that no date tells": b'{"state": "held", "detail": "", "awaiting": "", "refundable_at": "soon"}',
+}
+
+
+@pytest.mark.parametrize("what", NO_BRIDGES)
+@pytest.mark.parametrize("verb", ["status", "explain", "wait", "list"])
+def test_what_is_no_bridge_is_named(insula, liar, verb, what):
+    base, answers = liar
+    answers.append(NO_BRIDGES[what])
+    words = ["job", verb, *(["1"] if verb != "list" else []), *(["--timeout", "0"] if verb == "wait" else [])]
+
+    code, _, err = insula(*words, "--bridge", base)
+
+    not_seen = verb == "wait" and what == "an empty object"  # as a bridge that has not seen the request
+    assert (code, not_seen or "bridge: its answer is not understood" in err) == (
+        Exit.TIMEOUT if not_seen else Exit.BAD_INPUT, True
+    ), err  # fmt: skip
+
+
+USAGE = {
+    "an argument too few": (["node", "stake", "1", "--json"], "WEI"),
+    "an amount that is none": (["node", "stake", "1", "1e18", "--json"], "WEI"),
+    "an option that is none": (["node", "evidence", "1", "--jsn", "--json"], "--jsn"),
+}
+
+
+@pytest.mark.parametrize("what", USAGE)
+def test_a_call_that_does_not_parse_answers_with_json_where_it_asked_for_it(insula, what):
+    words, said = USAGE[what]
+
+    code, out, err = insula(*words)
+
+    assert (code, json.loads(out)["exit"], said in err) == (Exit.BAD_INPUT, 2, True)
+    assert "--help" in json.loads(out)["error"]
 
 
 def test_a_secret_is_never_repeated(insula):

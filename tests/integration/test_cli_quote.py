@@ -89,6 +89,37 @@ def test_a_quote_is_told_in_words(desk):
     assert "1 must agree, each of another operator; 2 could" in out
 
 
+def test_a_quote_says_that_nobody_looked_at_the_selector_beyond_the_labels(desk):
+    desk.spec.write_bytes(spec_bytes(selector="site=moon"))
+
+    code, out, _ = desk.quote(*desk.curator)
+
+    assert (code, "selector     site=moon: bridge and nodes look at it; here, only at what --label names" in out) == (
+        0,
+        1,
+    )
+
+
+def test_a_label_that_is_given_twice_counts_once(desk):
+    desk.spec.write_bytes(spec_bytes(selector="tier=wasm"))
+
+    assert desk.quote("--label", "tier=wasm", "--label", "tier=wasm", *desk.curator)[0] == Exit.OK
+
+
+def test_another_contract_than_a_lens_refuses_no_order(desk):
+    code, _, err = desk.quote(*desk.curator, "--lens", desk.chain.deployment.bridge, lens=False)
+
+    assert (code, "--lens: the contract at" in err) == (Exit.BAD_INPUT, True), err
+
+
+def test_a_contract_that_is_no_token_is_named(desk):
+    prices = ("--token", desk.chain.deployment.registry, "--unit-price", "600")
+
+    code, _, err = desk.job("submit", str(desk.spec), *desk.curator, *prices, *desk.key(REQUESTER))
+
+    assert (code, "--token" in err, "does not answer as an ERC-20" in err) == (Exit.BAD_INPUT, True, True), err
+
+
 def test_a_quote_without_a_lens_says_the_price_and_that_nobody_looked_for_nodes(desk):
     code, out, _ = desk.quote(*desk.curator, "--unit-price", "100", lens=False)
 

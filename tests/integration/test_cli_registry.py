@@ -182,7 +182,7 @@ def test_a_folder_for_elsewhere_is_refused(node, chain, tmp_path, changes, field
 
     code, said = node("rotate-key", "--dir", str(tmp_path / "new"))
 
-    assert (code, said["error"].startswith(f"error: {field}: ")) == (Exit.BAD_INPUT, True), said
+    assert (code, said["error"].startswith(f"{field}: ")) == (Exit.BAD_INPUT, True), said
 
 
 def test_a_folder_that_is_no_nodes_is_bad_input(node, tmp_path):
@@ -230,3 +230,16 @@ def test_no_endpoint_is_unreachable(insula, chain, key_file):
     place = ("--rpc", "http://127.0.0.1:1", "--contract", chain.deployment.bridge, "--key", key_file(OPERATOR))
 
     assert insula("node", "deactivate", "1", *place)[0] == Exit.UNREACHABLE
+
+
+def test_a_key_that_has_joined_registers_no_second_node(insula, key_file, chain, tmp_path):
+    new_folder(chain, tmp_path / "new")
+    words = ("node", "register", "--dir", str(tmp_path / "new"), "--key", key_file(OPERATOR))
+    place = ("--rpc", str(chain.client.transport.endpoint_uri))
+    assert insula(*words, *place)[0] == Exit.OK
+    count = chain.registry.node_count()
+
+    code, _, err = insula(*words, *place)
+
+    assert (code, f"has joined node {count} already; nothing was sent" in err) == (Exit.NOT_SO, True), err
+    assert chain.registry.node_count() == count

@@ -106,7 +106,8 @@ def test_the_text_says_who_got_what(chain, node, insula, key_file, tmp_path):
 def test_a_proof_works_once(node, slash, chain):
     node("stake", str(STAKE))
     assert slash(evidence(chain))[0] == Exit.OK
-    node("stake", str(STAKE))
+    code, said = node("stake", str(STAKE))
+    assert (code, "give the node another one first: insula node rotate-key" in said["error"]) == (Exit.NOT_SO, True)
 
     code, said = slash(evidence(chain))
 
@@ -135,6 +136,19 @@ def test_a_bridge_of_another_registry_is_named(slash, chain):
     code, said = slash(evidence(chain, contract=other.bridge))
 
     assert (code, "--proof: contract" in said["error"]) == (Exit.BAD_INPUT, True)
+
+
+def test_what_is_no_bridge_at_all_is_named(node, slash, insula, key_file, chain, tmp_path):
+    """The registry answers, but not as a ComputeBridge; an account without code says nothing."""
+    for address in (chain.deployment.registry, funded(7).address):
+        place = ("--rpc", str(chain.client.transport.endpoint_uri), "--contract", address)
+        code, out, _ = insula("node", "stake", "1", "5", *place, "--key", key_file(5), "--json")
+        assert (code, json.loads(out)["error"]) == (
+            Exit.BAD_INPUT, f"--contract: {address} does not answer as a ComputeBridge"
+        )  # fmt: skip
+
+        code, said = slash(evidence(chain, contract=address))
+        assert (code, f"--proof: contract: {address} does not" in said["error"]) == (Exit.BAD_INPUT, True)
 
 
 NO_PROOF = {
@@ -238,6 +252,38 @@ def test_of_several_proofs_one_is_named(insula, api, bridge, tmp_path):
     assert (code, "--request: is needed: there are 2 proofs" in err) == (Exit.BAD_INPUT, True)
     assert insula(*words, "--request", f"0x{first.request_hash.hex()}")[0] == Exit.OK
     assert Evidence.read((tmp_path / "proof.json").read_bytes(), "file").request_hash == first.request_hash
+
+
+LIES = {
+    "no object": b"[]",
+    "nothing of ours": b"{}",
+    "a time that is none": b'{"found": [{"found_at": NaN, "evidence": {}}], "held": 0}',
+    "a time without end": b'{"found": [{"found_at": 1e999, "evidence": {}}], "held": 0}',
+    "an absurd number of proofs": b'{"found": [], "held": {"a": 1}}',
+    "lists in lists": b'{"found": ' + b"[" * 9_000 + b"]" * 9_000 + b', "held": 0}',
+    "half a letter": b'{"found": [{"found_at": 1.0, "evidence": "\\ud800"}], "held": 0}',
+    "no evidence": b'{"found": [{"found_at": 1.0, "evidence": null}], "held": 0}',
+}
+
+
+@pytest.mark.parametrize("what", LIES)
+def test_a_bridge_that_lies_is_named(insula, liar, what):
+    base, answers = liar
+    answers.append(LIES[what])
+
+    code, out, _ = insula("node", "evidence", "1", "--bridge", base, "--json")
+
+    assert (code, json.loads(out)["error"].startswith("bridge: ")) == (Exit.BAD_INPUT, True)
+
+
+def test_a_forged_proof_of_a_bridge_accuses_nobody(insula, liar, chain):
+    base, answers = liar
+    forged = evidence(chain, key=funded(6).address).model_dump(mode="json")
+    answers.append(json.dumps({"found": [{"found_at": 1.0, "evidence": forged}], "held": 0}).encode())
+
+    code, out, err = insula("node", "evidence", "1", "--bridge", base)
+
+    assert (code, out, "bridge: evidence: first.signature" in err) == (Exit.BAD_INPUT, "", True)
 
 
 def test_nothing_against_a_node_is_said_and_saved_nowhere(insula, api, tmp_path):

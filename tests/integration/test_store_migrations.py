@@ -6,10 +6,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from eth_utils.address import to_checksum_address
-from sqlalchemy import inspect, text
+from sqlalchemy import MetaData, insert, inspect, select, text
 
 from bridge.chain.signer import Transaction, TxSigner
 from bridge.errors import FatalError
+from bridge.store.chain import Scope, logs_of
 from bridge.store.engine import open_engine, transaction
 from bridge.store.migrations import migrate
 from bridge.store.outbox import attempts_at
@@ -93,6 +94,44 @@ def test_transactions_of_the_first_version_keep_what_they_carry(engine):
     assert [attempt.calldata for attempt in under] == [b"one", b"two", b""]
     assert {attempt.destination for attempt in under} == {to}
     assert {attempt.cost for attempt in under} == {None}
+
+
+def a_row(table, number):
+    """Some value in each column of a table as it is in the database."""
+    made = {}
+    for column in table.columns:
+        kind = column.type.python_type
+        size = getattr(column.type, "length", None) or 8
+        values = {
+            bytes: bytes([number]) * min(size, 36), str: f"{number}" * min(size, 8), int: number, float: number + 0.5,
+            bool: True, object: {"n": number},
+        }  # fmt: skip
+        made[column.name] = [f"{number:064x}"] if column.name == "topics" else values[kind]
+    return made
+
+
+def test_rows_in_every_table_of_an_older_version_stay_as_they_are(engine):
+    config = Config()
+    config.set_main_option("script_location", "bridge.store:migrations")
+    before, found = MetaData(), {}
+    with transaction(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        before.reflect(connection)
+        tables = [table for table in before.sorted_tables if table.name != "alembic_version"]
+        for table in tables:
+            connection.execute(insert(table), [a_row(table, 1), a_row(table, 2)])
+            found[table.name] = connection.execute(select(table)).all()
+        request_hash = connection.scalars(select(before.tables["jobs"].c.request_hash)).first()
+
+    migrate(engine)
+
+    with transaction(engine) as connection:
+        assert {table.name: connection.execute(select(table)).all() for table in tables} == found
+        assert connection.scalars(select(metadata.tables["jobs"].c.settled_relayer)).all() == [None, None]
+        assert connection.execute(select(metadata.tables["contradictions"])).all() == []
+        assert [log.data for log in logs_of(connection, Scope(1, "1"), request_hash)] == [b"\x01" * 8]
+    assert len(tables) == len(metadata.tables) - 1
 
 
 def test_migrating_again_changes_nothing(engine):

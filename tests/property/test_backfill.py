@@ -119,16 +119,57 @@ def engines(tmp_path_factory):
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HAPPENINGS, st.sampled_from([1, 3, 100]))
 def test_both_ways_leave_the_same_rows(engines, happenings, width):
+    both_ways(engines, ranges(history(happenings), width))
+
+
+def both_ways(engines, read):
+    """What was read, as (last block, logs), into both databases; they are the same then."""
     usual, bulk = engines
     emptied(usual)
     emptied(bulk)
-    for final, logs in ranges(history(happenings), width):
+    for final, logs in read:
         with transaction(usual) as connection:
             usual_way(connection, [decode_log(log, SCOPE.chain_id) for log in logs], final)
         with transaction(bulk) as connection:
             add_final(connection, SCOPE, harvest(logs, SCOPE.chain_id).events, final, 5.0)
 
     assert contents(bulk) == contents(usual)
+
+
+R, S, X, C = Kind.REQUESTED, Kind.SETTLED, Kind.EXPIRED, Kind.CALLBACK
+FIRST = [
+    (R, 1, 0, 0, True),
+    (S, 1, 0, 0, True),
+    (C, 1, 0, 0, True),
+]  # in block 1, held by the job's row but for the last
+#: what comes after the blocks in which a job became final, by name
+LATER = {
+    "another outcome": [(S, 1, 1, 1, False)],
+    "another outcome and a refund": [(S, 1, 1, 1, False), (X, 1, 0, 1, False)],
+    "the same outcome in another block": [(S, 1, 0, 1, False)],
+    "the callback again, and again": [(C, 1, 0, 1, False), (C, 1, 1, 1, False)],
+    "the request in another block": [(R, 1, 0, 1, False)],
+    "the request again, and another outcome": [(R, 1, 0, 1, False), (S, 1, 2, 0, False)],
+    "a mark": [(Kind.CANCEL_REQUESTED, 1, 0, 1, False)],
+    "another request of its id, then a callback": [(R, 1, 3, 1, False), (C, 1, 1, 1, False)],
+    "another whole job of its id, then a callback": [(R, 1, 3, 1, False), (S, 1, 3, 0, True), (C, 1, 1, 1, False)],
+    "the id of a later job, then a callback": [(R, 2, 0, 1, False), (R, 1, 3, 1, False), (C, 1, 1, 1, False)],
+}
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 100])
+@pytest.mark.parametrize("what", LATER)
+def test_what_comes_after_a_folded_job_leaves_the_same_rows(engines, what, width):
+    logs = history([*FIRST, *LATER[what]])
+
+    both_ways(engines, ranges(logs, width))
+
+
+@pytest.mark.parametrize("what", LATER)
+def test_a_range_that_is_read_again_leaves_the_same_rows(engines, what):
+    read = list(ranges(history([*FIRST, *LATER[what]]), 1))
+
+    both_ways(engines, [read[0], read[0], *read[1:], *read])
 
 
 def test_a_whole_story_becomes_a_final_job_at_once(engines):

@@ -21,6 +21,7 @@ CID = "bafybeig7n46cnl5sxk3xn7bxodrbuusmn5bnz57agxing7nbvw2xi3xbf4"
 def test_a_moment_is_utc_to_the_second():
     assert moment(1_800_000_000.9) == "2027-01-15T08:00:00Z"
     assert moment(None) == "-"
+    assert moment(10**20) == "second 100000000000000000000 since 1970"
 
 
 AMOUNTS = {
@@ -29,6 +30,8 @@ AMOUNTS = {
     "1100000000000000": "1100000000000000 wei (0.0011 FIL)",
     str(5 * 10**18): "5000000000000000000 wei (5 FIL)",
     str(10**21): "1000000000000000000000 wei (1000 FIL)",
+    str(2**132 + 5): "5444517870735015415413993718908291383301 wei (5444517870735015415413.993718908291383301 FIL)",
+    str(-(10**18) - 10**17): "-1100000000000000000 wei (-1.1 FIL)",
 }
 
 
@@ -184,7 +187,7 @@ def test_an_explanation_names_who_was_outvoted_and_who_signed_twice():
         "final: fulfilled by nodes 1, 2 in block 7",
         (
             "node 3    OUTVOTED           it said SUCCEEDED, exit code 0, outcome 0xbb; on-chain stands 0xaa; "
-            "it was not paid"
+            "for that it was not paid"
         ),
         "node 4    OUTVOTED           it said FAILED, EXIT_NON_ZERO, exit code 3, outcome 0xbb; on-chain stands 0xaa",
         "node 4    SIGNED TWICE       two outcomes of this request: insula node evidence 4",

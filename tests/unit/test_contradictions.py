@@ -5,14 +5,15 @@ import dataclasses
 import pytest
 
 from bridge.alarms import AlarmKeeper
-from bridge.contradictions import shown_of
+from bridge.contradictions import MOST_SHOWN, shown_of
 from bridge.errors import StaleLease, StaleTransition
+from bridge.jobs import JobState
 from bridge.store.alarms import acknowledge, raised_alarms
-from bridge.store.contradictions import KEPT_PER_NODE, contradictions_of
+from bridge.store.contradictions import KEPT_PER_KEY, Contradiction, contradictions_of, keep_contradiction
 from bridge.store.engine import reading, transaction
 from bridge.watch import Alarm
 from executor.errors import InvalidInput
-from executor.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence, check_evidence
+from executor.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence, SignedOutcome, check_evidence
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Outcome, Status
 from tests.bridge_kit import CHAIN_ID, CONTRACT, Bridge, attested, key_of, order_of, success
@@ -102,16 +103,59 @@ def test_the_same_request_again_adds_nothing_and_raises_nothing_again(bridge):
     assert alarm(bridge).times == 1
 
 
-def test_a_node_fills_no_more_than_its_share_and_the_newest_are_kept(bridge):
-    node = bridge.node("a")
-    for _ in range(KEPT_PER_NODE + 3):
+def contradict(bridge, node, times):
+    """A node contradicts itself about so many requests; their hashes."""
+    hashes = []
+    for _ in range(times):
         bridge.clock.now += 1
         found = answered(bridge, node)
         with pytest.raises(StaleTransition):
             found.say(LIE)
+        hashes.append(found.job.request_hash)
+    return hashes
 
-    assert len(kept(bridge, node)) == KEPT_PER_NODE
-    assert kept(bridge, node)[0].evidence.request_hash == found.job.request_hash
+
+def test_a_key_fills_no_more_than_its_share_with_its_first_proofs_and_its_newest(bridge):
+    node = bridge.node("a")
+
+    hashes = contradict(bridge, node, KEPT_PER_KEY + 3)
+
+    stay = [hashes[-1], *reversed(hashes[: KEPT_PER_KEY - 1])]
+    assert [one.evidence.request_hash for one in kept(bridge, node)] == stay
+
+
+def test_a_node_cannot_push_out_what_is_shown_with_what_is_not_shown_yet(bridge):
+    node = bridge.node("a")
+    (over,) = contradict(bridge, node, 1)
+    bridge.set_job(over, state="final")
+
+    contradict(bridge, node, KEPT_PER_KEY + 3)
+
+    assert [one.evidence.request_hash for one in shown(bridge, node).found] == [over]
+
+
+def test_a_proof_of_each_key_comes_before_a_second_one_of_any_and_no_answer_grows_without_end(bridge):
+    now = bridge.clock.now
+    for number in range((MOST_SHOWN // KEPT_PER_KEY + 1) * KEPT_PER_KEY):
+        key, job = key_of(f"{number // KEPT_PER_KEY}"), bridge.request(order_of(), state=JobState.FINAL)
+        with transaction(bridge.engine) as connection:
+            keep_contradiction(connection, Contradiction(1, made_up(job, key), now + number))
+
+    found = shown(bridge, bridge.node("a")).found
+
+    keys = {one.evidence.key for one in found[: MOST_SHOWN // KEPT_PER_KEY + 1]}
+    assert (len(found), len(keys)) == (MOST_SHOWN, MOST_SHOWN // KEPT_PER_KEY + 1)
+
+
+def made_up(job, key):
+    """What looks like evidence; the store looks no closer."""
+    said = SignedOutcome(
+        outcome_hash=bytes(32), receipt_hash=bytes(32), log_root=bytes(32), log_size=1, relayer=CONTRACT,
+        signature=bytes(65),
+    )  # fmt: skip
+    return Evidence(
+        chain_id=1, contract=CONTRACT, request_hash=job.request_hash, key=key.address, first=said, second=said
+    )
 
 
 def test_the_alarm_shows_in_the_status_of_a_running_bridge(bridge):

@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 
+from bridge.api.views import job_view
+from bridge.bundles import NotSettled, bundle_of
 from bridge.config import DispatchConfig
 from bridge.dispatcher import OutputIncomplete, UnknownLease
 from bridge.errors import StaleLease, StaleTransition
@@ -15,7 +17,7 @@ from executor.protocol.cid import DAG_CBOR, RAW, Cid
 from executor.protocol.leases import Phase
 from executor.protocol.reasons import Reason
 from executor.protocol.signing import Scope
-from executor.protocol.wire import Outcome, ResultKind, Status
+from executor.protocol.wire import OnChainState, Outcome, ResultKind, Status
 from tests.bridge_kit import CONTRACT, CURATOR, SCOPE, Bridge, attested, key_of, order_of, success
 
 OTHER_RELAYER = "0x976EA74026E726554dB657fA54763abd0C3a0aa9"
@@ -470,6 +472,36 @@ def test_a_result_that_comes_back_as_another_one_after_a_reorg_is_published_too(
     bridge.dispatcher.step()
 
     assert bridge.dispatcher.roots.is_public(roots[2], bridge.clock.now)
+
+
+REFUNDED = {
+    "expired": (JobState.EXPIRED, OnChainState.EXPIRED),
+    "expired, and final": (JobState.FINAL, OnChainState.EXPIRED),
+    "cancelled": (JobState.CANCELLED, OnChainState.CANCELLED),
+    "cancelled, and final": (JobState.FINAL, OnChainState.CANCELLED),
+}
+
+
+@pytest.mark.parametrize("how", REFUNDED)
+def test_what_was_agreed_on_for_a_request_that_was_refunded_is_shown_to_nobody(bridge, how):
+    state, chain_state = REFUNDED[how]
+    job = bridge.request(order_of())
+    node = bridge.node("a")
+    lease = bridge.lease(node)
+    root = bridge.bring(node, lease, b"the result")
+    bridge.answer(node, lease, attested(node.key, lease, success(root)))
+    bridge.dispatcher.step()
+    assert bridge.job(job.request_hash).outcome == success(root)
+
+    ending = {"settled_tx": b"t" * 32, "settled_block_number": 120, "settled_block_hash": b"b" * 32}
+    bridge.set_job(job.request_hash, state=state, chain_state=chain_state, **ending)
+    bridge.dispatcher.step()
+
+    found = bridge.job(job.request_hash)
+    assert not bridge.dispatcher.roots.is_public(root, bridge.clock.now)
+    assert job_view(found)["outcome"] is None
+    with pytest.raises(NotSettled):
+        bundle_of(found, bridge.slots(job.request_hash))
 
 
 def test_an_output_that_a_stranger_relayed_and_is_not_here_is_published_by_nobody(bridge):

@@ -640,3 +640,20 @@ def test_an_advert_says_what_the_node_is_like_to_everybody(bridge):
     with reading(bridge.engine) as connection:
         (known,) = nodes_since(connection, bridge.clock.now)
     assert (known.node_id, known.key, known.advert.min_unit_price) == (node.node_id, node.key.address, 8)
+
+
+def test_nothing_is_begun_for_a_request_that_is_marked_for_cancellation(bridge):
+    job = bridge.request(order_of(), cancel_marked=True)
+    assert bridge.lease(bridge.node("a")) is None
+
+    bridge.set_job(job.request_hash, cancel_marked=False)  # the mark left the chain
+
+    assert bridge.lease(bridge.node("a")) is not None
+
+
+def test_what_was_begun_before_a_request_was_marked_goes_on(bridge):
+    job = bridge.request(order_of(nodes=2, quorum=2))
+    assert bridge.lease(bridge.node("a")) is not None
+    bridge.set_job(job.request_hash, cancel_marked=True)
+
+    assert bridge.lease(bridge.node("b")) is not None
