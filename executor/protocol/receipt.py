@@ -37,6 +37,7 @@ class Run:
     """What a node says about one execution. Times are seconds since 1970.
 
     conversion: how a spec of another dialect became one in `insula/v1`, None where it is one.
+    release: who decided on the output, and how; None where no reviewer was asked.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Run:
     manifest: Sequence[Mapping[str, Any]]
     detail: str
     conversion: Mapping[str, Any] | None = None
+    release: Mapping[str, Any] | None = None
 
 
 def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> bytes:
@@ -73,10 +75,7 @@ def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> 
                         "startedOn": _rfc3339(run.started_at),
                         "finishedOn": _rfc3339(run.finished_at),
                     },
-                    "byproducts": [
-                        {"name": "outcome", "annotations": {**_outcome(outcome), "detail": run.detail}},
-                        {"name": "manifest", "annotations": {"entries": [dict(entry) for entry in run.manifest]}},
-                    ],
+                    "byproducts": _byproducts(outcome, run),
                 },
             },
         }
@@ -116,6 +115,16 @@ def _subjects(outcome: Outcome) -> list[dict[str, Any]]:
         cid = Cid.from_binary(outcome.output_cid)
         subjects.append({"name": "output", "uri": f"ipfs://{cid}", "digest": {"sha256": cid.digest.hex()}})
     return subjects
+
+
+def _byproducts(outcome: Outcome, run: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": "outcome", "annotations": {**_outcome(outcome), "detail": run.detail}},
+        {"name": "manifest", "annotations": {"entries": [dict(entry) for entry in run.manifest]}},
+    ]
+    if run.release is not None:
+        found.append({"name": "release", "annotations": dict(run.release)})
+    return found
 
 
 def _internal(run: Run) -> dict[str, Any]:

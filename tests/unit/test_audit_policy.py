@@ -131,7 +131,7 @@ def test_a_policy_on_who_asks_needs_the_chain(field):
         ({"requesters_deny": ["0x12"]}, "requesters_deny.0"),
         ({"min_unit_price": -1}, "min_unit_price"),
         ({"outputs": {"max_bytes": -1}}, "outputs.max_bytes"),
-        ({"release": "never"}, "release"),
+        ({"release": "never"}, "release.mode"),
         ({"tokens": {BOB: {"min_price": 1}}}, f"tokens.{BOB}.min_unit_price"),
         ({"tokens": {"0x12": {"min_unit_price": 1}}}, "tokens"),
         ({"tokens": {BOB: {"min_unit_price": 1}, BOB.lower(): {"min_unit_price": 2}}}, "tokens"),
