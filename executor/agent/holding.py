@@ -111,7 +111,7 @@ def await_ruling(work: Work, hold: Hold) -> Ruling:
 
 def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
     """What is signed. A released output is in the block store then. GiveBack(NODE_FAULT), ContentError."""
-    decided = _unpacked(hold.decided)
+    decided = unpacked(hold)
     record = _record(work.parts, hold, ruling)
     if not ruling.released:
         return replace(
@@ -171,8 +171,9 @@ def _packed(decided: Decided) -> str:
     return json.dumps(fields)
 
 
-def _unpacked(text: str) -> Decided:
-    fields: Mapping[str, Any] = json.loads(text)
+def unpacked(hold: Hold) -> Decided:
+    """What is signed if it is released; without its manifest, which the quarantine tells."""
+    fields: Mapping[str, Any] = json.loads(hold.decided)
     return Decided(
         outcome=Outcome.decode(bytes.fromhex(fields["outcome"])),
         spec=bytes.fromhex(fields["spec"]),

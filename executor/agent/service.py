@@ -135,9 +135,8 @@ def _parts(
     if sandboxes is None:
         sandboxes = make_sandboxes(config, key.address)
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
-    _remove_left_over(
-        folder / "executions", held
-    )  # after the sandboxes have reaped: what they mounted there is gone now
+    # After the sandboxes have reaped: what they mounted there is gone now.
+    _remove_left_over(folder / "executions", held)
     http = Http(config.bridge_url, Signer(key, config.audience, clock))
     stack.callback(http.close)
     chain = None
