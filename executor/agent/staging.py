@@ -108,8 +108,12 @@ class Staging:
             remove_tree(self.folder)
             return
         for path in self.folder.iterdir():
-            if path.name != QUARANTINE:
+            if path.name == QUARANTINE:
+                continue
+            if path.is_dir() and not path.is_symlink():
                 remove_tree(path)
+            else:
+                path.unlink()
 
 
 def same_files(source: BlockSource, cid: Cid, path: Path) -> bool:
