@@ -59,6 +59,7 @@ PURE = (
     "executor/protocol/reasons.py",
     "executor/protocol/receipt.py",
     "executor/protocol/release.py",
+    "executor/protocol/releaserecord.py",
     "executor/protocol/spec.py",
     "executor/protocol/specparts.py",
     "executor/protocol/wire.py",

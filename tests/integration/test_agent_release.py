@@ -16,6 +16,7 @@ from bridge.cli.output import Exit
 from executor.agent.config import NodeConfig, init_node
 from executor.agent.review import open_review
 from executor.agent.service import node_status, run_node
+from executor.audit.release import Ruling
 from executor.content.importer import import_bytes
 from executor.content.limits import TreeLimits
 from executor.content.reader import manifest
@@ -26,10 +27,11 @@ from executor.protocol.leases import Phase
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.release import Held, Subject, Vote, is_signed, sign_release
+from executor.protocol.releaserecord import check_release
 from executor.protocol.signing import Key, Scope
 from executor.protocol.wire import Status
 from executor.sandbox.types import Probe, RunReport
-from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, order
+from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, Fault, order
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = [Key.from_hex(f"{number:064x}") for number in (11, 12, 13)]
@@ -148,9 +150,15 @@ def attested(twin):
     return found.decoded()
 
 
-def released(twin):
-    byproducts = parse_receipt(twin.attested[0].receipt)["predicate"]["runDetails"]["byproducts"]
-    return {item["name"]: item["annotations"] for item in byproducts}["release"]
+def released(twin, lease):
+    """What the receipt says of it, which anybody can prove."""
+    receipt = parse_receipt(twin.attested[0].receipt)
+    byproducts = receipt["predicate"]["runDetails"]["byproducts"]
+    node = receipt["predicate"]["runDetails"]["builder"]["id"].removeprefix("urn:insula:node:")
+    record = {item["name"]: item["annotations"] for item in byproducts}["release"]
+    proved = check_release(receipt, node, lease.request.request(), twin.attested[0].decoded())
+    assert proved.ruling == record["ruling"]
+    return record
 
 
 def still_held(twin, folder):
@@ -164,7 +172,7 @@ def still_held(twin, folder):
 
 def test_a_held_output_leaves_once_its_reviewer_approves(twin, folder):
     with running(folder):
-        twin.offer(job(twin))
+        lease = twin.offer(job(twin))
         held(twin, folder)
         still_held(twin, folder)
         about = subject(folder)
@@ -174,7 +182,7 @@ def test_a_held_output_leaves_once_its_reviewer_approves(twin, folder):
     assert outcome.status == Status.SUCCEEDED
     rows = manifest(twin.received, Cid.from_binary(outcome.output_cid), TreeLimits(10**9)).entries
     assert [row.path for row in rows] == ["outputs", "outputs/answer.txt", "stderr", "stdout"]
-    record = released(twin)
+    record = released(twin, lease)
     assert (record["mode"], record["ruling"], record["threshold"]) == ("person", "approved", 1)
     shown_to = Held(
         outcome_hash=outcome.hash,
@@ -190,7 +198,7 @@ def test_a_held_output_leaves_once_its_reviewer_approves(twin, folder):
 @pytest.mark.parametrize("reason", [Reason.RELEASE_REJECTED, Reason.AUDIT_RULE])
 def test_a_rejected_output_is_withheld_with_the_reason_and_nothing_of_it_leaves(twin, folder, reason):
     with running(folder):
-        twin.offer(job(twin))
+        lease = twin.offer(job(twin))
         held(twin, folder)
         root = shown(folder)["outputCid"]
         decide(folder, KEYS[0], approve=False, reason=int(reason))
@@ -202,7 +210,7 @@ def test_a_rejected_output_is_withheld_with_the_reason_and_nothing_of_it_leaves(
     assert not any("/missing" in path or method == "PUT" for method, path in twin.calls)
     receipt = twin.attested[0].receipt.decode()
     assert [word for word in (root, "answer.txt", "12345") if word in receipt] == []
-    record = released(twin)
+    record = released(twin, lease)
     assert record["ruling"] == "rejected"
     assert not {"salt", "manifestHash"} & set(record)
 
@@ -210,13 +218,13 @@ def test_a_rejected_output_is_withheld_with_the_reason_and_nothing_of_it_leaves(
 def test_what_nobody_decides_on_in_time_is_withheld(twin, folder):
     policy(folder, mode="person", signers=[KEYS[0].address], wait_seconds=1)
     with running(folder):
-        twin.offer(job(twin))
+        lease = twin.offer(job(twin))
         outcome = attested(twin)
 
     assert (outcome.status, outcome.reason, outcome.output_cid) == (
         Status.WITHHELD, Reason.RELEASE_TIMEOUT, b"",
     )  # fmt: skip
-    assert released(twin)["votes"] == []
+    assert released(twin, lease)["votes"] == []
 
 
 @pytest.mark.parametrize("how", ["a stranger", "a stranger in a signer's name", "other bytes", "a rejection"])
@@ -242,7 +250,7 @@ def test_a_signature_that_is_not_a_signer_s_over_these_bytes_releases_nothing(tw
 def test_two_of_three_need_two_distinct_signers(twin, folder):
     policy(folder, mode="signers", signers=[key.address for key in KEYS], threshold=2)
     with running(folder):
-        twin.offer(job(twin))
+        lease = twin.offer(job(twin))
         held(twin, folder)
         assert decide(folder, KEYS[1])["new"] is True
         assert decide(folder, KEYS[1])["new"] is False
@@ -250,7 +258,7 @@ def test_two_of_three_need_two_distinct_signers(twin, folder):
         decide(folder, KEYS[2])
         assert attested(twin).status == Status.SUCCEEDED
 
-    assert [vote["signer"] for vote in released(twin)["votes"]] == [KEYS[1].address, KEYS[2].address]
+    assert [vote["signer"] for vote in released(twin, lease)["votes"]] == [KEYS[1].address, KEYS[2].address]
 
 
 def test_a_broken_rule_is_for_the_reviewer_to_judge_where_the_policy_says_so(twin, folder):
@@ -386,6 +394,47 @@ def test_what_was_held_at_a_kill_9_is_held_after_it_and_decided_on_once(twin, fo
     assert twin.attested[0].token == 5
     assert node_status(folder)["signed"] == 1
     assert [row["state"] for row in node_status(folder)["last"]] == ["attested"]
+
+
+def ruled_on(folder):
+    """As a kill -9 leaves it right after the ruling: written down, nothing signed."""
+    decide(folder, KEYS[0])
+    ledger = Ledger.open(folder / "ledger.db", NodeConfig.load(folder).load_key(folder).address)
+    holds = Holds(ledger)
+    (hold,) = holds.open()
+    holds.settle(hold.execution_id, lambda votes: Ruling(True, Reason.NONE, votes))
+    ledger.close()
+
+
+def test_what_was_ruled_on_but_not_signed_at_a_kill_9_is_signed_after_it(twin, folder):
+    with node_process(folder):
+        lease = twin.offer(job(twin))
+        held(twin, folder)
+    ruled_on(folder)
+
+    with node_process(folder):
+        assert attested(twin).status == Status.SUCCEEDED
+    assert released(twin, lease)["ruling"] == "approved"
+
+
+def test_what_was_signed_but_not_delivered_at_a_kill_9_is_delivered_unchanged_after_it(twin, folder):
+    with node_process(folder):
+        lease = twin.offer(job(twin), token=5)
+        held(twin, folder)
+        twin.faults["/missing"] = Fault(status=503, times=10**6)
+        decide(folder, KEYS[0])
+        twin.wait_for(lambda: node_status(folder)["signed"] == 1)
+    ledger = Ledger.open(folder / "ledger.db", node_status(folder)["key"])
+    record = ledger.signed(lease.request_hash)
+    ledger.close()
+    twin.faults.clear()
+
+    with node_process(folder):
+        (found,) = twin.wait_for(lambda: twin.attested)
+        twin.wait_for(lambda: not list((folder / "executions").iterdir()))
+
+    assert (found.token, found.receipt, found.signature) == (5, record.receipt, record.signature)
+    assert node_status(folder)["signed"] == 1
 
 
 def key_file(tmp_path, key_number):
