@@ -32,7 +32,7 @@ from executor.protocol.release import Held, Subject
 from executor.protocol.wire import Outcome
 
 POLL_SECONDS = 0.5
-DELIVERY_SECONDS = 60.0  # before the request's deadline; what is not decided then is withheld
+DELIVERY_SECONDS = 60.0  # before the request's deadline, or half of what is left; undecided then, it is withheld
 _WHOLE = TreeLimits(2**62, 2**31)
 
 
@@ -72,11 +72,16 @@ def hold_output(work: Work, decided: Decided, found: Manifest, verdict: Verdict,
         policy_hash=parts.policy.hash,
         disk_bytes=disk_bytes,
         held_at=now,
-        until=min(now + parts.policy.release.wait_seconds, work.request.deadline - DELIVERY_SECONDS),
+        until=time_to_decide(now, parts.policy.release.wait_seconds, work.request.deadline),
     )
     parts.holds.hold(hold)
     work.log.info("phase", phase="held", until=hold.until, mode=parts.policy.release.mode)
     return hold
+
+
+def time_to_decide(now: float, wait_seconds: float, deadline: float) -> float:
+    """When waiting ends, seconds since 1970: in time for the word to get on-chain before the request's deadline."""
+    return min(now + wait_seconds, deadline - min(DELIVERY_SECONDS, max(0.0, deadline - now) / 2))
 
 
 def subject_of(parts: Parts, hold: Hold) -> Subject:
