@@ -69,7 +69,7 @@ def _who(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _reviewed(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "held", f"in quarantine on node {found['name']}, {len(found['files'])} files and folders; the bridge has none"
+    yield "held", f"in quarantine on node {found['name']}: {len(found['files'])} files and folders"
     yield "reviewed", f"{found['decision']} by {found['signer']}"
 
 
