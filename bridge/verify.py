@@ -27,6 +27,7 @@ from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_problem
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
+from executor.protocol.releaserecord import check_release
 from executor.protocol.signing import Scope, attestation_message, recover
 from executor.protocol.spec import InvalidSpec, job_of, spec_cid
 from executor.protocol.wire import Outcome, Request, ResultKind, Status
@@ -206,6 +207,7 @@ def _check_attestations(bundle: Bundle, request: Request, outcome: Outcome) -> I
     for item in bundle.attestations:
         yield _check_signature(item, request, outcome)
         yield _check_receipt(item, bundle, request, outcome)
+        yield from _check_release(item, request, outcome)
 
 
 def _check_signature(item: BundleAttestation, request: Request, outcome: Outcome) -> Check:
@@ -256,6 +258,20 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
             return Check(name, ok=False, detail=f"does not name these inputs: {sorted(wanted - set(names.values()))}")
     report = f"; conversion report {conversion['reportSha256']}" if "reportSha256" in (conversion or {}) else ""
     return Check(name, ok=True, detail=f"names the request, the outcome and {len(names)} inputs{report}")
+
+
+def _check_release(item: BundleAttestation, request: Request, outcome: Outcome) -> Iterator[Check]:
+    """Of an output that reviewers decided on: that they did, and on this one."""
+    name = f"release of node {item.node_id}"
+    try:
+        record = check_release(parse_receipt(item.receipt), item.key, request, outcome)
+    except InvalidInput as exc:
+        if exc.field == "release":  # a receipt that is none is a finding of its own
+            yield Check(name, ok=False, detail=exc.problem)
+        return
+    if record is not None:
+        who = ", ".join(vote.signer for vote in record.votes) or "nobody in time"
+        yield Check(name, ok=True, detail=f"{record.ruling} by {who}; {record.threshold} of {len(record.signers)}")
 
 
 def _inputs(bundle: Bundle, request: Request) -> list[tuple[str, Cid]]:

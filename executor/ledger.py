@@ -25,7 +25,7 @@ from executor.errors import InsulaError, InvalidInput
 from executor.protocol.merkle import leaf_hash, node_hash, root_of
 from executor.protocol.receipt import receipt_hash
 
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_SECONDS: Final = 30.0
 
 _SCHEMA: Final = """
@@ -43,6 +43,19 @@ CREATE TABLE intents (
     started_at REAL NOT NULL, changed_at REAL NOT NULL, closed_at REAL
 ) WITHOUT ROWID;
 CREATE INDEX intents_by_time ON intents (started_at);
+"""
+#: since version 2: outputs that wait for their release (executor/holds.py)
+_HOLDS: Final = """
+CREATE TABLE holds (
+    execution_id TEXT PRIMARY KEY, request_hash BLOB NOT NULL, request_id INTEGER NOT NULL, lease TEXT NOT NULL,
+    decided TEXT NOT NULL, root TEXT NOT NULL, findings TEXT NOT NULL, outcome_hash BLOB NOT NULL,
+    manifest_hash BLOB NOT NULL, salt BLOB NOT NULL, policy_hash BLOB NOT NULL, disk_bytes INTEGER NOT NULL,
+    held_at REAL NOT NULL, until REAL NOT NULL, ruling TEXT NOT NULL, closed_at REAL
+) WITHOUT ROWID;
+CREATE TABLE votes (
+    position INTEGER PRIMARY KEY, execution_id TEXT NOT NULL, signer TEXT NOT NULL, approve INTEGER NOT NULL,
+    reason INTEGER NOT NULL, signature BLOB NOT NULL, cast_at REAL NOT NULL, UNIQUE (execution_id, signer)
+);
 """
 
 
@@ -116,7 +129,7 @@ class Ledger:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # its WAL gets the same mode
         with _translated(path), closing(_connect(path)) as db:
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+            db.executescript(f"BEGIN;{_SCHEMA}{_HOLDS}PRAGMA user_version = {VERSION};COMMIT;")
             db.execute("INSERT INTO meta VALUES ('key', ?)", (key,))
         return cls.open(path, key)
 
@@ -151,7 +164,7 @@ class Ledger:
         sign(log_root, log_size) gives the 65 bytes of the signature; the record becomes visible to nobody before it is
         committed. LedgerError, and nothing signed, when the disk says no.
         """
-        with self._writing() as db:
+        with self.writing() as db:
             earlier = _signed(db, draft.request_hash)
             if earlier is not None:
                 return earlier
@@ -168,25 +181,25 @@ class Ledger:
 
     def signed(self, request_hash: bytes) -> SignedRecord | None:
         """What was signed for a request, if anything."""
-        with self._reading() as db:
+        with self.reading() as db:
             return _signed(db, request_hash)
 
     def signed_count(self) -> int:
         """How many requests were signed."""
-        with self._reading() as db:
+        with self.reading() as db:
             return int(db.execute("SELECT count(*) FROM signed").fetchone()[0])
 
     # -- the log ---------------------------------------------------------------------------------------------------
 
     def log_root(self) -> tuple[bytes, int]:
         """Root and size of the log now."""
-        with self._reading() as db:
+        with self.reading() as db:
             size = _size(db)
             return _root(db, size), size
 
     def log_entries(self, size: int | None = None) -> list[bytes]:
         """The log's first `size` entries (all by default): receipt hashes, for inclusion proofs."""
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute("SELECT entry FROM log ORDER BY position LIMIT ?", (-1 if size is None else size,))
             return [row[0] for row in rows]
 
@@ -194,7 +207,7 @@ class Ledger:
         """Whether every signed record's root follows from the log's entries; reads everything."""
         entries = self.log_entries()
         leaves = [leaf_hash(entry) for entry in entries]
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute("SELECT receipt, log_root, log_size FROM signed ORDER BY log_size").fetchall()
         if len(rows) != len(leaves):
             return False
@@ -208,7 +221,7 @@ class Ledger:
 
     def begin(self, intent: Intent) -> None:
         """Write down what is about to be done, before it is done."""
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute(
                 "INSERT INTO intents VALUES (:execution_id, :request_hash, :request_id, :lease_id, :slot, :attempt,"
                 " :state, :detail, :started_at, :changed_at, :closed_at)",
@@ -217,15 +230,18 @@ class Ledger:
 
     def note(self, execution_id: str, state: str, now: float) -> None:
         """Say which phase an open execution is in."""
-        with self._writing() as db:
+        with self.writing() as db:
             db.execute(
                 "UPDATE intents SET state = ?, changed_at = ? WHERE execution_id = ? AND closed_at IS NULL",
                 (state, now, execution_id),
             )
 
     def finish(self, execution_id: str, state: str, detail: str, now: float) -> None:
-        """Close an execution: how it ended. Closing a closed one changes nothing."""
-        with self._writing() as db:
+        """Close an execution, held or not: how it ended. Closing a closed one changes nothing."""
+        with self.writing() as db:
+            db.execute(
+                "UPDATE holds SET closed_at = ? WHERE execution_id = ? AND closed_at IS NULL", (now, execution_id)
+            )
             db.execute(
                 "UPDATE intents SET state = ?, detail = ?, changed_at = ?, closed_at = ?"
                 " WHERE execution_id = ? AND closed_at IS NULL",
@@ -241,19 +257,21 @@ class Ledger:
         return self._intents("ORDER BY started_at DESC", count)
 
     def _intents(self, clause: str, count: int) -> list[Intent]:
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute(f"SELECT * FROM intents {clause} LIMIT ?", (count,)).fetchall()  # noqa: S608 - ours
         return [Intent(**dict(row)) for row in rows]
 
     # -- transactions ----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The file, to read. LedgerError."""
         with self._lock, _translated(self.path):
             yield self._db
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it is on disk at the end, or nothing. LedgerError."""
         with self._lock, _translated(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -328,11 +346,31 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _check(path: Path, db: sqlite3.Connection, key: str) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == 1:
+        version = _upgrade(db)
     if version != VERSION:
         raise InvalidInput(str(path), f"is a ledger of version {version}; this program reads version {VERSION}")
     owner = db.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()
     if owner is None or owner[0] != key:
         raise InvalidInput(str(path), f"belongs to the key {owner[0] if owner else '?'}, not to {key}")
+
+
+def _upgrade(db: sqlite3.Connection) -> int:
+    """From version 1, whoever comes first; the version then. Nothing that was there is touched."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version == 1:
+            for statement in _HOLDS.split(";"):
+                db.execute(statement)
+            version = VERSION
+            db.execute(f"PRAGMA user_version = {version}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return version
 
 
 @contextmanager

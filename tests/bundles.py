@@ -77,7 +77,7 @@ def settled(folder, *, nodes=1, result_kind=ResultKind.STDOUT, stdout=b"42 lines
     return Settled(bundle, store, module, data, output)
 
 
-def attest(request, outcome, n, dependencies):
+def attest(request, outcome, n, dependencies, **run_changes):
     """Node n's word."""
     run = Run(
         key=KEYS[n].address,
@@ -92,6 +92,7 @@ def attest(request, outcome, n, dependencies):
         detail="",
         conversion=conversion_report(request.order, request.order.spec),
     )
+    run = replace(run, **run_changes)
     receipt = receipt_bytes(request, request.order.spec, outcome, run)
     message = attestation_message(
         Scope(request.chain_id, request.contract),

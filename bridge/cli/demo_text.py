@@ -31,6 +31,8 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for cid in job["inputs"]:
         yield "input", cid
     yield from _who(job)
+    if "review" in job:
+        yield from _reviewed(job["review"])
     if job.get("outputCid"):
         yield "output", job["outputCid"]
         for row in job.get("output", ()):
@@ -64,6 +66,11 @@ def _who(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "explanation" in job:
         for reason in job["explanation"]["nodes"]:
             yield "not on", f"node {reason['nodeId']}: {reason['text']}"
+
+
+def _reviewed(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "held", f"in quarantine on node {found['name']}: {len(found['files'])} files and folders"
+    yield "reviewed", f"{found['decision']} by {found['signer']}"
 
 
 def _slashed(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -155,10 +155,12 @@ def fresh(folder: Path) -> Path:
 def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]:
     from bridge.chain.client import ChainClient
     from bridge.demo.content import prepare
+    from bridge.demo.reviewing import decide
     from bridge.demo.run import PLANS, DemoRun, offers_containers
     from bridge.demo.slashing import prove, put_at_stake
     from bridge.devnet import net as devnet_net
     from executor.agent.config import init_node
+    from executor.agent.review import open_review
     from executor.content.web import Http
 
     net = devnet_net.start(group, init_node, say, plans=PLANS)
@@ -175,8 +177,13 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]
         say("the dApp contract orders jobs by transactions; each escrows its price")
         ordered = [run.order(scenario) for scenario in run.jobs_for(prepared)]
         explanation = run.explain(ordered[0])
+        say("a reviewer looks at what node vault holds, and signs: one output may leave, the other may not")
+        decisions = {item.scenario.key: decide(run, item, open_review) for item in ordered if item.scenario.key in "gh"}
         say("waiting for results; each is verified from the chain's event down to the output's bytes")
         jobs = [run.report(item) for item in ordered[1:]]
+        for job in jobs:
+            if job["key"] in decisions:
+                job["review"] = decisions[job["key"]]
         say("a stranger proves with the rogue's two signatures that it signed two outcomes of one request")
         twice = next(item for item in ordered if item.scenario.key == "f")
         next(job for job in jobs if job["key"] == "f")["slashed"] = prove(run, twice)

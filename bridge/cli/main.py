@@ -14,7 +14,16 @@ from executor.errors import InsulaError, InvalidInput, PeerUnavailable
 
 
 def _application() -> typer.Typer:
-    from bridge.cli import bridge_verbs, content_verbs, devnet_verbs, job_verbs, key_verbs, node_verbs, spec_verbs
+    from bridge.cli import (
+        bridge_verbs,
+        content_verbs,
+        devnet_verbs,
+        job_verbs,
+        key_verbs,
+        node_verbs,
+        release_verbs,
+        spec_verbs,
+    )
 
     app = typer.Typer(
         name="insula",
@@ -31,6 +40,7 @@ def _application() -> typer.Typer:
     app.add_typer(content_verbs.app, name="content")
     app.add_typer(devnet_verbs.app, name="devnet")
     app.add_typer(key_verbs.app, name="key")
+    app.add_typer(release_verbs.app, name="release")
     app.command("demo")(devnet_verbs.demo)
     app.command("doctor")(bridge_verbs.doctor)
     return app

@@ -23,10 +23,11 @@ from bridge.demo.scenarios import (
     contradicting,
     failing,
     outvoting,
+    reviewed,
     unmatched,
     wasm,
 )
-from bridge.devnet.net import Devnet, NodePlan
+from bridge.devnet.net import TEST_KEYS, Devnet, NodePlan
 from bridge.errors import BridgeError
 from bridge.verify import Check, check_bundle, check_content
 from bridge.verify_chain import check_chain
@@ -38,6 +39,7 @@ from executor.content.transfer import fetch_dag
 from executor.content.web import Http, gateway_peer
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
 from executor.protocol.cid import Cid
+from executor.protocol.signing import Key
 from executor.protocol.spec import JobSpec
 from executor.protocol.wire import OnChainState, Order, Outcome, label_hash
 
@@ -47,12 +49,16 @@ SETTLED = ("posted", "final", "expired", "cancelled")
 
 Say = Callable[[str], None]
 
+#: Of the node in the vault: a person decides what leaves it.
+VAULT_POLICY = f'[release]\nmode = "person"\nsigners = ["{Key.from_hex(TEST_KEYS["reviewer"]).address}"]\n'
+
 #: The demo's nodes: three of them could answer (e), and the one that lies is alone in the attic.
 PLANS = (
     NodePlan("camera", ("pool=logs", "site=camera")),
     NodePlan("ap", ("pool=logs", "site=ap")),
     NodePlan("gpu", ("gpu=true", "zone=lab")),
     NodePlan("rogue", ("pool=logs", "site=attic"), module="bridge.demo.rogue"),
+    NodePlan("vault", ("site=vault",), policy=VAULT_POLICY),
 )
 
 
@@ -86,6 +92,8 @@ class DemoRun:
             unmatched(prepared.exit3),
             outvoting(prepared.logstat, prepared.log),
             contradicting(prepared.exit3),
+            reviewed(prepared.logstat, prepared.log, approved=True),
+            reviewed(prepared.logstat, prepared.log, approved=False),
             wasm(prepared.logstat, prepared.log),
             failing(prepared.exit3),
         ]

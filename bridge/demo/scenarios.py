@@ -126,6 +126,24 @@ def outvoting(module: Cid, data: Cid) -> Scenario:
     )
 
 
+def reviewed(module: Cid, data: Cid, *, approved: bool) -> Scenario:
+    """(g), (h) The program of (a) where a person decides what leaves: one output is released, the other is not."""
+    return Scenario(
+        key="g" if approved else "h",
+        title="a job on the node that carries site=vault, whose output a reviewer "
+        + ("releases by a signature" if approved else "rejects: nothing of it leaves the node"),
+        spec=_spec(
+            {"type": "wasm", "module": str(module), "args": ["/inputs/access.log"]},
+            selector="site=vault",
+            inputs={"/inputs/access.log": data},
+        ),
+        labels=("site=vault",),
+        result_kind=ResultKind.STDOUT,
+        ttl=300,
+        expect="FULFILLED" if approved else "WITHHELD",
+    )
+
+
 def contradicting(module: Cid) -> Scenario:
     """(f) The program of (c) on the lying node alone: it signs that it ended with 0, and then that it ended with 3.
 

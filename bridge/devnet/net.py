@@ -47,6 +47,8 @@ TEST_KEYS = {
     "requester": "8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba",
     "rogue": "92db14e403b83dfe3df233f83dfa3a0d7096f21ca9b0d6d6b8d88b2b4ec1564e",
     "stranger": "4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356",
+    "vault": "dbda1821b80551c9d65939329250298aa3472ba22feea921c0cf5d620ea67b97",
+    "reviewer": "2a871d0798f97d79848a013d4936a73bf4cc922c825d33c1cf7073dff6d409c6",
 }
 START_SECONDS = 60.0
 #: Short, so that a refund at the deadline takes seconds.
@@ -61,11 +63,13 @@ class NodePlan:
     """A node of the devnet: its name is its operator's account's.
 
     module: a program to run with the node's folder in place of `insula node run`; empty: that.
+    policy: the text of its policy.toml; empty: none.
     """
 
     name: str
     labels: tuple[str, ...]
     module: str = ""
+    policy: str = ""
 
 
 PLANS = (
@@ -308,6 +312,8 @@ def _make_node(
         cpu_millis=4000,
         poll_seconds=2.0,
     )
+    if plan.policy:
+        (work / "policy.toml").write_text(plan.policy)
     operator = TxSigner.load(keys[plan.name])
     with ChainClient(urls[0]) as client:
         node_id = register_node(client, operator, deployed.registry, plan.labels, f"devnet node {plan.name}")

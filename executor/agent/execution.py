@@ -11,15 +11,16 @@ from typing import Any
 
 from executor.agent import outcome as outcomes
 from executor.agent.errors import GiveBack, LeaseLost
+from executor.agent.holding import hold_output, release, whole_manifest
 from executor.agent.intake import program_cid
 from executor.agent.parts import Decided, Work
 from executor.agent.staging import Staging, check_disk, import_output, same_files
 from executor.audit.rules import audit
 from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
-from executor.content.reader import Manifest, manifest, stat
-from executor.content.walk import blocks
+from executor.content.reader import stat
 from executor.errors import ContentTooLarge, MalformedBlock, UnsafeName
+from executor.holds import Hold
 from executor.protocol import spec as specs
 from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
@@ -52,16 +53,22 @@ class JobExecution:
         self._dependencies = dependencies
         self._staging = Staging(work.parts.executions / work.execution_id)
 
-    def run(self) -> Decided:
-        """The outcome. GiveBack, LeaseLost; DiskFull and OSError of this node's disk."""
+    def run(self) -> Decided | Hold:
+        """The outcome, or the hold of an output that waits for its release, its quarantine on disk.
+
+        GiveBack, LeaseLost; DiskFull and OSError of this node's disk.
+        """
         sandbox = self._sandbox()
         limits = self._job.limits
         check_disk(self._parts.folder, limits.disk_bytes + 2 * limits.log_bytes)
         self._staging = Staging.create(self._staging.folder)
+        held = False
         try:
-            return self._run_in(sandbox)
+            decided = self._run_in(sandbox)
+            held = isinstance(decided, Hold)
+            return decided
         finally:
-            self._staging.remove()
+            self._staging.remove(keep_quarantine=held)
 
     def _sandbox(self) -> Sandbox:
         tier = self._job.engine.tier
@@ -70,7 +77,7 @@ class JobExecution:
             raise GiveBack(Reason.ENGINE_MISSING, f"this node does not offer the tier {tier}")
         return sandbox
 
-    def _run_in(self, sandbox: Sandbox) -> Decided:
+    def _run_in(self, sandbox: Sandbox) -> Decided | Hold:
         now = self._parts.clock()
         program = self._program()
         if program is None:
@@ -135,7 +142,7 @@ class JobExecution:
         except (MalformedBlock, UnsafeName) as exc:
             raise GiveBack(Reason.INPUT_NOT_FOUND, f"an input is no tree of files: {exc}") from exc
 
-    def _decide(self, report: RunReport) -> Decided:
+    def _decide(self, report: RunReport) -> Decided | Hold:
         self._check_tripwire()
         span = (report.started_at, report.finished_at)
         if not outcomes.ran_to_its_end(report):
@@ -146,17 +153,25 @@ class JobExecution:
             root = self._collect(quarantine, report)
         except _OutputCut as exc:
             return self._cut(exc.reason, exc.detail, *span, report.runtime)
-        found = manifest(quarantine, root, TreeLimits(2**62, 2**31))
+        found = whole_manifest(quarantine, root)
+        rules = self._parts.policy.release
         verdict = audit(found, self._parts.policy.outputs)
-        if not verdict.is_clean:
-            for finding in verdict.findings:
-                self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
-            return self._decided(outcomes.withheld(Reason.AUDIT_RULE), span, _public_runtime(report.runtime))
-        self._release(quarantine, root)
-        outcome = outcomes.released(report, self._work.request.order.result_kind, root)
-        return self._decided(
-            outcome, span, report.runtime, detail=report.detail, output=root, manifest_rows=_rows(found)
+        for finding in verdict.findings:
+            self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
+        if not verdict.is_clean and rules.broken_rule == "withhold":
+            return self._decided(outcomes.withheld(Reason.AUDIT_RULE), span, outcomes.public_runtime(report.runtime))
+        decided = self._decided(
+            outcomes.released(report, self._work.request.order.result_kind, root),
+            span,
+            report.runtime,
+            detail=report.detail,
+            output=root,
+            manifest_rows=tuple(found.rows()),
         )
+        if rules.mode != "automatic":
+            return hold_output(self._work, decided, found, verdict, self._job.limits.disk_bytes)
+        release(self._work, quarantine, root)
+        return decided
 
     def _check_tripwire(self) -> None:
         """The inputs must be what they were; if not, the sandbox leaks, and nothing it says is worth a signature."""
@@ -176,12 +191,6 @@ class JobExecution:
             raise _OutputCut(Reason.OUTPUT_UNSAFE, "") from exc  # the name stays here: nothing was released
         tree = TreeLimits(limits.disk_bytes, limits.output_files)
         return import_output(quarantine, self._staging.collected, report.stdout, report.stderr, tree)
-
-    def _release(self, quarantine: BlockStore, root: Cid) -> None:
-        """Automatic: the audit found nothing. From here on the output is the node's to hand out."""
-        self._parts.roots.keep(root, self._work.label, self._parts.clock() + self._parts.config.retention_seconds)
-        self._parts.store.put_many(blocks(quarantine, root))
-        self._note("released")
 
     def _cut(self, reason: Reason, detail: str, started: float, finished: float, runtime: Mapping[str, Any]) -> Decided:
         if reason == Reason.OUTPUT_UNSAFE:
@@ -234,12 +243,3 @@ def _limits(limits: specs.Limits) -> Limits:
         log_bytes=limits.log_bytes,
         pids=limits.pids,
     )
-
-
-def _rows(found: Manifest) -> tuple[Mapping[str, Any], ...]:
-    return tuple(found.rows())
-
-
-def _public_runtime(runtime: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a withheld output, nothing that measures it: only what the sandbox is."""
-    return {name: value for name, value in runtime.items() if name in ("engine", "version", "profile", "profileSha256")}

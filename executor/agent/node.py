@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -49,6 +50,15 @@ class Node:
     def is_draining(self) -> bool:
         """Whether the operator wants no more work taken."""
         return (self._parts.folder / DRAIN_FILE).exists()
+
+    def resume(self) -> int:
+        """Go on with the leases whose outputs were held when the node ended; how many."""
+        holds = self._parts.holds.open()
+        for hold in holds:
+            self._parts.room.hold(hold.execution_id, hold.disk_bytes)
+            runner = LeaseRunner(self._parts, Lease.model_validate_json(hold.lease), hold.execution_id)
+            self._run(hold.request_hash, partial(runner.resume, hold))
+        return len(holds)
 
     def step(self) -> bool:
         """Take one lease if there is one and room for it; whether a lease was taken."""
@@ -103,9 +113,11 @@ class Node:
             return
         execution_id = f"{lease.request_hash.hex()[:16]}.{lease.slot}.{lease.attempt}.{self._token()}"
         self._parts.room.enter(execution_id)
-        runner = LeaseRunner(self._parts, lease, execution_id)
-        thread = threading.Thread(target=runner.run, name=f"lease-{lease.token}", daemon=True)
-        self._threads[lease.request_hash] = thread
+        self._run(lease.request_hash, LeaseRunner(self._parts, lease, execution_id).run)
+
+    def _run(self, request_hash: bytes, work: Callable[[], str]) -> None:
+        thread = threading.Thread(target=work, name=f"lease-0x{request_hash.hex()[:16]}", daemon=True)
+        self._threads[request_hash] = thread
         thread.start()
 
     def _refuse(self, lease: Lease, why: str) -> None:

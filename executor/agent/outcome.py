@@ -6,6 +6,9 @@ it is itself; where a limit cut it off is not. So a job that hit a limit has no 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import InvalidSpec
@@ -26,6 +29,11 @@ def cut(reason: Reason) -> Outcome:
 def withheld(reason: Reason) -> Outcome:
     """The job ran, and its output does not leave the node. Says nothing that depends on the output."""
     return Outcome(status=Status.WITHHELD, reason=reason)
+
+
+def public_runtime(runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a withheld output's run, nothing that measures it: only what the sandbox is."""
+    return {name: value for name, value in runtime.items() if name in ("engine", "version", "profile", "profileSha256")}
 
 
 def ran_to_its_end(report: RunReport) -> bool:

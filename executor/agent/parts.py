@@ -19,6 +19,7 @@ from executor.audit.policy import Policy
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.roots import RootSet
+from executor.holds import Holds
 from executor.ledger import Ledger
 from executor.protocol.cid import Cid
 from executor.protocol.leases import Lease
@@ -38,6 +39,7 @@ class Parts:
     key: Key
     client: BridgeClient
     ledger: Ledger
+    holds: Holds
     store: BlockStore
     roots: RootSet
     sandboxes: Mapping[str, Sandbox]
@@ -91,3 +93,4 @@ class Decided:
     manifest: tuple[Mapping[str, Any], ...] = ()
     output: Cid | None = None
     detail: str = ""
+    release: Mapping[str, Any] | None = None  # who decided, where reviewers did

@@ -63,12 +63,13 @@ def make_receipt(work: Work, decided: Decided) -> bytes:
         runtime=decided.runtime,
         policy={
             "sha256": policy.hash.hex(),
-            "release": policy.release,
+            "release": policy.release.mode,
             "chainChecked": work.parts.chain is not None,
         },
         manifest=bounded_rows(decided.manifest),
         detail=one_line(decided.detail),
         conversion=conversion_report(work.request.order, decided.spec),
+        release=decided.release,
     )
     receipt = receipt_bytes(work.request, decided.spec, decided.outcome, run)
     if len(receipt) > MAX_RECEIPT_BYTES:

@@ -9,6 +9,8 @@ from executor.protocol.leases import Capacity
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import Limits
 
+MAX_HELD = 256  # outputs that wait for a release; each has a thread for its lease
+
 
 class Room:
     """Counts leases from `enter` to `leave`. A lease whose limits are not known yet is pending."""
@@ -17,6 +19,7 @@ class Room:
         self.total = total
         self._lock = threading.Lock()
         self._leases: dict[str, Limits | None] = {}
+        self._held: dict[str, int] = {}  # execution -> bytes of disk
 
     def enter(self, execution_id: str) -> None:
         """A lease was taken; what it needs is not known yet."""
@@ -35,10 +38,17 @@ class Room:
                     )
             self._leases[execution_id] = limits
 
+    def hold(self, execution_id: str, disk_bytes: int) -> None:
+        """The job is over, its output waits for a release: it takes disk, and MAX_HELD of them keep the rest out."""
+        with self._lock:
+            self._leases.pop(execution_id, None)
+            self._held[execution_id] = disk_bytes
+
     def leave(self, execution_id: str) -> None:
         """The lease is over."""
         with self._lock:
             self._leases.pop(execution_id, None)
+            self._held.pop(execution_id, None)
 
     @property
     def is_settled(self) -> bool:
@@ -55,8 +65,10 @@ class Room:
     def _free(self) -> Capacity:
         known = [limits for limits in self._leases.values() if limits is not None]
         return Capacity(
-            slots=max(0, self.total.slots - len(self._leases)),
+            slots=max(0, min(self.total.slots, MAX_HELD - len(self._held)) - len(self._leases)),
             cpu_millis=max(0, self.total.cpu_millis - sum(limits.cpu_millis for limits in known)),
             memory_bytes=max(0, self.total.memory_bytes - sum(limits.memory_bytes for limits in known)),
-            disk_bytes=max(0, self.total.disk_bytes - sum(limits.disk_bytes for limits in known)),
+            disk_bytes=max(
+                0, self.total.disk_bytes - sum(limits.disk_bytes for limits in known) - sum(self._held.values())
+            ),
         )

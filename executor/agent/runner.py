@@ -1,8 +1,8 @@
 """One lease from beginning to end: decide, sign once, deliver. Whatever happens, the lease ends and nothing is left.
 
-Intent is written before the act: begun, running, quarantined, released, signed, then how it ended (attested, returned,
-lost, rejected). After a kill -9 the ledger shows how far it came, and what was signed is handed in again on the next
-lease for the same request, byte for byte.
+Intent is written before the act: begun, running, quarantined, held, released, signed, then how it ended (attested,
+returned, lost, rejected). After a kill -9 the ledger shows how far it came, and what was signed is handed in again on
+the next lease for the same request, byte for byte. A lease whose output was held goes on where it was: `resume`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from executor.agent import intake
 from executor.agent import outcome as outcomes
 from executor.agent.errors import GiveBack, LeaseLost
 from executor.agent.execution import JobExecution
+from executor.agent.holding import await_ruling, conclude
 from executor.agent.parts import Decided, Parts, Work
 from executor.agent.pulse import Pulse
 from executor.agent.record import one_line, sign
+from executor.agent.staging import Staging
 from executor.audit.policy import PolicyRefused
 from executor.content.disk import is_disk_full
 from executor.content.patience import Patience
 from executor.content.transfer import upload_dag
 from executor.errors import BlockMissing, DiskFull, InsulaError, PeerError, PeerRefused
+from executor.holds import HELD, Hold
 from executor.ledger import Intent, SignedRecord
 from executor.protocol.cid import Cid
-from executor.protocol.leases import Lease
+from executor.protocol.leases import Lease, Phase
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import InvalidSpec, job_of
 from executor.protocol.wire import Outcome, Request
@@ -52,31 +55,44 @@ class LeaseRunner:
         )
 
     def run(self) -> str:
-        """attested, returned, lost or rejected."""
+        """attested, returned, lost or rejected; or held, and nothing has ended: the node stopped while it waited."""
+        return self._to_its_end(None)
+
+    def resume(self, hold: Hold) -> str:
+        """Like `run`, of a lease whose output was held when the node ended."""
+        return self._to_its_end(hold)
+
+    def _to_its_end(self, hold: Hold | None) -> str:
         try:
-            state, detail = self._work_or_give_back()
+            state, detail = self._work_or_give_back(hold)
         except Exception as exc:  # noqa: BLE001 - the top of a lease: a bug must not cost the node its other leases
             self._log.exception("unexpected error")
             state, detail = self._give_back(Reason.NODE_FAULT, f"{type(exc).__name__} (see the node's log)")
         finally:
             self._parts.room.leave(self._id)
+        if state == HELD:
+            self._log.info("stays held", detail=detail)
+            return state
         with suppress(InsulaError):
             self._parts.ledger.finish(self._id, state, detail, self._parts.clock())
+            Staging(self._parts.executions / self._id).remove()  # a quarantine; of any other execution it is gone
         self._log.info("lease ended", state=state, detail=detail)
         return state
 
-    def _work_or_give_back(self) -> tuple[str, str]:
+    def _work_or_give_back(self, hold: Hold | None) -> tuple[str, str]:
         try:
-            return self._work()
+            return self._work(hold)
         except LeaseLost as exc:
             return "lost", str(exc)
+        except GiveBack as exc:
+            if exc.reason is Reason.NODE_STOPPING and self._parts.holds.get(self._id) is not None:
+                return HELD, "the node stopped; it goes on when the node starts again"
+            return self._give_back(exc.reason, exc.detail)
         except (InsulaError, OSError) as exc:
             return self._give_back(*self._why(exc))
 
     def _why(self, exc: InsulaError | OSError) -> tuple[Reason, str]:
         """The node's reason behind an error, and what to say about it outside."""
-        if isinstance(exc, GiveBack):
-            return exc.reason, exc.detail
         if isinstance(exc, PolicyRefused):
             return exc.reason, exc.problem
         if isinstance(exc, DiskFull) or (isinstance(exc, OSError) and is_disk_full(exc)):
@@ -85,9 +101,10 @@ class LeaseRunner:
         self._log.error("node fault", error=f"{type(exc).__name__}: {exc}")
         return Reason.NODE_FAULT, f"{type(exc).__name__} (see the node's log)"
 
-    def _work(self) -> tuple[str, str]:
+    def _work(self, hold: Hold | None) -> tuple[str, str]:
         request = intake.request_of(self._lease, self._parts.config)
-        self._begin(request)
+        if hold is None:
+            self._begin(request)
         pulse = Pulse(self._parts.client, self._lease, self._parts.stopping, self._parts.clock, self._log)
         work = Work(
             lease=self._lease,
@@ -98,13 +115,22 @@ class LeaseRunner:
             log=self._log,
             parts=self._parts,
         )
+        if hold is not None:
+            pulse.phase = Phase.HELD  # a bridge gives a running lease less time
         with pulse.beating():
             record = self._parts.ledger.signed(request.hash)
             if record is None:
-                record = self._sign(work, self._decide(work))
+                record = self._sign(work, self._settled(work, hold or self._decide(work)))
             if record.slot != self._lease.slot:
                 raise GiveBack(Reason.ALREADY_SIGNED, f"this node has signed for slot {record.slot} of this request")
             return self._deliver(work, record)
+
+    def _settled(self, work: Work, found: Decided | Hold) -> Decided:
+        """What to sign; of a held output, once it is ruled on."""
+        if isinstance(found, Decided):
+            return found
+        self._parts.room.hold(self._id, found.disk_bytes)
+        return conclude(work, found, await_ruling(work, found))
 
     def _begin(self, request: Request) -> None:
         now = self._parts.clock()
@@ -123,7 +149,7 @@ class LeaseRunner:
         )
         self._log.info("lease taken")
 
-    def _decide(self, work: Work) -> Decided:
+    def _decide(self, work: Work) -> Decided | Hold:
         parts, order = self._parts, work.request.order
         if work.request.deadline <= parts.clock():
             raise GiveBack(Reason.NODE_FAULT, "the request's deadline has passed by this node's clock")

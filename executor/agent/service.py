@@ -20,11 +20,12 @@ from executor.agent.config import NodeConfig
 from executor.agent.node import DRAIN_FILE, Node
 from executor.agent.parts import Parts
 from executor.agent.room import Room
-from executor.agent.staging import remove_tree
+from executor.agent.staging import Staging, remove_tree
 from executor.content.blockstore import BlockStore
 from executor.content.roots import RootSet
 from executor.content.web import Http, Signer
 from executor.errors import InvalidInput
+from executor.holds import Holds
 from executor.ledger import FolderLock, Ledger, is_locked
 from executor.protocol.leases import Capacity
 from executor.sandbox.types import JobCancelled, Probe, Sandbox
@@ -53,8 +54,9 @@ def run_node(
         except JobCancelled:  # told to stop while it proved its limits
             return
         node = Node(parts)
+        resumed = node.resume()
         structlog.get_logger("insula.node").info(
-            "node ready", key=parts.key.address, bridge=config.bridge_url, tiers=list(parts.sandboxes)
+            "node ready", key=parts.key.address, bridge=config.bridge_url, tiers=list(parts.sandboxes), held=resumed
         )
         try:
             while not stop.is_set():
@@ -127,11 +129,14 @@ def _parts(
     policy = config.load_policy(folder)
     ledger = Ledger.open(folder / "ledger.db", key.address)
     stack.callback(ledger.close)
-    _close_crashed(ledger, clock)
+    holds = Holds(ledger)
+    held = {hold.execution_id for hold in holds.open()}
+    _close_crashed(ledger, held, clock)
     if sandboxes is None:
         sandboxes = make_sandboxes(config, key.address)
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
-    _remove_left_over(folder / "executions")  # after the sandboxes have reaped: what they mounted there is gone now
+    # After the sandboxes have reaped: what they mounted there is gone now.
+    _remove_left_over(folder / "executions", held)
     http = Http(config.bridge_url, Signer(key, config.audience, clock))
     stack.callback(http.close)
     chain = None
@@ -153,6 +158,7 @@ def _parts(
         key=key,
         client=BridgeClient(http),
         ledger=ledger,
+        holds=holds,
         store=store,
         roots=RootSet(store),
         sandboxes=offered,
@@ -216,14 +222,16 @@ def _write_private(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _close_crashed(ledger: Ledger, clock: Callable[[], float]) -> None:
+def _close_crashed(ledger: Ledger, held: set[str], clock: Callable[[], float]) -> None:
     log = structlog.get_logger("insula.node")
     for intent in ledger.open_intents():
+        if intent.execution_id in held:
+            continue
         log.warning("an execution was cut short", execution=intent.execution_id, phase=intent.state)
         ledger.finish(intent.execution_id, "crashed", f"the node ended during: {intent.state}", clock())
 
 
-def _remove_left_over(executions: Path) -> None:
+def _remove_left_over(executions: Path, held: set[str]) -> None:
     if executions.exists() and not executions.is_dir():
         raise InvalidInput(
             str(executions), "is a file; move it away: the node makes a folder of this name for its jobs"
@@ -231,7 +239,10 @@ def _remove_left_over(executions: Path) -> None:
     executions.mkdir(mode=0o700, exist_ok=True)
     for path in executions.iterdir():
         try:
-            remove_tree(path)
+            if path.name in held:
+                Staging(path).remove(keep_quarantine=True)
+            else:
+                remove_tree(path)
         except OSError as exc:
             structlog.get_logger("insula.node").warning("cannot remove", path=str(path), error=str(exc))
 

@@ -35,6 +35,7 @@ from executor.protocol.cid import Cid
 from executor.protocol.spec import Input
 from executor.sandbox.types import InputMount
 
+QUARANTINE = "quarantine"
 _CHUNK = 2**20
 
 
@@ -80,7 +81,7 @@ class Staging:
 
     def quarantine(self) -> BlockStore:
         """The store that the output is imported into."""
-        return BlockStore(self.folder / "quarantine")
+        return BlockStore(self.folder / QUARANTINE)
 
     def place(self, source: BlockSource, inputs: tuple[Input, ...], max_bytes: int) -> tuple[InputMount, ...]:
         """Write the inputs to files; `max_bytes` bounds what they unfold to, all together. ContentTooLarge."""
@@ -101,9 +102,18 @@ class Staging:
         export_tree(source, cid, self.program, TreeLimits(max_bytes))
         return self.program
 
-    def remove(self) -> None:
-        """Remove the folder and all that the job left in it."""
-        remove_tree(self.folder)
+    def remove(self, *, keep_quarantine: bool = False) -> None:
+        """Remove the folder and all that the job left in it, but for the quarantine of an output that is held."""
+        if not keep_quarantine:
+            remove_tree(self.folder)
+            return
+        for path in self.folder.iterdir():
+            if path.name == QUARANTINE:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                path.unlink()
 
 
 def same_files(source: BlockSource, cid: Cid, path: Path) -> bool:

@@ -5,9 +5,9 @@ Pure. Nothing here looks at the node (disk, engines): a policy decides the same 
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from executor.errors import InsulaError, InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
@@ -17,6 +17,7 @@ from executor.protocol.spec import DockerEngine, JobSpec
 from executor.protocol.wire import ZERO_ADDRESS, Order, Request
 
 GIB = 2**30
+MAX_SIGNERS = 32
 
 
 class PolicyRefused(InsulaError):
@@ -58,6 +59,48 @@ class OutputRules(BaseModel):
     allow_empty: bool = True
 
 
+class ReleaseRules(BaseModel):
+    """Who lets an output out of quarantine.
+
+    automatic: the audit alone. person: the first decision of any of `signers`. signers: `threshold` approvals of
+    distinct `signers`; rejected once so many are no longer possible. Nobody in time: withheld, never released.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["automatic", "person", "signers"] = "automatic"
+    signers: tuple[Address, ...] = Field(default=(), max_length=MAX_SIGNERS)
+    threshold: int = Field(default=1, ge=1, le=MAX_SIGNERS)
+    wait_seconds: int = Field(default=1800, ge=1, le=30 * 86400)
+    broken_rule: Literal["withhold", "hold"] = "withhold"  # "hold": the signers decide on a broken output rule, too
+
+    @field_validator("signers")
+    @classmethod
+    def _signers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("an address is named twice; each signer counts once")
+        if ZERO_ADDRESS in value:
+            raise ValueError("the zero address signs nothing; name the address of a person's key")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.mode == "automatic" and (self.signers or self.threshold != 1 or self.broken_rule != "withhold"):
+            raise ValueError('signers, threshold and broken_rule say nothing while mode is "automatic"; set mode')
+        if self.mode != "automatic" and not self.signers:
+            raise ValueError(f'signers: mode "{self.mode}" needs the address of at least one signer')
+        if self.mode == "person" and self.threshold != 1:
+            raise ValueError('threshold: one person decides in mode "person"; for more set mode = "signers"')
+        if self.mode == "signers" and self.threshold > len(self.signers):
+            raise ValueError(f"threshold: {self.threshold} of {len(self.signers)} signers can never be reached")
+        return self
+
+
+def _as_table(value: Any) -> Any:
+    """A mode alone is a table with that mode."""
+    return {"mode": value} if isinstance(value, str) else value
+
+
 class Policy(BaseModel):
     """See the module. Empty lists of requesters, contracts or images allow all of them."""
 
@@ -75,7 +118,7 @@ class Policy(BaseModel):
     min_fail_price: Amount = 0
     tokens: ByToken[TokenPrice] = {}  # what is asked for in other tokens than the chain's own
     outputs: OutputRules = OutputRules()
-    release: Literal["automatic"] = "automatic"
+    release: Annotated[ReleaseRules, BeforeValidator(_as_table)] = ReleaseRules()
 
     @classmethod
     def parse(cls, value: object, where: str = "policy") -> Self:

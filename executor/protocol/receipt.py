@@ -38,6 +38,7 @@ class Run:
 
     conversion: how a spec of another dialect became one in `insula/v1`, with the hash of the whole report
     (`executor.protocol.conversions`), None where it is one.
+    release: who decided on the output, and how; None where no reviewer was asked.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Run:
     manifest: Sequence[Mapping[str, Any]]
     detail: str
     conversion: Mapping[str, Any] | None = None
+    release: Mapping[str, Any] | None = None
 
 
 def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> bytes:
@@ -74,10 +76,7 @@ def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> 
                         "startedOn": _rfc3339(run.started_at),
                         "finishedOn": _rfc3339(run.finished_at),
                     },
-                    "byproducts": [
-                        {"name": "outcome", "annotations": {**_outcome(outcome), "detail": run.detail}},
-                        {"name": "manifest", "annotations": {"entries": [dict(entry) for entry in run.manifest]}},
-                    ],
+                    "byproducts": _byproducts(outcome, run),
                 },
             },
         }
@@ -117,6 +116,16 @@ def _subjects(outcome: Outcome) -> list[dict[str, Any]]:
         cid = Cid.from_binary(outcome.output_cid)
         subjects.append({"name": "output", "uri": f"ipfs://{cid}", "digest": {"sha256": cid.digest.hex()}})
     return subjects
+
+
+def _byproducts(outcome: Outcome, run: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": "outcome", "annotations": {**_outcome(outcome), "detail": run.detail}},
+        {"name": "manifest", "annotations": {"entries": [dict(entry) for entry in run.manifest]}},
+    ]
+    if run.release is not None:
+        found.append({"name": "release", "annotations": dict(run.release)})
+    return found
 
 
 def _internal(run: Run) -> dict[str, Any]:

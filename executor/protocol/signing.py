@@ -263,6 +263,20 @@ def api_call_message(
     return _message("InsulaNodeApi", scope, "ApiCall", _API_CALL_TYPE, value)
 
 
+def struct_message(name: str, scope: Scope, struct_hash: bytes) -> SignableMessage:
+    """The message of a struct of which only `hashStruct` is known: domain {name, 1, chainId, contract}."""
+    domain = b"".join(
+        (
+            keccak(text="EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+            keccak(text=name),
+            keccak(text="1"),
+            scope.chain_id.to_bytes(32, "big"),
+            bytes.fromhex(scope.contract[2:]).rjust(32, b"\0"),
+        )
+    )
+    return SignableMessage(version=b"\x01", header=keccak(domain), body=struct_hash)
+
+
 def recover(message: SignableMessage, signature: bytes) -> str:
     """The address that signed. InvalidInput("signature") for anything but 65 bytes with low s that recover to a key."""
     if len(signature) != 65 or signature[64] not in (27, 28):

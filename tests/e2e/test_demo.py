@@ -66,7 +66,7 @@ def job(demo, key):
 
 def test_every_step_holds(demo):
     assert demo["ok"]
-    assert [item["key"] for item in demo["jobs"]] == ["a", "b", "c", "d", "e", "f"]
+    assert [item["key"] for item in demo["jobs"]] == ["a", "b", "c", "d", "e", "f", "g", "h"]
 
 
 def shape(line):
@@ -103,6 +103,8 @@ def test_the_readme_shows_what_the_demo_prints(demo):
         ("b", "FULFILLED", "gpu", ["gpu=true", "zone=lab"]),
         ("c", "FAILED", "camera", ["pool=logs", "site=camera"]),
         ("f", "FULFILLED", "rogue", ["pool=logs", "site=attic"]),
+        ("g", "FULFILLED", "vault", ["site=vault"]),
+        ("h", "WITHHELD", "vault", ["site=vault"]),
     ],
 )
 def test_each_job_runs_on_the_node_with_its_labels(demo, key, state, name, labels):
@@ -129,7 +131,7 @@ def test_the_job_that_no_node_matches_is_explained_node_by_node_and_refunded(dem
     found = job(demo, "d")
 
     assert found["state"] == "EXPIRED"
-    assert sorted(node["nodeId"] for node in found["explanation"]["nodes"]) == [1, 2, 3, 4]
+    assert sorted(node["nodeId"] for node in found["explanation"]["nodes"]) == [1, 2, 3, 4, 5]
     assert all("site" in node["text"] for node in found["explanation"]["nodes"])
     assert found["paymentsInWei"] == {"requester (the dApp contract)": str(11 * 10**14)}
 
@@ -205,7 +207,23 @@ def test_the_stranger_draws_his_tenth_and_the_proof_is_used_up(demo, env, tmp_pa
     assert (status, drawn["drawn"]) == (0, str(10**17))
 
 
-@pytest.mark.parametrize("key", ["a", "b", "c", "e"])
+def test_a_held_output_leaves_by_a_signature_and_a_rejected_one_never(demo, env, tmp_path):
+    released, rejected = job(demo, "g"), job(demo, "h")
+
+    assert [released["review"]["decision"], rejected["review"]["decision"]] == ["approve", "reject"]
+    assert (rejected["outcome"]["reason"], rejected["outputCid"]) == (300, None)
+    assert rejected["paymentsInWei"] == {"requester (the dApp contract)": str(10**15), "relayer": str(10**14)}
+    vault = node_of(demo, "vault")
+    assert insula("release", "list", "--dir", vault["folder"], env=env)[1]["held"] == []
+    for found, word in ((released, "approved"), (rejected, "rejected")):
+        bundle = str(tmp_path / f"{word}.json")
+        assert insula("job", "verify", str(found["requestId"]), "--save", bundle, env=env)[0] == 0
+        result = insula("job", "verify", str(found["requestId"]), "--bundle", bundle)[1]
+        (check,) = [one for one in result["checks"] if one["name"].startswith("release of node")]
+        assert (check["ok"], check["detail"].startswith(f"{word} by {found['review']['signer']}")) == (True, True)
+
+
+@pytest.mark.parametrize("key", ["a", "b", "c", "e", "g"])
 def test_the_output_is_fetched_by_its_cid(demo, env, tmp_path, key):
     target = tmp_path / "output"
 
@@ -244,12 +262,14 @@ def test_status_list_explain_and_doctor_answer(demo, env):
     request = str(job(demo, "d")["requestId"])
 
     assert insula("job", "status", request, env=env)[1]["job"]["chainState"] == "EXPIRED"
-    assert len(insula("job", "list", env=env)[1]["jobs"]) == 6
+    assert len(insula("job", "list", env=env)[1]["jobs"]) == 8
     assert insula("job", "explain", request, env=env)[0] == 0
     assert insula("bridge", "status", env=env)[1]["ok"]
     problems = [one for one in insula("doctor", env=env)[1]["findings"] if one["level"] == "problem"]
     assert [(one["name"], one["detail"]) for one in problems] == [("alarms", "node_contradiction")]
-    for node in demo["devnet"]["nodes"][:3]:  # the fourth has no program of ours
+    for node in demo["devnet"]["nodes"]:
+        if node["name"] == "rogue":
+            continue  # it has no program of ours
         assert insula("node", "status", "--dir", node["folder"], env=env)[1]["bridge"]["seen"]
 
 

@@ -65,6 +65,19 @@ def test_a_heartbeat_says_the_phase(twin, clock, pulse):
     assert [beat.phase for beat in twin.heartbeats] == [Phase.HELD]
 
 
+def test_a_held_lease_outlives_a_silent_bridge_until_that_says_otherwise(twin, clock, pulse):
+    pulse.phase = Phase.HELD
+    twin.faults["/heartbeat"] = Fault(status=503, times=1)
+    clock.now += 10 * EXPIRY
+    pulse.step()
+    assert pulse.why_stop() is None
+
+    twin.gone = True
+    clock.now += EXPIRY
+    pulse.step()
+    assert pulse.why_stop() is not None
+
+
 def test_an_answer_that_says_stop_loses_the_lease(twin, clock, pulse):
     twin.go_on = False
     clock.now += BEAT

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 import wasmtime
@@ -12,6 +13,7 @@ from bridge.api.server import run_server
 from bridge.config import DispatchConfig
 from bridge.jobs import JobState
 from executor.agent.config import init_node
+from executor.agent.review import open_review
 from executor.agent.service import node_status, run_node
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
@@ -19,7 +21,9 @@ from executor.content.reader import read_file, resolve
 from executor.content.walk import missing
 from executor.protocol.cid import Cid
 from executor.protocol.nodeauth import Audience
-from executor.protocol.wire import ResultKind, Status
+from executor.protocol.reasons import Reason
+from executor.protocol.signing import Key
+from executor.protocol.wire import Outcome, ResultKind, Status
 from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
 from tests.bridge_kit import CHAIN_ID, CONTRACT, CURATOR, SCOPE, Bridge, operator_of, order_of, spec_bytes
@@ -87,7 +91,12 @@ def url(bridge):
 
 @pytest.fixture
 def node(bridge, url, tmp_path):
-    folder = tmp_path / "node"
+    with running_node(bridge, url, tmp_path / "node") as folder:
+        yield folder
+
+
+@contextmanager
+def running_node(bridge, url, folder, policy=""):
     made = init_node(
         folder,
         bridge_url=url,
@@ -100,13 +109,16 @@ def node(bridge, url, tmp_path):
     )
     node_id = bridge.registry.register(made["key"], operator_of("a"), ["node=admitted", "site=camera"])
     bridge.registry.vouch(CURATOR, node_id, "node=admitted", "site=camera")
+    (folder / "policy.toml").write_text(policy)
     stop = threading.Event()
     thread = threading.Thread(target=run_node, args=(folder, stop, [ProvedWasm()]))
     thread.start()
-    yield folder
-    stop.set()
-    thread.join(30)
-    assert not thread.is_alive()
+    try:
+        yield folder
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def wait_for(condition, seconds=30.0):
@@ -151,6 +163,29 @@ def test_an_order_becomes_a_delivery_whose_output_the_bridge_holds(bridge, node)
     assert missing(bridge.store, root) == []
     assert b"".join(read_file(bridge.store, resolve(bridge.store, root, "stdout"), 100)) == b"42\n"
     assert node_status(node)["signed"] == 1
+
+
+@pytest.mark.parametrize("approve", [True, False], ids=["approved", "rejected"])
+def test_a_held_output_waits_at_the_bridge_for_its_reviewer(bridge, url, tmp_path, approve):
+    reviewer = Key.from_hex(f"{11:064x}")
+    policy = f'[release]\nmode = "person"\nsigners = ["{reviewer.address}"]\n'
+    with running_node(bridge, url, tmp_path / "node", policy) as node:
+        job = bridge.request(order_of(spec=spec_bytes(engine=engine(bridge))))
+        stepping(bridge, lambda: bridge.job(job.request_hash).state is JobState.HELD)
+        blocks = set(bridge.store)
+
+        with open_review(node) as review:
+            hold = review.find(f"0x{job.request_hash.hex()}")
+            review.decide(hold, approve, 0 if approve else 300, reviewer)
+        stepping(bridge, lambda: bridge.job(job.request_hash).state is JobState.POSTING)
+
+    (delivery,) = bridge.outbox.deliveries
+    if approve:
+        assert delivery.outcome.status == Status.SUCCEEDED
+        assert missing(bridge.store, Cid.from_binary(delivery.outcome.output_cid)) == []
+    else:
+        assert delivery.outcome == Outcome(status=Status.WITHHELD, reason=Reason.RELEASE_REJECTED)
+        assert set(bridge.store) == blocks
 
 
 def test_a_spec_by_cid_runs(bridge, node):

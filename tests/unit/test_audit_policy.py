@@ -131,7 +131,13 @@ def test_a_policy_on_who_asks_needs_the_chain(field):
         ({"requesters_deny": ["0x12"]}, "requesters_deny.0"),
         ({"min_unit_price": -1}, "min_unit_price"),
         ({"outputs": {"max_bytes": -1}}, "outputs.max_bytes"),
-        ({"release": "never"}, "release"),
+        ({"release": "never"}, "release.mode"),
+        ({"release": {"mode": "person", "signers": [ALICE], "wait": 1}}, "release.wait"),
+        ({"release": {"mode": "person", "signers": ["0x12"]}}, "release.signers.0"),
+        ({"release": {"mode": "person", "signers": [ALICE], "wait_seconds": 0}}, "release.wait_seconds"),
+        ({"release": {"mode": "signers", "signers": [ALICE], "threshold": 0}}, "release.threshold"),
+        ({"release": {"mode": "signers", "signers": [ALICE, ALICE.lower()]}}, "release.signers"),
+        ({"release": {"mode": "signers", "signers": [ZERO_ADDRESS]}}, "release.signers"),
         ({"tokens": {BOB: {"min_price": 1}}}, f"tokens.{BOB}.min_unit_price"),
         ({"tokens": {"0x12": {"min_unit_price": 1}}}, "tokens"),
         ({"tokens": {BOB: {"min_unit_price": 1}, BOB.lower(): {"min_unit_price": 2}}}, "tokens"),
@@ -144,6 +150,12 @@ def test_a_policy_on_who_asks_needs_the_chain(field):
         "price",
         "nested",
         "release",
+        "release, unknown key",
+        "release, address",
+        "release, no time",
+        "release, no threshold",
+        "release, a signer twice",
+        "release, zero address",
         "a token's key",
         "no token",
         "a token twice",
@@ -169,3 +181,27 @@ def test_the_hash_is_that_of_the_meaning_not_of_the_spelling():
 def test_a_refusal_says_what_is_not_allowed():
     with pytest.raises(PolicyRefused, match="engine wasm is not allowed"):
         Policy(engines=("docker",), tiers=("container",)).check_job(job())
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ({"signers": [ALICE]}, 'while mode is "automatic"'),
+        ({"threshold": 2}, 'while mode is "automatic"'),
+        ({"broken_rule": "hold"}, 'while mode is "automatic"'),
+        ({"mode": "person"}, "signers: .*at least one"),
+        ({"mode": "signers"}, "signers: .*at least one"),
+        ({"mode": "person", "signers": [ALICE, BOB], "threshold": 2}, "threshold: one person"),
+        ({"mode": "signers", "signers": [ALICE, BOB], "threshold": 3}, "threshold: 3 of 2 signers"),
+    ],
+    ids=["idle signers", "idle threshold", "idle rule", "nobody", "no signers", "two persons", "out of reach"],
+)
+def test_release_rules_that_contradict_themselves_are_refused_and_say_which(value, names):
+    with pytest.raises(InvalidInput, match=names) as caught:
+        Policy.parse({"release": value}, "policy.toml")
+
+    assert caught.value.field == "policy.toml.release"
+
+
+def test_a_release_mode_alone_is_enough_where_nobody_signs():
+    assert Policy.parse({"release": "automatic"}) == Policy()

@@ -13,6 +13,7 @@ from bridge.config import BridgeConfig
 from bridge.devnet.chaos import Settings
 from bridge.jobs import TRANSITIONS
 from executor.agent.config import NodeConfig
+from executor.audit.policy import ReleaseRules
 from executor.protocol.dialects.bacalhau1x import rules as bacalhau1x
 from executor.protocol.dialects.conversion import Action
 from executor.protocol.dialects.lilypad import rules as lilypad
@@ -120,6 +121,12 @@ def test_every_key_of_a_node_is_documented():
     }
 
     assert documented == set(keys_of(NodeConfig))
+
+
+def test_every_key_of_a_release_is_documented():
+    table = {key for key, *_ in rows(between((DOCS / "operations.md").read_text(), "release rules"))}
+
+    assert table == set(ReleaseRules.model_fields)
 
 
 def test_every_setting_of_chaos_is_documented():

@@ -1,0 +1,156 @@
+"""`insula release ...`: for reviewers. What is held on a node, and the signatures that let it out or keep it in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bridge.cli.context import KeyOption, required
+from bridge.cli.node_verbs import DirOption
+from bridge.cli.output import JsonFlag, emit
+from bridge.cli.texts import lines, moment
+from executor.errors import InvalidInput
+from executor.protocol.reasons import Reason
+from executor.protocol.signing import Key
+
+app = typer.Typer(help="Held outputs of a node, and their release.", no_args_is_help=True)
+
+MAX_ROWS = 200  # of files, in the text form
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it; or a request's id or hash.")]
+SignatureOption = Annotated[
+    str, typer.Option("--signature", help="0x-hex, made elsewhere over what `show --to-sign` prints; no key is needed.")
+]
+ReasonOption = Annotated[int, typer.Option("--reason", help="Why: 300 (a reviewer rejects it) or 301 (a rule does).")]
+
+
+@app.command("list")
+def list_held(folder: DirOption, as_json: JsonFlag = False) -> None:
+    """What waits for a decision, oldest first. Nothing of it has left the node."""
+    from executor.agent.review import open_review
+
+    with open_review(folder) as review:
+        found = review.listing()
+    text = "\n".join(_line(hold) for hold in found) or "nothing is held"
+    emit({"ok": True, "held": found}, as_json=as_json, text=text)
+
+
+@app.command()
+def show(
+    hold_id: IdArgument,
+    folder: DirOption,
+    file: Annotated[str, typer.Option("--file", help="One file of it, by its path; with --save.")] = "",
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Write that file (0600); or all, to a new folder.")
+    ] = None,
+    to_sign: Annotated[
+        str, typer.Option("--to-sign", help="Print the typed data of this decision: approve or reject.")
+    ] = "",
+    reason: ReasonOption = int(Reason.RELEASE_REJECTED),
+    as_json: JsonFlag = False,
+) -> None:
+    """Its files with size and type (by content, not by name), the rules that it breaks, who has decided what."""
+    from executor.agent.review import open_review
+
+    if file and save is None:
+        raise InvalidInput("--file", "needs --save FILE: what a job wrote is not printed, it could steer a terminal")
+    if to_sign not in ("", "approve", "reject"):
+        raise InvalidInput("--to-sign", "must be approve or reject")
+    with open_review(folder) as review:
+        hold = review.find(hold_id)
+        if to_sign:
+            approve = to_sign == "approve"
+            emit(review.document(hold, approve, 0 if approve else reason), as_json=True)
+            return
+        if save is not None:
+            written = review.save(hold, file or None, save)
+            emit({"ok": True, "saved": str(save), "bytes": written}, as_json=as_json)
+            return
+        found = review.show(hold)
+    emit({"ok": True, **found}, as_json=as_json, text=_text(found))
+
+
+@app.command()
+def approve(
+    hold_id: IdArgument,
+    folder: DirOption,
+    key: KeyOption = "",
+    signature: SignatureOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Sign that exactly these bytes may leave. The node acts on it at once, or when it starts again."""
+    _decide(hold_id, folder, True, 0, key, signature, as_json=as_json)
+
+
+@app.command()
+def reject(
+    hold_id: IdArgument,
+    folder: DirOption,
+    reason: ReasonOption = int(Reason.RELEASE_REJECTED),
+    key: KeyOption = "",
+    signature: SignatureOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Sign that they may not. On-chain stands Withheld with the reason, and no CID."""
+    _decide(hold_id, folder, False, reason, key, signature, as_json=as_json)
+
+
+def _decide(
+    hold_id: str, folder: Path, is_approved: bool, reason: int, key: str, signature: str, *, as_json: bool
+) -> None:
+    from executor.agent.review import open_review
+
+    signer = _signature(signature) if signature else Key.load(required(key, "--key", "INSULA_KEY"))
+    with open_review(folder) as review:
+        made = review.decide(review.find(hold_id), is_approved, reason, signer)
+    word = "approvals" if is_approved else "rejections"
+    text = f"{made['decision']}: {made['id']} by {made['signer']}; {made[word]} {word}, {made['threshold']} needed"
+    if not is_approved:
+        text = f"reject: {made['id']} by {made['signer']}; {made[word]} {word}"
+    if not made["nodeRuns"]:
+        text += "\nthe node does not run: nothing happens before `insula node run`"
+    emit({"ok": True, **made}, as_json=as_json, text=text)
+
+
+def _signature(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError as exc:
+        raise InvalidInput("--signature", "must be 0x and 130 hexadecimal digits") from exc
+
+
+def _line(hold: dict[str, Any]) -> str:
+    rules = f", breaks {hold['brokenRules']} rules" if hold["brokenRules"] else ""
+    return (
+        f"{hold['id']}  request {hold['requestId']}, exit code {hold['exitCode']}{rules}; {_votes(hold)}; "
+        f"{hold['ruling'] or 'withheld at ' + moment(hold['until']) + ' if nobody decides'}"
+    )
+
+
+def _votes(hold: dict[str, Any]) -> str:
+    approvals = sum(vote["approve"] for vote in hold["votes"])
+    return f"{approvals} of {hold['threshold']} approvals, {len(hold['votes']) - approvals} rejections"
+
+
+def _text(found: dict[str, Any]) -> str:
+    return lines(_facts(found))
+
+
+def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "id", found["id"]
+    yield "request", f"{found['requestId']}, 0x{found['requestHash'].hex()}"
+    yield "exit code", str(found["exitCode"])
+    yield "decisions", _votes(found)
+    for vote in found["votes"]:
+        yield "", f"{'approve' if vote['approve'] else 'reject'} {vote['signer']}"
+    yield "until", f"{moment(found['until'])}; then it is withheld"
+    yield "breaks", "\n".join(found["findings"]) or "no rule of the node's policy"
+    yield "output", f"{found['outputCid']} ({found['totalBytes']} bytes)"
+    yield "to sign", f"0x{found['approveDigest'].hex()} (approve)"
+    for row in found["files"][:MAX_ROWS]:
+        yield "", f"{row['size']:>12}  {row['type']:<28} {row['path']}"
+    if len(found["files"]) > MAX_ROWS:
+        yield "", f"and {len(found['files']) - MAX_ROWS} more: --json shows all"

@@ -1,0 +1,190 @@
+"""An output between quarantine and release: held, ruled on by its reviewers, then let out or withheld.
+
+While it is held nothing of it leaves the node: heartbeats say "held" and no more. The lease goes on, also over a
+restart of the node: lease, decision and quarantine are on disk before the first heartbeat says so.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from executor.agent import outcome as outcomes
+from executor.agent.errors import GiveBack
+from executor.agent.parts import Decided, Parts, Work
+from executor.agent.staging import Staging
+from executor.audit.release import Ruling, rule
+from executor.audit.rules import Verdict
+from executor.content.blockstore import BlockStore
+from executor.content.limits import TreeLimits
+from executor.content.reader import Manifest, manifest
+from executor.content.walk import blocks
+from executor.holds import Hold
+from executor.protocol.canonical import canonical_json, sha256
+from executor.protocol.cid import Cid
+from executor.protocol.leases import Phase
+from executor.protocol.reasons import Reason
+from executor.protocol.receipt import Dependency
+from executor.protocol.release import Held, Subject
+from executor.protocol.wire import Outcome
+
+POLL_SECONDS = 0.5
+DELIVERY_SECONDS = 60.0  # before the request's deadline, or half of what is left; undecided then, it is withheld
+_WHOLE = TreeLimits(2**62, 2**31)
+
+
+def whole_manifest(source: BlockStore, root: Cid) -> Manifest:
+    """The manifest of an output; its size was bounded when it was collected."""
+    return manifest(source, root, _WHOLE)
+
+
+def manifest_hash(found: Manifest) -> bytes:
+    """SHA-256 of the manifest's canonical JSON, 32 bytes."""
+    return sha256(canonical_json(found.rows()))
+
+
+def release(work: Work, quarantine: BlockStore, root: Cid) -> None:
+    """Out of quarantine, every block hashed again. From here on the output is the node's to hand out."""
+    work.parts.roots.keep(root, work.label, work.parts.clock() + work.parts.config.retention_seconds)
+    work.parts.store.put_many(blocks(quarantine, root))
+    work.parts.ledger.note(work.execution_id, "released", work.parts.clock())
+    work.log.info("phase", phase="released")
+
+
+def hold_output(work: Work, decided: Decided, found: Manifest, verdict: Verdict, disk_bytes: int) -> Hold:
+    """Write down that this output waits. `decided`: what is signed if it is released."""
+    parts = work.parts
+    now = parts.clock()
+    hold = Hold(
+        execution_id=work.execution_id,
+        request_hash=work.request.hash,
+        request_id=work.request.id,
+        lease=work.lease.model_dump_json(),
+        decided=_packed(decided),
+        root=str(found.root),
+        findings="\n".join(f"{finding.rule}: {finding.text}" for finding in verdict.findings),
+        outcome_hash=decided.outcome.hash,
+        manifest_hash=manifest_hash(found),
+        salt=secrets.token_bytes(32),
+        policy_hash=parts.policy.hash,
+        disk_bytes=disk_bytes,
+        held_at=now,
+        until=time_to_decide(now, parts.policy.release.wait_seconds, work.request.deadline),
+    )
+    parts.holds.hold(hold)
+    work.log.info("phase", phase="held", until=hold.until, mode=parts.policy.release.mode)
+    return hold
+
+
+def time_to_decide(now: float, wait_seconds: float, deadline: float) -> float:
+    """When waiting ends, seconds since 1970: in time for the word to get on-chain before the request's deadline."""
+    return min(now + wait_seconds, deadline - min(DELIVERY_SECONDS, max(0.0, deadline - now) / 2))
+
+
+def subject_of(parts: Parts, hold: Hold) -> Subject:
+    """What the reviewers of a hold sign about."""
+    return Subject(
+        scope=parts.config.scope,
+        request_hash=hold.request_hash,
+        node=parts.key.address,
+        policy_hash=hold.policy_hash,
+        held=hold.held.hash,
+    )
+
+
+def await_ruling(work: Work, hold: Hold) -> Ruling:
+    """The ruling, as soon as there is one. GiveBack (the node stops, or has another policy now), LeaseLost."""
+    parts = work.parts
+    if hold.policy_hash != parts.policy.hash:
+        raise GiveBack(Reason.NODE_FAULT, "the policy was changed while the output was held")
+    subject = subject_of(parts, hold)
+    work.pulse.phase = Phase.HELD
+    while True:
+        is_over = parts.clock() >= hold.until or hold.ruling == "timeout"
+        ruling = parts.holds.settle(
+            hold.execution_id,
+            lambda votes: rule(parts.policy.release, subject, votes, is_over=is_over),  # noqa: B023 - called at once
+        )
+        if ruling is not None:
+            work.log.info("phase", phase=ruling.word, signers=[vote.signer for vote in ruling.votes])
+            return ruling
+        work.pulse.pause(POLL_SECONDS)
+
+
+def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
+    """What is signed. A released output is in the block store then. GiveBack(NODE_FAULT), ContentError."""
+    decided = unpacked(hold)
+    record = _record(work.parts, hold, ruling)
+    if not ruling.released:
+        return replace(
+            decided,
+            outcome=outcomes.withheld(ruling.reason),
+            runtime={**outcomes.public_runtime(decided.runtime), "inputsUnchanged": True},
+            detail="",
+            release=record,
+        )
+    quarantine = Staging(work.parts.executions / hold.execution_id).quarantine()
+    root = Cid.parse(hold.root)
+    found = whole_manifest(quarantine, root)
+    shown = Held(outcome_hash=decided.outcome.hash, manifest_hash=manifest_hash(found), salt=hold.salt)
+    if shown != hold.held or decided.outcome.output_cid != root.binary:
+        raise GiveBack(Reason.NODE_FAULT, "the quarantine is not what was held")
+    release(work, quarantine, root)
+    return replace(decided, manifest=tuple(found.rows()), output=root, release=record)
+
+
+def _record(parts: Parts, hold: Hold, ruling: Ruling) -> dict[str, Any]:
+    """What the receipt says. Salt and manifest's hash, which would help to guess an output, only of a released one."""
+    rules = parts.policy.release
+    record: dict[str, Any] = {
+        "mode": rules.mode,
+        "signers": list(rules.signers),
+        "threshold": rules.threshold,
+        "ruling": ruling.word,
+        "held": f"0x{hold.held.hash.hex()}",
+        "votes": [
+            {
+                "signer": vote.signer,
+                "approve": vote.approve,
+                "reason": vote.reason,
+                "signature": f"0x{vote.signature.hex()}",
+            }
+            for vote in ruling.votes
+        ],
+    }
+    if ruling.released:
+        record |= {"manifestHash": f"0x{hold.manifest_hash.hex()}", "salt": f"0x{hold.salt.hex()}"}
+    return record
+
+
+def _packed(decided: Decided) -> str:
+    fields = {
+        "outcome": decided.outcome.encode().hex(),
+        "spec": decided.spec.hex(),
+        "started_at": decided.started_at,
+        "finished_at": decided.finished_at,
+        "dependencies": [
+            {"name": one.name, "cid": str(one.cid), "size": one.size, "blocks": one.blocks, "source": one.source}
+            for one in decided.dependencies
+        ],
+        "runtime": decided.runtime,
+        "detail": decided.detail,
+    }
+    return json.dumps(fields)
+
+
+def unpacked(hold: Hold) -> Decided:
+    """What is signed if it is released; without its manifest, which the quarantine tells."""
+    fields: Mapping[str, Any] = json.loads(hold.decided)
+    return Decided(
+        outcome=Outcome.decode(bytes.fromhex(fields["outcome"])),
+        spec=bytes.fromhex(fields["spec"]),
+        started_at=fields["started_at"],
+        finished_at=fields["finished_at"],
+        dependencies=tuple(Dependency(**{**one, "cid": Cid.parse(one["cid"])}) for one in fields["dependencies"]),
+        runtime=fields["runtime"],
+        detail=fields["detail"],
+    )

@@ -1,0 +1,220 @@
+"""What a reviewer sees of held outputs, and how a decision gets to the node: through the node's own folder.
+
+Who can read the folder (0700) sees held bytes; there is no port. A decision is an EIP-712 signature of one of the
+policy's signers, made here or elsewhere, kept in the ledger; the node checks it again before it acts on it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from executor.agent.config import NodeConfig
+from executor.agent.holding import manifest_hash, unpacked, whole_manifest
+from executor.agent.record import one_line
+from executor.agent.staging import QUARANTINE
+from executor.audit.magic import HEAD_BYTES, type_of
+from executor.audit.policy import Policy
+from executor.content.blockstore import BlockStore
+from executor.content.export import export_tree
+from executor.content.limits import TreeLimits
+from executor.content.reader import Manifest, ManifestEntry, read_file
+from executor.errors import InvalidInput
+from executor.holds import Hold, Holds
+from executor.ledger import Ledger, is_locked
+from executor.protocol.cid import Cid
+from executor.protocol.release import (
+    Subject,
+    Vote,
+    check_decision,
+    release_digest,
+    release_document,
+    sign_release,
+    signed_release,
+)
+from executor.protocol.signing import Key, Scope
+
+T = TypeVar("T")
+
+
+class Review:
+    """The held outputs of one node's folder, whether or not the node runs."""
+
+    def __init__(
+        self, folder: Path, scope: Scope, node: str, policy: Policy, holds: Holds, clock: Callable[[], float]
+    ) -> None:
+        self._folder = folder
+        self._scope = scope
+        self._node = node
+        self._policy = policy
+        self._holds = holds
+        self._clock = clock
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Every output that waits, oldest first."""
+        return [self._summary(hold) for hold in self._holds.open()]
+
+    def find(self, word: str) -> Hold:
+        """The one held output of this execution id, request id or request hash. InvalidInput("ID")."""
+        if not word:
+            raise InvalidInput("ID", "give one of `insula release list`")
+        found = [
+            hold
+            for hold in self._holds.open()
+            if word in (hold.execution_id, str(hold.request_id), f"0x{hold.request_hash.hex()}")
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InvalidInput("ID", f"{word} is several: {', '.join(hold.execution_id for hold in found)}")
+        raise InvalidInput("ID", f"nothing of {word!r:.100} is held here; see `insula release list --dir FOLDER`")
+
+    def show(self, hold: Hold) -> dict[str, Any]:
+        """All that can be said of one: its files with their types, broken rules, decisions, what is to be signed."""
+        found = self._manifest(hold)
+        subject = self._subject(hold)
+        return {
+            **self._summary(hold),
+            "outputCid": hold.root,
+            "outcomeHash": hold.outcome_hash,
+            "manifestHash": hold.manifest_hash,
+            "salt": hold.salt,
+            "held": hold.held.hash,
+            "policyHash": hold.policy_hash,
+            "totalBytes": found.total_bytes,
+            "files": [self._row(hold, entry) for entry in found.entries],
+            "findings": [one_line(line) for line in hold.findings.splitlines()],
+            "approveDigest": release_digest(subject, True, 0),
+        }
+
+    def document(self, hold: Hold, approve: bool, reason: int) -> dict[str, Any]:
+        """The typed data to be signed elsewhere (`eth_signTypedData_v4`)."""
+        check_decision(approve, reason)
+        return dict(release_document(self._subject(hold), hold.held, approve, reason))
+
+    def save(self, hold: Hold, path: str | None, target: Path) -> int:
+        """Write one file of the output (0600), or the whole of it below a new folder (0700); how many bytes."""
+        source = self._quarantine(hold)
+        found = self._manifest(hold)
+        if path is None:
+            _make(target, lambda: target.mkdir(mode=0o700))
+            export_tree(source, found.root, target / "output", TreeLimits(2**62, 2**31))
+            return found.total_bytes
+        entry = next((entry for entry in found.entries if path in (entry.path, one_line(entry.path))), None)
+        if entry is None or entry.kind != "file":
+            raise InvalidInput("--file", f"{path!r:.200} is no file of this output; `insula release show` lists them")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(_make(target, lambda: os.open(target, flags, 0o600)), "wb") as file:
+            for chunk in read_file(source, entry.cid, entry.size):
+                file.write(chunk)
+        return entry.size
+
+    def decide(self, hold: Hold, approve: bool, reason: int, signer: Key | bytes) -> dict[str, Any]:
+        """Sign (or take a signature made elsewhere) and keep it for the node. InvalidInput.
+
+        The quarantine is read and hashed before anything is signed: nobody approves what is not there.
+        """
+        subject = self._subject(hold)
+        field = "--signature"
+        if isinstance(signer, Key):
+            field = "--key"
+            if manifest_hash(self._manifest(hold)) != hold.manifest_hash:
+                raise InvalidInput("ID", "the quarantine is not what was held; do not approve it, and look at the disk")
+            vote = sign_release(subject, signer, approve, reason)
+        else:
+            vote = signed_release(subject, approve, reason, signer)
+        self._check_signer(vote, field)
+        new = self._holds.vote(hold.execution_id, vote, self._clock())
+        votes = self._holds.votes(hold.execution_id)
+        return {
+            "id": hold.execution_id,
+            "signer": vote.signer,
+            "decision": "approve" if approve else "reject",
+            "new": new,
+            "approvals": sum(one.approve for one in votes),
+            "rejections": sum(not one.approve for one in votes),
+            "threshold": self._policy.release.threshold,
+            "signature": vote.signature,
+            "nodeRuns": is_locked(self._folder),
+        }
+
+    def _check_signer(self, vote: Vote, field: str) -> None:
+        if vote.signer in self._policy.release.signers:
+            return
+        why = f"{vote.signer} is none of the signers that this node's policy names"
+        if field == "--signature":
+            why += "; or it was made for another output, another decision or another reason"
+        raise InvalidInput(field, why)
+
+    def _summary(self, hold: Hold) -> dict[str, Any]:
+        votes = self._holds.votes(hold.execution_id)
+        return {
+            "id": hold.execution_id,
+            "requestId": hold.request_id,
+            "requestHash": hold.request_hash,
+            "exitCode": unpacked(hold).outcome.exit_code,
+            "heldAt": hold.held_at,
+            "until": hold.until,
+            "secondsLeft": max(0, int(hold.until - self._clock())),
+            "mode": self._policy.release.mode,
+            "threshold": self._policy.release.threshold,
+            "ruling": hold.ruling,
+            "brokenRules": len(hold.findings.splitlines()),
+            "votes": [{"signer": vote.signer, "approve": vote.approve, "reason": vote.reason} for vote in votes],
+        }
+
+    def _subject(self, hold: Hold) -> Subject:
+        if hold.policy_hash != self._policy.hash:
+            raise InvalidInput(
+                "policy", "was changed since this output was held; started again, the node gives the job back"
+            )
+        return Subject(
+            scope=self._scope,
+            request_hash=hold.request_hash,
+            node=self._node,
+            policy_hash=hold.policy_hash,
+            held=hold.held.hash,
+        )
+
+    def _quarantine(self, hold: Hold) -> BlockStore:
+        return BlockStore(self._folder / "executions" / hold.execution_id / QUARANTINE, create=False)
+
+    def _manifest(self, hold: Hold) -> Manifest:
+        return whole_manifest(self._quarantine(hold), Cid.parse(hold.root))
+
+    def _row(self, hold: Hold, entry: ManifestEntry) -> dict[str, Any]:
+        row = {"path": one_line(entry.path), "kind": entry.kind, "size": entry.size, "type": "directory"}
+        if entry.kind == "file":
+            head = b""
+            for chunk in read_file(self._quarantine(hold), entry.cid, entry.size):
+                head += chunk[:HEAD_BYTES]
+                if len(head) >= HEAD_BYTES:
+                    break
+            row["type"] = type_of(head[:HEAD_BYTES])
+        return row
+
+
+@contextmanager
+def open_review(folder: Path, clock: Callable[[], float] = time.time) -> Iterator[Review]:
+    """The held outputs of a node's work folder. InvalidInput for a folder that is none."""
+    folder = folder.resolve()
+    config = NodeConfig.load(folder)
+    node = config.load_key(folder).address
+    ledger = Ledger.open(folder / "ledger.db", node)
+    try:
+        yield Review(folder, config.scope, node, config.load_policy(folder), Holds(ledger), clock)
+    finally:
+        ledger.close()
+
+
+def _make(target: Path, make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except FileExistsError as exc:
+        raise InvalidInput("--save", f"{target} exists already; give another place") from exc
+    except OSError as exc:
+        raise InvalidInput("--save", f"{target} cannot be made ({exc.strerror})") from exc

@@ -1,0 +1,154 @@
+"""What a reviewer signs about a held output: EIP-712 typed data, bound to the exact bytes. Pure.
+
+    Release(bytes32 requestHash,address node,bytes32 policyHash,Held held,bool approve,uint16 reason)
+    Held(bytes32 outcomeHash,bytes32 manifestHash,bytes32 salt)
+
+in the domain {InsulaRelease, 1, chainId, ComputeBridge}. The outcome holds exit code and output CID, which stands for
+every byte of files, stdout and stderr; `salt` is random and of one hold only. Of a rejected output the receipt names
+hashStruct(held) alone: the signature can be checked with it, and without the salt it helps nobody to guess the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from eth_utils.crypto import keccak
+
+from executor.errors import InvalidInput
+from executor.protocol.reasons import Reason
+from executor.protocol.signing import Key, Scope, digest, recover, struct_message
+
+DOMAIN: Final = "InsulaRelease"
+REJECT_REASONS: Final = (Reason.RELEASE_REJECTED, Reason.AUDIT_RULE)
+"""What a reviewer may give as the reason of a rejection."""
+_HELD_TYPE: Final = (("bytes32", "outcomeHash"), ("bytes32", "manifestHash"), ("bytes32", "salt"))
+_RELEASE_TYPE: Final = (
+    ("bytes32", "requestHash"),
+    ("address", "node"),
+    ("bytes32", "policyHash"),
+    ("Held", "held"),
+    ("bool", "approve"),
+    ("uint16", "reason"),
+)
+
+
+def _encoded(name: str, fields: tuple[tuple[str, str], ...]) -> str:
+    return f"{name}({','.join(' '.join(field) for field in fields)})"
+
+
+_HELD_HASH: Final = keccak(text=_encoded("Held", _HELD_TYPE))
+_RELEASE_HASH: Final = keccak(text=_encoded("Release", _RELEASE_TYPE) + _encoded("Held", _HELD_TYPE))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """An output in quarantine, as its reviewers see it. 32 bytes each."""
+
+    outcome_hash: bytes
+    manifest_hash: bytes
+    salt: bytes
+
+    @property
+    def hash(self) -> bytes:
+        """hashStruct(held), 32 bytes."""
+        return keccak(_HELD_HASH + self.outcome_hash + self.manifest_hash + self.salt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is decided on: whose request, on which node, under which policy, which bytes (`held`: hashStruct)."""
+
+    scope: Scope
+    request_hash: bytes
+    node: str
+    policy_hash: bytes
+    held: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """One signer's decision. `reason` is 0 of an approval."""
+
+    signer: str
+    approve: bool
+    reason: int
+    signature: bytes
+
+
+def check_decision(approve: bool, reason: int) -> None:
+    """InvalidInput("reason") unless an approval has none and a rejection one of REJECT_REASONS."""
+    if approve and reason != Reason.NONE:
+        raise InvalidInput("reason", "an approval has none: it must be 0")
+    if not approve and reason not in REJECT_REASONS:
+        known = " or ".join(f"{int(item)} ({item.name})" for item in REJECT_REASONS)
+        raise InvalidInput("reason", f"{reason} is no reason of a rejection; give {known}")
+
+
+def release_digest(subject: Subject, approve: bool, reason: int) -> bytes:
+    """The 32 bytes that are signed."""
+    return digest(_message(subject, approve, reason))
+
+
+def sign_release(subject: Subject, key: Key, approve: bool, reason: int) -> Vote:
+    """A decision, signed with this key. InvalidInput("reason")."""
+    check_decision(approve, reason)
+    signature = key.sign(_message(subject, approve, reason))
+    return Vote(signer=key.address, approve=approve, reason=reason, signature=signature)
+
+
+def signed_release(subject: Subject, approve: bool, reason: int, signature: bytes) -> Vote:
+    """A decision that was signed elsewhere, by whoever the signature recovers to. InvalidInput."""
+    check_decision(approve, reason)
+    signer = recover(_message(subject, approve, reason), signature)
+    return Vote(signer=signer, approve=approve, reason=reason, signature=signature)
+
+
+def is_signed(subject: Subject, vote: Vote) -> bool:
+    """Whether this very decision on this very subject was signed by whom it names."""
+    try:
+        return signed_release(subject, vote.approve, vote.reason, vote.signature).signer == vote.signer
+    except InvalidInput:
+        return False
+
+
+def release_document(subject: Subject, held: Held, approve: bool, reason: int) -> Mapping[str, Any]:
+    """The typed data as wallets take it (`eth_signTypedData_v4`): plain JSON, bytes in 0x-hex."""
+    domain = (("string", "name"), ("string", "version"), ("uint256", "chainId"), ("address", "verifyingContract"))
+    types = {"EIP712Domain": domain, "Release": _RELEASE_TYPE, "Held": _HELD_TYPE}
+    return {
+        "types": {name: [{"type": kind, "name": field} for kind, field in fields] for name, fields in types.items()},
+        "primaryType": "Release",
+        "domain": {
+            "name": DOMAIN,
+            "version": "1",
+            "chainId": subject.scope.chain_id,
+            "verifyingContract": subject.scope.contract,
+        },
+        "message": {
+            "requestHash": f"0x{subject.request_hash.hex()}",
+            "node": subject.node,
+            "policyHash": f"0x{subject.policy_hash.hex()}",
+            "held": {
+                "outcomeHash": f"0x{held.outcome_hash.hex()}",
+                "manifestHash": f"0x{held.manifest_hash.hex()}",
+                "salt": f"0x{held.salt.hex()}",
+            },
+            "approve": approve,
+            "reason": reason,
+        },
+    }
+
+
+def _message(subject: Subject, approve: bool, reason: int) -> Any:
+    words = (
+        _RELEASE_HASH,
+        subject.request_hash,
+        bytes.fromhex(subject.node[2:]).rjust(32, b"\0"),
+        subject.policy_hash,
+        subject.held,
+        int(approve).to_bytes(32, "big"),
+        int(reason).to_bytes(32, "big"),
+    )
+    return struct_message(DOMAIN, subject.scope, keccak(b"".join(words)))

@@ -1,0 +1,115 @@
+"""What a receipt says of the reviewers' release, and whether that is so: each signature over exactly this output. Pure.
+
+The names of the signers are the node's word (its policy, whose hash they signed); that they signed is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from executor.errors import InvalidInput
+from executor.protocol.canonical import canonical_json, sha256
+from executor.protocol.leases import Address, Hash, HexBytes, Message
+from executor.protocol.reasons import Reason
+from executor.protocol.release import Held, Subject, Vote, is_signed
+from executor.protocol.signing import Scope
+from executor.protocol.wire import Outcome, Request, Status
+
+MAX_VOTES = 32
+
+
+class RecordedVote(Message):
+    """One signer's decision."""
+
+    signer: Address
+    approve: bool
+    reason: int = Field(ge=0, lt=2**16)
+    signature: HexBytes = Field(min_length=65, max_length=65)
+
+
+class ReleaseRecord(Message):
+    """The byproduct `release` of a receipt. `manifest_hash` and `salt` stand there only of a released output."""
+
+    mode: Literal["person", "signers"]
+    signers: tuple[Address, ...] = Field(min_length=1, max_length=MAX_VOTES)
+    threshold: int = Field(ge=1, le=MAX_VOTES)
+    ruling: Literal["approved", "rejected", "timeout"]
+    held: Hash
+    votes: tuple[RecordedVote, ...] = Field(max_length=MAX_VOTES)
+    manifest_hash: Hash | None = Field(default=None, alias="manifestHash")
+    salt: Hash | None = None
+
+
+def check_release(receipt: Mapping[str, Any], node: str, request: Request, outcome: Outcome) -> ReleaseRecord | None:
+    """The record of a parsed receipt, checked; None where no reviewer was asked, and none had to be.
+
+    node: the address of the key that signed the receipt. InvalidInput("release") says what does not fit.
+    """
+    try:
+        policy = receipt["predicate"]["buildDefinition"]["internalParameters"]["policy"]
+        found = {item["name"]: item["annotations"] for item in receipt["predicate"]["runDetails"]["byproducts"]}
+        mode = policy.get("release", "automatic")
+        if "release" not in found:
+            if mode != "automatic" and outcome.output_cid:
+                raise InvalidInput("release", "the node's policy asks for reviewers, and the receipt names none")
+            return None
+        record = ReleaseRecord.model_validate(found["release"])
+        subject = Subject(
+            scope=Scope(request.chain_id, request.contract),
+            request_hash=request.hash,
+            node=node,
+            policy_hash=bytes.fromhex(policy["sha256"]),
+            held=record.held,
+        )
+        entries = found["manifest"]["entries"]
+        is_cut = bool(entries) and "omitted" in entries[-1]
+        manifest = None if is_cut else sha256(canonical_json(entries))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput("release", f"{where}: {first['msg']}") from exc
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise InvalidInput("release", "the receipt has another form") from exc
+    _check_votes(record, subject)
+    if record.ruling == "approved":
+        _check_approved(record, outcome, manifest)
+    else:
+        _check_withheld(record, outcome)
+    return record
+
+
+def _check_votes(record: ReleaseRecord, subject: Subject) -> None:
+    seen: set[str] = set()
+    for vote in record.votes:
+        if vote.signer not in record.signers or vote.signer in seen:
+            raise InvalidInput("release", f"{vote.signer} is no signer, or is named twice")
+        seen.add(vote.signer)
+        made = Vote(signer=vote.signer, approve=vote.approve, reason=vote.reason, signature=vote.signature)
+        if not is_signed(subject, made):
+            raise InvalidInput("release", f"the signature is not {vote.signer}'s over this output and this decision")
+
+
+def _check_approved(record: ReleaseRecord, outcome: Outcome, manifest: bytes | None) -> None:
+    approvals = sum(vote.approve for vote in record.votes)
+    if approvals < record.threshold:
+        raise InvalidInput("release", f"{approvals} approvals, where {record.threshold} are needed")
+    if not outcome.output_cid:
+        raise InvalidInput("release", "is approved, and the outcome has no output")
+    if record.manifest_hash is None or record.salt is None:
+        raise InvalidInput("release", "does not say what was approved")
+    if manifest is not None and manifest != record.manifest_hash:
+        raise InvalidInput("release", "another manifest was approved")
+    held = Held(outcome_hash=outcome.hash, manifest_hash=record.manifest_hash, salt=record.salt)
+    if held.hash != record.held:
+        raise InvalidInput("release", "another outcome was approved")
+
+
+def _check_withheld(record: ReleaseRecord, outcome: Outcome) -> None:
+    reasons = [vote.reason for vote in record.votes if not vote.approve]
+    if record.ruling == "timeout":
+        reasons = [int(Reason.RELEASE_TIMEOUT)]
+    if outcome.status != Status.WITHHELD or [outcome.reason] != reasons[:1]:
+        raise InvalidInput("release", f"is {record.ruling}, and the outcome says something else")

@@ -1,0 +1,156 @@
+"""Whether reviewers released what a bundle holds: proved from its receipt alone, and each lie is named."""
+
+import copy
+
+import pytest
+
+from bridge.verify import check_bundle
+from executor.errors import InvalidInput
+from executor.protocol.canonical import canonical_json, sha256
+from executor.protocol.receipt import parse_receipt
+from executor.protocol.release import Held, Subject, sign_release
+from executor.protocol.releaserecord import check_release
+from executor.protocol.signing import Key, Scope
+from executor.protocol.wire import Outcome, Status
+from tests.bundles import KEYS, attest, changed, settled
+
+SIGNERS = [Key.from_hex(f"{number:064x}") for number in (11, 12, 13)]
+MANIFEST = [{"path": "stdout", "type": "file", "size": 9, "cid": "b"}]
+POLICY = {"sha256": "55" * 32, "release": "signers"}
+WITHHELD = Outcome(status=Status.WITHHELD, reason=300)
+TIMEOUT = Outcome(status=Status.WITHHELD, reason=302)
+
+
+def recorded(vote):
+    return {
+        "signer": vote.signer, "approve": vote.approve, "reason": vote.reason,
+        "signature": f"0x{vote.signature.hex()}",
+    }  # fmt: skip
+
+
+def record(request, shown, *, approvals=2, rejections=0, ruling="approved"):
+    """A node's record of decisions on the outcome `shown`, as it is where nobody lies."""
+    held = Held(outcome_hash=shown.hash, manifest_hash=sha256(canonical_json(MANIFEST)), salt=b"\7" * 32)
+    subject = Subject(
+        scope=Scope(request.chain_id, request.contract), request_hash=request.hash, node=KEYS[0].address,
+        policy_hash=b"\x55" * 32, held=held.hash,
+    )  # fmt: skip
+    votes = [sign_release(subject, key, True, 0) for key in SIGNERS[:approvals]]
+    votes += [sign_release(subject, key, False, 300) for key in SIGNERS[approvals : approvals + rejections]]
+    found = {
+        "mode": "signers", "signers": [key.address for key in SIGNERS], "threshold": 2, "ruling": ruling,
+        "held": f"0x{held.hash.hex()}", "votes": [recorded(vote) for vote in votes],
+    }  # fmt: skip
+    if ruling == "approved":
+        found |= {"manifestHash": f"0x{held.manifest_hash.hex()}", "salt": f"0x{held.salt.hex()}"}
+    return found
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    return settled(tmp_path_factory.mktemp("store"))
+
+
+def checked(job, release, outcome=None, *, policy=POLICY, manifest=MANIFEST):
+    request = job.bundle.request.request()
+    outcome = outcome or Outcome.decode(job.bundle.outcome)
+    item = attest(request, outcome, 0, [], release=release, policy=policy, manifest=manifest)
+    return check_release(parse_receipt(item.receipt), item.key, request, outcome)
+
+
+def honest(job, **how):
+    return record(job.bundle.request.request(), Outcome.decode(job.bundle.outcome), **how)
+
+
+def test_an_approved_output_is_proved_to_be(job):
+    assert checked(job, honest(job)).ruling == "approved"
+
+
+def test_a_manifest_that_was_cut_is_taken_at_its_hash(job):
+    assert checked(job, honest(job), manifest=[*MANIFEST, {"omitted": 3}]).ruling == "approved"
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome"),
+    [
+        ({"approvals": 0, "rejections": 2, "ruling": "rejected"}, WITHHELD),
+        ({"approvals": 1, "ruling": "timeout"}, TIMEOUT),
+        ({"approvals": 0, "ruling": "timeout"}, TIMEOUT),
+    ],
+    ids=["rejected", "too few in time", "nobody in time"],
+)
+def test_a_withheld_output_is_proved_to_be_without_what_it_was(job, how, outcome):
+    assert checked(job, honest(job, **how), outcome, manifest=[]).ruling == how["ruling"]
+
+
+def test_without_reviewers_there_is_nothing_to_check(job):
+    assert checked(job, None, policy={"release": "automatic"}) is None
+    assert checked(job, None, policy={}) is None
+    assert checked(job, None, WITHHELD) is None  # a broken rule
+
+
+def edit(change):
+    def act(found):
+        change(found)
+        return found
+
+    return act
+
+
+LIES = {
+    "no record": (lambda found: None, None, "names none"),
+    "too few": (edit(lambda r: r["votes"].pop()), None, "1 approvals, where 2"),
+    "one twice": (edit(lambda r: r["votes"].__setitem__(1, r["votes"][0])), None, "named twice"),
+    "a stranger": (edit(lambda r: r["signers"].pop(0)), None, "no signer"),
+    "another's signature": (
+        edit(lambda r: r["votes"][0].update(signature=r["votes"][1]["signature"])), None, "signature is not",
+    ),
+    "another hold": (edit(lambda r: r.update(held="0x" + "11" * 32)), None, "signature is not"),
+    "another salt": (edit(lambda r: r.update(salt="0x" + "11" * 32)), None, "another outcome"),
+    "another manifest": (edit(lambda r: r.update(manifestHash="0x" + "11" * 32)), None, "another manifest"),
+    "no salt": (edit(lambda r: r.pop("salt")), None, "does not say what"),
+    "no manifest": (edit(lambda r: r.pop("manifestHash")), None, "does not say what"),
+    "approved, and withheld": (lambda found: found, WITHHELD, "no output"),
+    "rejected, and released": (edit(lambda r: r.update(ruling="rejected")), None, "something else"),
+    "timeout, and rejected": (edit(lambda r: r.update(ruling="timeout")), WITHHELD, "something else"),
+    "an unknown ruling": (edit(lambda r: r.update(ruling="maybe")), None, "ruling"),
+    "an unknown field": (edit(lambda r: r.update(more=1)), None, "more"),
+    "no object": (lambda found: {"votes": 3}, None, "mode"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("lie", "outcome", "problem"), LIES.values(), ids=LIES)
+def test_a_record_that_is_not_so_is_named(job, lie, outcome, problem):
+    with pytest.raises(InvalidInput, match=problem) as caught:
+        checked(job, lie(copy.deepcopy(honest(job))), outcome)
+
+    assert caught.value.field == "release"
+
+
+def test_the_approval_of_another_outcome_proves_nothing(job):
+    other = record(job.bundle.request.request(), Outcome(status=Status.SUCCEEDED, output_cid=b"other"))
+
+    with pytest.raises(InvalidInput, match="another outcome"):
+        checked(job, other)
+
+
+def test_a_receipt_of_another_form_is_named(job):
+    request = job.bundle.request.request()
+    with pytest.raises(InvalidInput, match="another form"):
+        check_release({}, KEYS[0].address, request, WITHHELD)
+
+
+def test_the_verification_of_a_bundle_tells_of_the_release(job):
+    request, outcome = job.bundle.request.request(), Outcome.decode(job.bundle.outcome)
+    inputs = [("module", job.module), ("log", job.data)]
+
+    def check(release):
+        item = attest(request, outcome, 0, inputs, release=release, policy=POLICY, manifest=MANIFEST)
+        checks = check_bundle(changed(job.bundle, attestations=(item,)))
+        return {one.name: one for one in checks}
+
+    good = check(honest(job))
+    assert all(one.ok for one in good.values())
+    assert SIGNERS[0].address in good["release of node 1"].detail
+    assert check(None)["release of node 1"].failed
+    assert not any("release" in one.name for one in check_bundle(job.bundle))
