@@ -180,7 +180,7 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]
         say("a reviewer looks at what node vault holds, and signs: one output may leave, the other may not")
         decisions = {item.scenario.key: decide(run, item, open_review) for item in ordered if item.scenario.key in "gh"}
         say("waiting for results; each is verified from the chain's event down to the output's bytes")
-        jobs = [run.report(item) for item in ordered[1:]]
+        jobs = [run.report(run.in_time(item)) for item in ordered[1:]]
         for job in jobs:
             if job["key"] in decisions:
                 job["review"] = decisions[job["key"]]
