@@ -200,10 +200,12 @@ def revive(connection: Connection, request_hash: bytes, kind: str, now: float) -
 
 
 def forget_receipts(connection: Connection, item: Item, now: float) -> None:
-    """The blocks of a row's receipts left the chain: its bytes, if it has any, are sent again at once."""
-    mine = transactions.c.tx_hash.in_(
-        select(transaction_items.c.tx_hash).where(transaction_items.c.outbox_id == item.id)
-    )
+    """The blocks of a row's receipts left the chain: its bytes, if it has any, are sent again at once.
+
+    The receipts were those of all rows that its transactions carry: none of them is mined now.
+    """
+    hashes = select(transaction_items.c.tx_hash).where(transaction_items.c.outbox_id == item.id)
+    mine = transactions.c.tx_hash.in_(hashes)
     forgotten = {"mined_block_hash": None, "mined_block_number": None, "mined_ok": None}
     connection.execute(
         update(transactions).where(mine).values(sent_at=None, gas_used=None, gas_price_wei=None, **forgotten)
@@ -212,6 +214,9 @@ def forget_receipts(connection: Connection, item: Item, now: float) -> None:
     state = SendState.SIGNED if signed else SendState.NEW
     fields = {"state": state.value, "detail": "its result left the chain", "changed_at": now}
     connection.execute(update(outbox).where(outbox.c.id == item.id).values(**fields))
+    with_it = select(transaction_items.c.outbox_id).where(transaction_items.c.tx_hash.in_(hashes))
+    mined = (outbox.c.id.in_(with_it), outbox.c.state == SendState.MINED.value)
+    connection.execute(update(outbox).where(*mined).values(**fields | {"state": SendState.SIGNED.value}))
 
 
 PAGE = 1000  # rows of one kind that are looked at at once

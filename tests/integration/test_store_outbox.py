@@ -4,7 +4,7 @@ import pytest
 
 from bridge.chain.signer import Transaction, TxSigner
 from bridge.store.engine import open_engine, transaction
-from bridge.store.outbox import SendState, attempts_of, enqueue, find, move_item, store_attempt
+from bridge.store.outbox import SendState, attempts_of, enqueue, find, forget_receipts, move_item, store_attempt
 from bridge.store.schema import metadata
 
 REQUEST = b"r" * 32
@@ -46,3 +46,19 @@ def test_what_comes_again_goes_on_with_its_bytes_where_they_still_serve(connecti
         calldata,
     )
     assert [attempt.nonce for attempt in attempts_of(connection, item.id)] == [5]
+
+
+def test_all_that_a_transaction_carries_goes_on_when_its_block_left_the_chain(connection):
+    requests = [bytes([number]) * 32 for number in range(3)]
+    for request in requests:
+        enqueue(connection, request, "fulfil", b"same", 1.0)
+    items = [find(connection, request, "fulfil") for request in requests]
+    signed = SIGNER.sign_transaction(UNSIGNED)
+    store_attempt(connection, {item.id: 1 for item in items[:2]}, SIGNER.address, UNSIGNED, signed, 2.0)
+    for item in items:
+        move_item(connection, item, SendState.MINED, 3.0)
+
+    forget_receipts(connection, find(connection, requests[0], "fulfil"), 4.0)
+
+    states = [find(connection, request, "fulfil").state for request in requests]
+    assert states == [SendState.SIGNED, SendState.SIGNED, SendState.MINED]
