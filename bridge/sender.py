@@ -332,16 +332,11 @@ class Sender:
     def _fill(self, nonce: int, attempts: Sequence[Attempt], chain: Survey) -> bool:
         newest = attempts[-1] if attempts else None
         if newest is not None and not newest.weights and not self._needs_raise(newest):
-            is_due = (
-                newest.sent_at is None or not 0 <= self._clock() - newest.sent_at < self._config.resend_after_seconds
-            )
-            if is_due:
-                self._hand_in_filler(newest)
-            return is_due
+            return self._resend_filler(newest)
         gas = max(SELF_SEND_GAS, self._client.estimate_gas(self.address, self.address, b""))
         fees = None if self.is_paused else self._filler_fees(newest, gas, chain)
-        if fees is None:
-            return False
+        if fees is None:  # no higher ones are allowed: those of one that is signed may do
+            return newest is not None and not newest.weights and self._resend_filler(newest)
         now = self._clock()
         with transaction(self._engine) as connection:
             self._keep_lease(connection, now)
@@ -350,6 +345,12 @@ class Sender:
         self._watch.count("nonces_filled")
         self._hand_in_filler(attempt)
         return True
+
+    def _resend_filler(self, newest: Attempt) -> bool:
+        is_due = newest.sent_at is None or not 0 <= self._clock() - newest.sent_at < self._config.resend_after_seconds
+        if is_due:
+            self._hand_in_filler(newest)
+        return is_due
 
     def _hand_in_filler(self, attempt: Attempt) -> None:
         _, error = self.hand_in(attempt)
