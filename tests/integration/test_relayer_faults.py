@@ -186,6 +186,29 @@ def test_a_filler_that_is_lost_is_sent_again_and_then_raised(parts):
     assert item(parts.engine, request.hash).state is SendState.DEAD
 
 
+def test_a_filler_whose_fees_may_not_be_raised_is_sent_again_as_it_is(parts):
+    parts.posting()
+    nonce = parts.chain.client.nonce(parts.relayer.address)
+    parts.proxy.rules["eth_sendRawTransaction"] = lambda request, forward: error(request, 1, "message too big")
+    run(parts.relayer)
+    parts.proxy.rules["eth_sendRawTransaction"] = lambda request, forward: error(request, 1, "who knows")
+    parts.clock.now += 181
+    run(parts.relayer)
+    with reading(parts.engine) as connection:
+        filler = attempts_at(connection, parts.relayer.address, nonce)[-1]
+    cap = {"max_fee_per_gas_wei": filler.fees.max_fee}
+    parts.config = parts.config.model_copy(update={"relayer": parts.config.relayer.model_copy(update=cap)})
+    parts.restart()
+    parts.proxy.rules.clear()
+    parts.clock.now += 181
+    run(parts.relayer)
+    parts.chain.mine()
+
+    with reading(parts.engine) as connection:
+        assert attempts_at(connection, parts.relayer.address, nonce)[-1].tx_hash == filler.tx_hash
+    assert parts.chain.client.receipt(filler.tx_hash).ok
+
+
 def stale_state(number):
     """A rule that answers calls from the state of an older block, as a node that is behind does."""
     return lambda request, forward: forward({**request, "params": [request["params"][0], hex(number)]})
