@@ -144,6 +144,7 @@ BAD = {
     "a dirty field of the order": changed(ASKED, [(None, 2, 0, 1)], 0),
     "a spec longer than the data": changed(ASKED, [(None, 18, 0, 1)], 0),
     "labels that stand elsewhere": changed(ASKED, [(None, 13, 30, 9)], 0),
+    "more labels than there are": changed(ASKED, [(None, 20, 31, 1)], 0),
     "another order's hash": changed(ASKED, [(2, 0, 0, 0), (2, 0, 1, 0)], 0),
     "a result without an id": settled(DONE, 0, OnChainState.FULFILLED, ACCOUNT),
     "a relayer with too many bits": changed(ENDED, [(None, 1, 0, 1)], 0),

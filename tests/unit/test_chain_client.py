@@ -203,6 +203,7 @@ BAD_LOGS = {
     "spaces in the data": [entry(data="0x01 02")],
     "no hexadecimal data": [entry(data="0xzz")],
     "a hash that is no text": [entry(blockHash=7)],
+    "a hash that is a list": [entry(blockHash=[])],
     "a short hash": [entry(transactionHash="0x01")],
     "no object": ["log"],
 }
