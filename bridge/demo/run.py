@@ -37,6 +37,7 @@ from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.transfer import fetch_dag
 from executor.content.web import Http, gateway_peer
+from executor.errors import PeerRefused
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
 from executor.protocol.cid import Cid
 from executor.protocol.signing import Key
@@ -132,8 +133,13 @@ class DemoRun:
     def wait(self, ordered: Ordered) -> dict[str, Any]:
         """Wait until the job is settled; the bridge's view of it."""
         end = time.monotonic() + WAIT_SECONDS
+        job: dict[str, Any] = {"state": "not seen by the bridge yet"}
         while time.monotonic() < end:
-            job = self.look(f"/v1/jobs/{ordered.request_id}")
+            try:
+                job = self.look(f"/v1/jobs/{ordered.request_id}")
+            except PeerRefused as exc:
+                if exc.name != "unknown-job":
+                    raise
             if job["state"] in SETTLED:
                 return job
             time.sleep(POLL_SECONDS)
