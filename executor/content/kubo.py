@@ -66,8 +66,10 @@ class KuboFacts:
 
 
 class Kubo:
-    """One daemon, one long-lived client. address: http://HOST:PORT of its RPC API, an administrative interface that must
-    not be reachable for anybody else: no TLS here, take loopback or a tunnel. May be used by one thread at a time.
+    """One daemon, one long-lived client, for one thread at a time.
+
+    address: http://HOST:PORT of its RPC API, an administrative interface that must not be reachable for anybody else:
+    no TLS here, take loopback or a tunnel.
     """
 
     def __init__(
