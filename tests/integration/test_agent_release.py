@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,45 @@ def test_two_of_three_need_two_distinct_signers(twin, folder):
         assert attested(twin).status == Status.SUCCEEDED
 
     assert [vote["signer"] for vote in released(twin, lease)["votes"]] == [KEYS[1].address, KEYS[2].address]
+
+
+class Traps(Writes):
+    """A sandbox whose job tells what it read by how it fails."""
+
+    def __init__(self, reason, detail):
+        super().__init__()
+        self.ending = (reason, detail)
+
+    def run(self, execution, cancelled):
+        report = super().run(execution, cancelled)
+        return replace(report, reason=self.ending[0], detail=self.ending[1], finished_at=43.2345)
+
+
+TOLD = {
+    "the functions of a backtrace": (Reason.TRAP, "0: 0x77 - <unknown>!forty_two Caused by: wasm trap: unreachable"),
+    "the size of a write": (Reason.DISK_LIMIT, "/outputs: 424242 bytes; the limit is 4096"),
+    "the path of a file": (Reason.OUTPUT_UNSAFE, "forty_two: is a FIFO"),
+}
+
+
+@pytest.mark.parametrize("told", TOLD)
+def test_a_job_that_is_cut_says_nothing_that_no_reviewer_has_seen(twin, folder, told):
+    with running(folder, Traps(*TOLD[told])):
+        twin.offer(job(twin))
+        assert attested(twin).reason == TOLD[told][0]
+
+    receipt = twin.attested[0].receipt.decode()
+    assert [word for word in ("forty_two", "424242", "12345", "43.2", ".234") if word in receipt] == []
+
+
+def test_how_long_a_withheld_job_ran_is_told_in_whole_minutes(twin, folder):
+    policy(folder, more='[outputs]\ndenied_names = ["answer.txt"]')
+    with running(folder, Traps(Reason.NONE, "")):
+        twin.offer(job(twin))
+        assert attested(twin).reason == Reason.AUDIT_RULE
+
+    metadata = parse_receipt(twin.attested[0].receipt)["predicate"]["runDetails"]["metadata"]
+    assert (metadata["startedOn"], metadata["finishedOn"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:01:01.000Z")
 
 
 def test_a_broken_rule_is_for_the_reviewer_to_judge_where_the_policy_says_so(twin, folder):
