@@ -15,15 +15,16 @@ import pytest
 
 from bridge.cli.output import Exit
 from executor.agent.config import NodeConfig, init_node
-from executor.agent.review import open_review
+from executor.agent.review import named, open_review
 from executor.agent.service import node_status, run_node
 from executor.audit.release import Ruling
 from executor.content.importer import import_bytes
 from executor.content.limits import TreeLimits
-from executor.content.reader import manifest
+from executor.content.reader import ManifestEntry, manifest
+from executor.errors import InvalidInput
 from executor.holds import Holds
 from executor.ledger import Ledger
-from executor.protocol.cid import Cid
+from executor.protocol.cid import RAW, Cid
 from executor.protocol.leases import Phase
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
@@ -520,7 +521,8 @@ def test_the_command_line_shows_saves_and_approves(twin, folder, tmp_path, insul
 BAD_CALLS = {
     "an unknown id": (("show", "9"), "nothing of '9' is held here"),
     "no key": (("approve", "1"), "--key"),
-    "a stranger's key": (("approve", "1", "--key", "99"), "none of the signers"),
+    "a stranger's key": (("reject", "1", "--key", "99"), "none of the signers"),
+    "an approval of a request, not of an output": (("approve", "1", "--key", "11"), "give its own id"),
     "no hexadecimal": (("approve", "1", "--signature", "0xzz"), "--signature"),
     "a short signature": (("approve", "1", "--signature", "0x11"), "65 bytes"),
     "a signature of nobody": (("approve", "1", "--signature", "0x" + "11" * 64 + "1b"), "signature"),
@@ -546,6 +548,37 @@ def test_the_command_line_says_what_is_wrong(twin, folder, tmp_path, insula):
             code, out, err = insula("release", *words, "--dir", str(folder))
             assert (code, problem in err) == (Exit.BAD_INPUT, True), (what, out, err)
         still_held(twin, folder)
+
+
+def test_the_command_line_says_what_is_still_needed_and_what_is_over(twin, folder, tmp_path, insula):
+    policy(folder, mode="signers", signers=[key.address for key in KEYS], threshold=2)
+    place = ("--dir", str(folder))
+    with running(folder):
+        twin.offer(job(twin))
+        found = held(twin, folder)
+        said = [
+            insula("release", verb, found, *place, "--key", key_file(tmp_path, number))[1].splitlines()
+            for verb, number in (("approve", 11), ("approve", 11), ("reject", 12), ("reject", 13))
+        ]
+        twin.wait_for(lambda: twin.attested)
+        _, _, err = insula("release", "show", found, *place)
+
+    assert [lines[0].split("; ")[1] for lines in said] == [
+        "1 approvals, 2 needed", "1 approvals, 2 needed", "1 rejections, 2 needed", "2 rejections, 2 needed",
+    ]  # fmt: skip
+    assert said[1][1] == "this signer had decided so before; nothing new was written"
+    assert "no longer held: rejected" in err
+
+
+def test_a_file_whose_name_is_made_to_look_like_another_is_not_saved_in_its_place():
+    cid = Cid.of(RAW, b"")
+    names = ["outputs/a\u00a0b", "outputs/a\\xa0b", "outputs/c"]
+    entries = [ManifestEntry(path=name, kind="file", size=0, cid=cid) for name in names]
+
+    assert named(entries, "outputs/c") is entries[2]
+    assert named(entries, "outputs/a\u00a0b") is entries[0]
+    with pytest.raises(InvalidInput, match="shown of 2 files"):
+        named(entries, "outputs/a\\xa0b")
 
 
 def test_a_folder_that_is_no_node_is_named(tmp_path, insula):
