@@ -27,7 +27,7 @@ from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_problem
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
-from executor.protocol.releaserecord import check_release
+from executor.protocol.releaserecord import ReleaseRecord, check_release
 from executor.protocol.signing import Scope, attestation_message, recover
 from executor.protocol.spec import InvalidSpec, job_of, spec_cid
 from executor.protocol.wire import Outcome, Request, ResultKind, Status
@@ -270,8 +270,18 @@ def _check_release(item: BundleAttestation, request: Request, outcome: Outcome) 
             yield Check(name, ok=False, detail=exc.problem)
         return
     if record is not None:
-        who = ", ".join(vote.signer for vote in record.votes) or "nobody in time"
-        yield Check(name, ok=True, detail=f"{record.ruling} by {who}; {record.threshold} of {len(record.signers)}")
+        yield Check(name, ok=True, detail=_ruling(record))
+
+
+def _ruling(record: ReleaseRecord) -> str:
+    approve, reject = (
+        ", ".join(vote.signer for vote in record.votes if vote.approve is said) for said in (True, False)
+    )
+    needed = f"{record.threshold} of {len(record.signers)} had to approve"
+    if record.ruling == "timeout":
+        return f"too few decided in time; {needed}" + (f", {approve} did" if approve else "")
+    for_it, against = (approve, reject) if record.ruling == "approved" else (reject, approve)
+    return f"{record.ruling} by {for_it}; {needed}" + (f"; {against} decided otherwise" if against else "")
 
 
 def _inputs(bundle: Bundle, request: Request) -> list[tuple[str, Cid]]:

@@ -2,7 +2,8 @@
 
 A hold and the phase of its execution are written in one transaction, before anybody is asked. The ruling is taken and
 written in one transaction with the votes that it rests on, so that no vote comes between; after it, votes are refused.
-A hold ends with its execution (`Ledger.finish`). Tables: `executor/ledger.py`.
+A hold ends with its execution (`Ledger.finish`): then its row says only that it was there, and how it was ruled.
+Tables: `executor/ledger.py`.
 """
 
 from __future__ import annotations

@@ -239,8 +239,11 @@ class Ledger:
     def finish(self, execution_id: str, state: str, detail: str, now: float) -> None:
         """Close an execution, held or not: how it ended. Closing a closed one changes nothing."""
         with self.writing() as db:
+            # Of an output that was not released nothing stays, not even what a guess could be held against.
             db.execute(
-                "UPDATE holds SET closed_at = ? WHERE execution_id = ? AND closed_at IS NULL", (now, execution_id)
+                "UPDATE holds SET closed_at = ?, decided = '', root = '', findings = '', outcome_hash = x'',"
+                " manifest_hash = x'', salt = x'' WHERE execution_id = ? AND closed_at IS NULL",
+                (now, execution_id),
             )
             db.execute(
                 "UPDATE intents SET state = ?, detail = ?, changed_at = ?, closed_at = ?"
@@ -341,6 +344,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA secure_delete = ON")  # what a held output leaves here is overwritten when it ends
     return db
 
 

@@ -20,7 +20,9 @@ app = typer.Typer(help="Held outputs of a node, and their release.", no_args_is_
 
 MAX_ROWS = 200  # of files, in the text form
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it; or a request's id or hash.")]
+IdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="As `list` shows it; or, but not to approve, a request's id or hash.")
+]
 SignatureOption = Annotated[
     str, typer.Option("--signature", help="0x-hex, made elsewhere over what `show --to-sign` prints; no key is needed.")
 ]
@@ -105,11 +107,13 @@ def _decide(
 
     signer = _signature(signature) if signature else Key.load(required(key, "--key", "INSULA_KEY"))
     with open_review(folder) as review:
-        made = review.decide(review.find(hold_id), is_approved, reason, signer)
+        is_seen_only = is_approved and isinstance(signer, Key)  # a signature made elsewhere names its output itself
+        hold = review.find_shown(hold_id) if is_seen_only else review.find(hold_id)
+        made = review.decide(hold, is_approved, reason, signer)
     word = "approvals" if is_approved else "rejections"
-    text = f"{made['decision']}: {made['id']} by {made['signer']}; {made[word]} {word}, {made['threshold']} needed"
-    if not is_approved:
-        text = f"reject: {made['id']} by {made['signer']}; {made[word]} {word}"
+    text = f"{made['decision']}: {made['id']} by {made['signer']}; {made[word]} {word}, {made['needed']} needed"
+    if not made["new"]:
+        text += "\nthis signer had decided so before; nothing new was written"
     if not made["nodeRuns"]:
         text += "\nthe node does not run: nothing happens before `insula node run`"
     emit({"ok": True, **made}, as_json=as_json, text=text)

@@ -14,6 +14,7 @@ from executor.agent.errors import GiveBack, LeaseLost
 from executor.agent.holding import hold_output, release, whole_manifest
 from executor.agent.intake import program_cid
 from executor.agent.parts import Decided, Work
+from executor.agent.record import one_line
 from executor.agent.staging import Staging, check_disk, import_output, same_files
 from executor.audit.rules import audit
 from executor.content.blockstore import BlockStore
@@ -159,6 +160,7 @@ class JobExecution:
         for finding in verdict.findings:
             self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
         if not verdict.is_clean and rules.broken_rule == "withhold":
+            span = (report.started_at, outcomes.public_end(*span))
             return self._decided(outcomes.withheld(Reason.AUDIT_RULE), span, outcomes.public_runtime(report.runtime))
         decided = self._decided(
             outcomes.released(report, self._work.request.order.result_kind, root),
@@ -193,8 +195,11 @@ class JobExecution:
         return import_output(quarantine, self._staging.collected, report.stdout, report.stderr, tree)
 
     def _cut(self, reason: Reason, detail: str, started: float, finished: float, runtime: Mapping[str, Any]) -> Decided:
-        if reason == Reason.OUTPUT_UNSAFE:
-            detail = ""  # it may name a file, and nothing of this output was released
+        self._work.log.info("cut", reason=reason.name, detail=one_line(detail))
+        detail = outcomes.public_detail(reason, detail)
+        if self._parts.policy.release.mode != "automatic":  # fuel, peaks and sizes would tell what nobody has reviewed
+            detail, runtime = "", outcomes.public_runtime(runtime)
+            finished = outcomes.public_end(started, finished)
         return self._decided(outcomes.cut(reason), (started, finished), runtime, detail=detail)
 
     def _decided(

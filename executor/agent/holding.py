@@ -122,6 +122,7 @@ def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
         return replace(
             decided,
             outcome=outcomes.withheld(ruling.reason),
+            finished_at=outcomes.public_end(decided.started_at, decided.finished_at),
             runtime={**outcomes.public_runtime(decided.runtime), "inputsUnchanged": True},
             detail="",
             release=record,

@@ -121,6 +121,8 @@ def fetch(work: Work, name: str, cid: Cid, max_bytes: int, seconds: float) -> De
     store = work.parts.store
     work.parts.roots.keep(cid, work.label, work.request.deadline + 3600.0)
     try:
+        if store.has(cid):
+            _ask_leave(work, cid, seconds)
         moved = fetch_dag(work.peer, store, cid, max_bytes=max_bytes, patience=work.patience(seconds))
         size = stored_size(store, cid)
     except ContentTooLarge:
@@ -132,3 +134,16 @@ def fetch(work: Work, name: str, cid: Cid, max_bytes: int, seconds: float) -> De
     source = f"bridge:{work.parts.config.bridge_url}" if moved.blocks else "cache"
     work.log.info("fetched", name=name, cid=str(cid), blocks=moved.blocks, bytes=moved.bytes)
     return Dependency(name=name, cid=cid, size=size.bytes, blocks=size.blocks, source=source)
+
+
+def _ask_leave(work: Work, cid: Cid, seconds: float) -> None:
+    """What is here came for some job, maybe another account's: the bridge says whether this one may read it, too.
+
+    A CID is no secret. The bridge answers as if the content were not there, and opens a DAG only as a whole.
+    """
+
+    def ask() -> None:
+        with work.peer.get_car(cid) as pieces:
+            next(pieces, None)  # its status has said it; the bytes are here
+
+    work.patience(seconds).persist(ask)

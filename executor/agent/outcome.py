@@ -6,14 +6,19 @@ it is itself; where a limit cut it off is not. So a job that hit a limit has no 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import InvalidSpec
 from executor.protocol.wire import MAX_PAYLOAD_BYTES, Outcome, ResultKind, Status
 from executor.sandbox.types import RunReport
+
+SPAN_SECONDS: Final = 60
+"""How exactly the receipt of an output that does not leave tells how long the job ran."""
+_CAUSE: Final = "Caused by: "
 
 
 def refused(problem: InvalidSpec) -> Outcome:
@@ -34,6 +39,23 @@ def withheld(reason: Reason) -> Outcome:
 def public_runtime(runtime: Mapping[str, Any]) -> dict[str, Any]:
     """Of a withheld output's run, nothing that measures it: only what the sandbox is."""
     return {name: value for name, value in runtime.items() if name in ("engine", "version", "profile", "profileSha256")}
+
+
+def public_end(started_at: float, finished_at: float) -> float:
+    """When such a run ended, as its receipt tells it: after whole minutes. A job can take as long as it likes."""
+    return started_at + SPAN_SECONDS * math.ceil(max(0.0, finished_at - started_at) / SPAN_SECONDS)
+
+
+def public_detail(reason: Reason, detail: str) -> str:
+    """What may be said of a run that was cut: nothing in words of the job's own.
+
+    A trap's backtrace names the job's functions, and which of them called each other is for the job to choose.
+    """
+    if reason is Reason.OUTPUT_UNSAFE:
+        return ""  # it may name a file
+    if reason is Reason.TRAP:
+        return detail.rpartition(_CAUSE)[2] if _CAUSE in detail else ""
+    return detail
 
 
 def ran_to_its_end(report: RunReport) -> bool:

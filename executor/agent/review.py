@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from executor.agent.holding import manifest_hash, unpacked, whole_manifest
 from executor.agent.record import one_line
 from executor.agent.staging import QUARANTINE
 from executor.audit.magic import HEAD_BYTES, type_of
-from executor.audit.policy import Policy
+from executor.audit.policy import Policy, ReleaseRules
 from executor.content.blockstore import BlockStore
 from executor.content.export import export_tree
 from executor.content.limits import TreeLimits
@@ -71,7 +71,20 @@ class Review:
             return found[0]
         if found:
             raise InvalidInput("ID", f"{word} is several: {', '.join(hold.execution_id for hold in found)}")
+        if (ended := self._holds.get(word)) is not None:
+            raise InvalidInput("ID", f"{word} is no longer held: {ended.ruling or 'its lease is over'}")
         raise InvalidInput("ID", f"nothing of {word!r:.100} is held here; see `insula release list --dir FOLDER`")
+
+    def find_shown(self, word: str) -> Hold:
+        """As `find`, for an approval: by execution id only. InvalidInput("ID").
+
+        A request that ran again holds another output under the same id and hash than the one that was looked at.
+        """
+        hold = self.find(word)
+        if word != hold.execution_id:
+            problem = "an approval is for one output: give its own id, as `insula release show` of it says"
+            raise InvalidInput("ID", problem)
+        return hold
 
     def show(self, hold: Hold) -> dict[str, Any]:
         """All that can be said of one: its files with their types, broken rules, decisions, what is to be signed."""
@@ -104,9 +117,7 @@ class Review:
             _make(target, lambda: target.mkdir(mode=0o700))
             export_tree(source, found.root, target / "output", TreeLimits(2**62, 2**31))
             return found.total_bytes
-        entry = next((entry for entry in found.entries if path in (entry.path, one_line(entry.path))), None)
-        if entry is None or entry.kind != "file":
-            raise InvalidInput("--file", f"{path!r:.200} is no file of this output; `insula release show` lists them")
+        entry = named(found.entries, path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(_make(target, lambda: os.open(target, flags, 0o600)), "wb") as file:
             for chunk in read_file(source, entry.cid, entry.size):
@@ -138,6 +149,7 @@ class Review:
             "approvals": sum(one.approve for one in votes),
             "rejections": sum(not one.approve for one in votes),
             "threshold": self._policy.release.threshold,
+            "needed": _needed(self._policy.release, approve=approve),
             "signature": vote.signature,
             "nodeRuns": is_locked(self._folder),
         }
@@ -209,6 +221,23 @@ def open_review(folder: Path, clock: Callable[[], float] = time.time) -> Iterato
         yield Review(folder, config.scope, node, config.load_policy(folder), Holds(ledger), clock)
     finally:
         ledger.close()
+
+
+def _needed(rules: ReleaseRules, *, approve: bool) -> int:
+    """How many such decisions end it."""
+    if approve or rules.mode == "person":
+        return rules.threshold
+    return len(rules.signers) - rules.threshold + 1
+
+
+def named(entries: Sequence[ManifestEntry], path: str) -> ManifestEntry:
+    """The one file of this path, as it is or as it is shown; a name may be made to look like another."""
+    files = [entry for entry in entries if entry.kind == "file" and path in (entry.path, one_line(entry.path))]
+    if not files:
+        raise InvalidInput("--file", f"{path!r:.200} is no file of this output; `insula release show` lists them")
+    if len(files) > 1:
+        raise InvalidInput("--file", f"{path!r:.200} is shown of {len(files)} files; save all of them, without --file")
+    return files[0]
 
 
 def _make(target: Path, make: Callable[[], T]) -> T:

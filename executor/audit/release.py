@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from executor.audit.policy import ReleaseRules
 from executor.protocol.reasons import Reason
-from executor.protocol.release import Subject, Vote, is_signed
+from executor.protocol.release import Subject, Vote, is_signed, tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,8 @@ def rule(rules: ReleaseRules, subject: Subject, votes: Sequence[Vote], *, is_ove
     valid = counted(rules, subject, votes)
     if rules.mode == "person":
         valid = valid[:1]
-    approvals = sum(vote.approve for vote in valid)
-    if approvals >= rules.threshold:
-        return Ruling(True, Reason.NONE, valid)
-    against = [vote for vote in valid if not vote.approve]
-    possible = 1 if rules.mode == "person" else len(rules.signers)
-    if against and len(against) > possible - rules.threshold:
-        return Ruling(False, Reason(against[0].reason), valid)
-    return Ruling(False, Reason.RELEASE_TIMEOUT, valid) if is_over else None
+    decided = tally(valid, rules.mode, len(rules.signers), rules.threshold)
+    if decided is None:
+        return Ruling(False, Reason.RELEASE_TIMEOUT, valid) if is_over else None
+    reasons = [vote.reason for vote in valid if not vote.approve]
+    return Ruling(decided, Reason.NONE if decided else Reason(reasons[0]), valid)

@@ -10,7 +10,7 @@ hashStruct(held) alone: the signature can be checked with it, and without the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,6 +84,18 @@ def check_decision(approve: bool, reason: int) -> None:
     if not approve and reason not in REJECT_REASONS:
         known = " or ".join(f"{int(item)} ({item.name})" for item in REJECT_REASONS)
         raise InvalidInput("reason", f"{reason} is no reason of a rejection; give {known}")
+
+
+def tally(votes: Sequence[Vote], mode: str, signers: int, threshold: int) -> bool | None:
+    """What valid votes of distinct signers come to: released, rejected, or None while it is open.
+
+    In mode "person" the first one alone counts. Rejected: `threshold` approvals are no longer possible.
+    """
+    counted, possible = (votes[:1], 1) if mode == "person" else (votes, signers)
+    approvals = sum(vote.approve for vote in counted)
+    if approvals >= threshold:
+        return True
+    return False if len(counted) - approvals > possible - threshold else None
 
 
 def release_digest(subject: Subject, approve: bool, reason: int) -> bytes:

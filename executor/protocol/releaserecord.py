@@ -14,7 +14,7 @@ from executor.errors import InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.leases import Address, Hash, HexBytes, Message
 from executor.protocol.reasons import Reason
-from executor.protocol.release import Held, Subject, Vote, is_signed
+from executor.protocol.release import Held, Subject, Vote, is_signed, tally
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Outcome, Request, Status
 
@@ -53,8 +53,7 @@ def check_release(receipt: Mapping[str, Any], node: str, request: Request, outco
         found = {item["name"]: item["annotations"] for item in receipt["predicate"]["runDetails"]["byproducts"]}
         mode = policy.get("release", "automatic")
         if "release" not in found:
-            if mode != "automatic" and outcome.output_cid:
-                raise InvalidInput("release", "the node's policy asks for reviewers, and the receipt names none")
+            _check_unasked(mode, outcome)
             return None
         record = ReleaseRecord.model_validate(found["release"])
         subject = Subject(
@@ -73,7 +72,10 @@ def check_release(receipt: Mapping[str, Any], node: str, request: Request, outco
         raise InvalidInput("release", f"{where}: {first['msg']}") from exc
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise InvalidInput("release", "the receipt has another form") from exc
+    if record.mode != mode:
+        raise InvalidInput("release", f"is of the mode {record.mode}, and the node's policy of {mode!r:.40}")
     _check_votes(record, subject)
+    _check_ruling(record)
     if record.ruling == "approved":
         _check_approved(record, outcome, manifest)
     else:
@@ -87,15 +89,36 @@ def _check_votes(record: ReleaseRecord, subject: Subject) -> None:
         if vote.signer not in record.signers or vote.signer in seen:
             raise InvalidInput("release", f"{vote.signer} is no signer, or is named twice")
         seen.add(vote.signer)
-        made = Vote(signer=vote.signer, approve=vote.approve, reason=vote.reason, signature=vote.signature)
-        if not is_signed(subject, made):
+        if not is_signed(subject, _vote(vote)):
             raise InvalidInput("release", f"the signature is not {vote.signer}'s over this output and this decision")
 
 
+def _check_unasked(mode: str, outcome: Outcome) -> None:
+    if mode != "automatic" and outcome.output_cid:
+        raise InvalidInput("release", "the node's policy asks for reviewers, and the receipt names none")
+    if outcome.status == Status.WITHHELD and outcome.reason in (Reason.RELEASE_REJECTED, Reason.RELEASE_TIMEOUT):
+        raise InvalidInput("release", "the outcome is one that reviewers decide on, and the receipt names none")
+
+
+def _check_ruling(record: ReleaseRecord) -> None:
+    """That it follows from the votes; a node that leaves votes out can only be told by who cast them."""
+    votes = [_vote(one) for one in record.votes]
+    if record.mode == "person" and (record.threshold != 1 or len(votes) > 1):
+        raise InvalidInput("release", "one person decides, by the first decision alone, and more is named")
+    due = {True: "approved", False: "rejected", None: "timeout"}[
+        tally(votes, record.mode, len(record.signers), record.threshold)
+    ]
+    if record.ruling != due:
+        approvals = sum(vote.approve for vote in votes)
+        counts = f"{approvals} approvals, where {record.threshold} are needed, and {len(votes) - approvals} rejections"
+        raise InvalidInput("release", f"is {record.ruling}, but {counts} make it {due}")
+
+
+def _vote(made: RecordedVote) -> Vote:
+    return Vote(signer=made.signer, approve=made.approve, reason=made.reason, signature=made.signature)
+
+
 def _check_approved(record: ReleaseRecord, outcome: Outcome, manifest: bytes | None) -> None:
-    approvals = sum(vote.approve for vote in record.votes)
-    if approvals < record.threshold:
-        raise InvalidInput("release", f"{approvals} approvals, where {record.threshold} are needed")
     if not outcome.output_cid:
         raise InvalidInput("release", "is approved, and the outcome has no output")
     if record.manifest_hash is None or record.salt is None:

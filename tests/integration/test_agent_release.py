@@ -8,21 +8,23 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bridge.cli.output import Exit
 from executor.agent.config import NodeConfig, init_node
-from executor.agent.review import open_review
+from executor.agent.review import named, open_review
 from executor.agent.service import node_status, run_node
 from executor.audit.release import Ruling
 from executor.content.importer import import_bytes
 from executor.content.limits import TreeLimits
-from executor.content.reader import manifest
+from executor.content.reader import ManifestEntry, manifest
+from executor.errors import InvalidInput
 from executor.holds import Holds
 from executor.ledger import Ledger
-from executor.protocol.cid import Cid
+from executor.protocol.cid import RAW, Cid
 from executor.protocol.leases import Phase
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
@@ -261,6 +263,45 @@ def test_two_of_three_need_two_distinct_signers(twin, folder):
     assert [vote["signer"] for vote in released(twin, lease)["votes"]] == [KEYS[1].address, KEYS[2].address]
 
 
+class Traps(Writes):
+    """A sandbox whose job tells what it read by how it fails."""
+
+    def __init__(self, reason, detail):
+        super().__init__()
+        self.ending = (reason, detail)
+
+    def run(self, execution, cancelled):
+        report = super().run(execution, cancelled)
+        return replace(report, reason=self.ending[0], detail=self.ending[1], finished_at=43.2345)
+
+
+TOLD = {
+    "the functions of a backtrace": (Reason.TRAP, "0: 0x77 - <unknown>!forty_two Caused by: wasm trap: unreachable"),
+    "the size of a write": (Reason.DISK_LIMIT, "/outputs: 424242 bytes; the limit is 4096"),
+    "the path of a file": (Reason.OUTPUT_UNSAFE, "forty_two: is a FIFO"),
+}
+
+
+@pytest.mark.parametrize("told", TOLD)
+def test_a_job_that_is_cut_says_nothing_that_no_reviewer_has_seen(twin, folder, told):
+    with running(folder, Traps(*TOLD[told])):
+        twin.offer(job(twin))
+        assert attested(twin).reason == TOLD[told][0]
+
+    receipt = twin.attested[0].receipt.decode()
+    assert [word for word in ("forty_two", "424242", "12345", "43.2", ".234") if word in receipt] == []
+
+
+def test_how_long_a_withheld_job_ran_is_told_in_whole_minutes(twin, folder):
+    policy(folder, more='[outputs]\ndenied_names = ["answer.txt"]')
+    with running(folder, Traps(Reason.NONE, "")):
+        twin.offer(job(twin))
+        assert attested(twin).reason == Reason.AUDIT_RULE
+
+    metadata = parse_receipt(twin.attested[0].receipt)["predicate"]["runDetails"]["metadata"]
+    assert (metadata["startedOn"], metadata["finishedOn"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:01:01.000Z")
+
+
 def test_a_broken_rule_is_for_the_reviewer_to_judge_where_the_policy_says_so(twin, folder):
     rules = {"mode": "person", "signers": [KEYS[0].address], "broken_rule": "hold"}
     policy(folder, more='[outputs]\ndenied_names = ["*.key"]', **rules)
@@ -480,7 +521,8 @@ def test_the_command_line_shows_saves_and_approves(twin, folder, tmp_path, insul
 BAD_CALLS = {
     "an unknown id": (("show", "9"), "nothing of '9' is held here"),
     "no key": (("approve", "1"), "--key"),
-    "a stranger's key": (("approve", "1", "--key", "99"), "none of the signers"),
+    "a stranger's key": (("reject", "1", "--key", "99"), "none of the signers"),
+    "an approval of a request, not of an output": (("approve", "1", "--key", "11"), "give its own id"),
     "no hexadecimal": (("approve", "1", "--signature", "0xzz"), "--signature"),
     "a short signature": (("approve", "1", "--signature", "0x11"), "65 bytes"),
     "a signature of nobody": (("approve", "1", "--signature", "0x" + "11" * 64 + "1b"), "signature"),
@@ -506,6 +548,37 @@ def test_the_command_line_says_what_is_wrong(twin, folder, tmp_path, insula):
             code, out, err = insula("release", *words, "--dir", str(folder))
             assert (code, problem in err) == (Exit.BAD_INPUT, True), (what, out, err)
         still_held(twin, folder)
+
+
+def test_the_command_line_says_what_is_still_needed_and_what_is_over(twin, folder, tmp_path, insula):
+    policy(folder, mode="signers", signers=[key.address for key in KEYS], threshold=2)
+    place = ("--dir", str(folder))
+    with running(folder):
+        twin.offer(job(twin))
+        found = held(twin, folder)
+        said = [
+            insula("release", verb, found, *place, "--key", key_file(tmp_path, number))[1].splitlines()
+            for verb, number in (("approve", 11), ("approve", 11), ("reject", 12), ("reject", 13))
+        ]
+        twin.wait_for(lambda: twin.attested)
+        _, _, err = insula("release", "show", found, *place)
+
+    assert [lines[0].split("; ")[1] for lines in said] == [
+        "1 approvals, 2 needed", "1 approvals, 2 needed", "1 rejections, 2 needed", "2 rejections, 2 needed",
+    ]  # fmt: skip
+    assert said[1][1] == "this signer had decided so before; nothing new was written"
+    assert "no longer held: rejected" in err
+
+
+def test_a_file_whose_name_is_made_to_look_like_another_is_not_saved_in_its_place():
+    cid = Cid.of(RAW, b"")
+    names = ["outputs/a\u00a0b", "outputs/a\\xa0b", "outputs/c"]
+    entries = [ManifestEntry(path=name, kind="file", size=0, cid=cid) for name in names]
+
+    assert named(entries, "outputs/c") is entries[2]
+    assert named(entries, "outputs/a\u00a0b") is entries[0]
+    with pytest.raises(InvalidInput, match="shown of 2 files"):
+        named(entries, "outputs/a\\xa0b")
 
 
 def test_a_folder_that_is_no_node_is_named(tmp_path, insula):

@@ -21,7 +21,7 @@ from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_ha
 from executor.protocol.signing import Scope, attestation_message, recover
 from executor.protocol.wire import Dialect, ResultKind, Status
 from executor.sandbox.wasm import WasmSandbox
-from tests.agent_twin import CHAIN_ID, CONTRACT, RELAYER, BridgeTwin, order
+from tests.agent_twin import CHAIN_ID, CONTRACT, RELAYER, BridgeTwin, Fault, order
 
 LIMITS = TreeLimits(10**9)
 LOGSTAT = Path(__file__).resolve().parents[2] / "bridge" / "demo" / "programs" / "logstat.wasm"
@@ -301,6 +301,36 @@ def test_an_input_that_is_nowhere_gives_the_lease_back(twin, node):
 
     assert returned.reason == Reason.INPUT_NOT_FOUND
     assert twin.attested == []
+
+
+@pytest.mark.parametrize("what", ["the input", "the program"])
+def test_content_that_another_s_job_left_on_the_node_is_read_only_with_the_bridge_s_leave(twin, node, what):
+    data = import_bytes(twin.blocks, b"private")
+    spec = spec_of(twin, PROGRAM.format(code=0), inputs=[{"cid": str(data), "path": "/inputs/data"}])
+    twin.offer(order(spec))
+    twin.wait_for(lambda: twin.attested and node_status(node)["running"] == [])
+    closed = data if what == "the input" else spec["engine"]["module"]
+    twin.faults[f"/car/{closed}"] = Fault(status=404, times=10**6)  # as for whom it was not brought for
+    twin.offer(order(spec), request_id=2, token=2)
+
+    (returned,) = twin.wait_for(lambda: twin.returned)
+
+    assert returned.reason == Reason.INPUT_NOT_FOUND
+    assert len(twin.attested) == 1
+
+
+def test_content_that_is_on_the_node_is_not_brought_again(twin, node):
+    tree = import_listing(twin.blocks, {"a.txt": b"a" * 3_000_000}, LIMITS)
+    spec = spec_of(twin, PROGRAM.format(code=0), inputs=[{"cid": str(tree), "path": "/inputs/data"}])
+    twin.offer(order(spec))
+    twin.wait_for(lambda: twin.attested and node_status(node)["running"] == [])
+    twin.offer(order(spec), request_id=2, token=2)
+
+    _, again = twin.wait_for(lambda: len(twin.attested) == 2 and twin.attested)
+
+    definition = parse_receipt(again.receipt)["predicate"]["buildDefinition"]
+    sources = [item["annotations"]["source"] for item in definition["resolvedDependencies"]]
+    assert sources == ["cache", "cache"]
 
 
 def test_a_job_for_another_tier_gives_the_lease_back(twin, node):

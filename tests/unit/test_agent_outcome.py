@@ -112,3 +112,21 @@ def test_the_bridge_accepts_every_outcome_of_a_run_that_ended(exit_code, kind, s
 @given(reason=st.sampled_from(CUT_REASONS), kind=st.sampled_from(list(ResultKind)))
 def test_the_bridge_accepts_every_cut(reason, kind):
     assert check_outcome(Order(spec=b"", ttl=1, result_kind=int(kind)), outcomes.cut(reason)) is None
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0, 0), (0.001, 60), (60, 60), (60.5, 120), (-3, 0)])
+def test_how_long_an_output_that_stays_took_is_told_in_whole_minutes(seconds, told):
+    assert outcomes.public_end(5.0, 5.0 + seconds) == 5.0 + told
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail", "said"),
+    [
+        (Reason.TRAP, "0: - !Caused by: f1 1: - !f2 Caused by: wasm trap: unreachable", "wasm trap: unreachable"),
+        (Reason.TRAP, "in words of the job's own", ""),
+        (Reason.OUTPUT_UNSAFE, "a name", ""),
+        (Reason.WALL_LIMIT, "still running after 3 s", "still running after 3 s"),
+    ],
+)
+def test_of_a_run_that_was_cut_nothing_is_said_in_words_of_the_job_s_own(reason, detail, said):
+    assert outcomes.public_detail(reason, detail) == said

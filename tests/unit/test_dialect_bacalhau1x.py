@@ -141,7 +141,7 @@ SAME = {
     "no network": wasm({"Network": {"Type": "None", "Domains": [], "Ports": []}}),
     "no time": wasm({"Timeouts": {"ExecutionTimeout": 0, "QueueTimeout": 0}}),
     "no resources": wasm({"Resources": {"CPU": "", "Memory": "", "Disk": "", "GPU": "0"}}),
-    "an output": wasm({"ResultPaths": [{"Name": "outputs", "Path": "/outputs/a/"}]}),
+    "an output": wasm({"ResultPaths": [{"Name": "outputs", "Path": "/outputs/"}]}),
     "variables of none": file(("wasm", {**WASM, "EnvironmentVariables": {}}), {"Env": {}}),
 }
 
@@ -166,6 +166,8 @@ NOTES = {
                     {"Tasks[0].Publisher.Type": "the bridge keeps the output"}),
     "an output's name": (wasm({"ResultPaths": [{"Name": "a", "Path": "/outputs"}]}),
                          {"Tasks[0].ResultPaths[0].Name": "not used: the output's folder is outputs"}),
+    "a part of the outputs": (wasm({"ResultPaths": [{"Name": "outputs", "Path": "/outputs/a/"}]}),
+                              {"Tasks[0].ResultPaths[0].Path": "all of /outputs is the output"}),
     "times to wait": (wasm({"Timeouts": {"QueueTimeout": 1, "TotalTimeout": 2}}),
                       {"Tasks[0].Timeouts.QueueTimeout": "not used: the order says until when it waits",
                        "Tasks[0].Timeouts.TotalTimeout": "not used: the order says until when it waits"}),
@@ -301,6 +303,8 @@ REFUSED = {
                  f"{T}.Publisher.Type"),
     "a publisher with parameters": (wasm({"Publisher": {"Type": "ipfs", "Params": {"a": 1}}}), R.SPEC_UNSUPPORTED,
                                     f"{T}.Publisher.Params"),
+    "an output that is elsewhere after all": (wasm({"ResultPaths": [{"Path": "/outputs/../etc"}]}),
+                                              R.SPEC_UNSUPPORTED, f"{T}.ResultPaths[0].Path"),
     "an output elsewhere": (wasm({"ResultPaths": [{"Path": "/output_custom"}]}), R.SPEC_UNSUPPORTED,
                             f"{T}.ResultPaths[0].Path"),
     "a variable of the node": (wasm({"Env": {"KEY": "env:AWS_SECRET_ACCESS_KEY"}}), R.SPEC_UNSUPPORTED, f"{T}.Env"),

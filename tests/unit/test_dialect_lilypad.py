@@ -198,6 +198,9 @@ REFUSED = {
     "bytes that are no text": (b"\xff", R.SPEC_NOT_UTF8, "spec"),
     "a list": (b"[]", R.SPEC_NOT_JSON, "spec"),
     # modules
+    "an action in a module that is no text": (module({"Annotations": ["{{ .a }}"]}), R.SPEC_UNSUPPORTED, "spec"),
+    "an action in a module that is no text, in an order": (
+        b'{"module": %b}' % module({"Annotations": ["{{ .a }}"]}), R.SPEC_UNSUPPORTED, "module"),
     "a module by repository": (b'{"module": {"name": "", "repo": "https://a.example/x", "hash": "v1"}, "inputs": {}}',
                                R.SPEC_UNSUPPORTED, "module.repo"),
     "a module by hash": (b'{"hash": "v1", "path": "/x"}', R.SPEC_UNSUPPORTED, "hash"),

@@ -71,6 +71,20 @@ def test_a_hold_ends_with_its_execution(ledger, holds):
     assert holds.get("one").closed_at == 15.0
 
 
+def test_what_an_output_was_does_not_stay_in_the_ledger(ledger, path):
+    Holds(ledger).hold(
+        hold(decided="x" * 20_000 + "the payload", root="the CID", findings="a name", outcome_hash=b"its outcome")
+    )
+    ledger.finish("one", "attested", "", 15.0)
+    ledger.close()  # the last connection moves the write-ahead log into the file
+
+    data = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert [word for word in (b"the payload", b"the CID", b"a name", b"its outcome", b"\4" * 32) if word in data] == []
+    reopened = Ledger.open(path, KEY)
+    assert Holds(reopened).get("one").request_hash == b"\1" * 32
+    reopened.close()
+
+
 def test_a_decision_is_kept_once(holds):
     assert holds.vote("one", vote(), 11.0) is True
     assert holds.vote("one", vote(), 12.0) is False

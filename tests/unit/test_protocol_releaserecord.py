@@ -86,7 +86,7 @@ def test_a_withheld_output_is_proved_to_be_without_what_it_was(job, how, outcome
 def test_without_reviewers_there_is_nothing_to_check(job):
     assert checked(job, None, policy={"release": "automatic"}) is None
     assert checked(job, None, policy={}) is None
-    assert checked(job, None, WITHHELD) is None  # a broken rule
+    assert checked(job, None, Outcome(status=Status.WITHHELD, reason=301)) is None  # a broken rule
 
 
 def edit(change):
@@ -99,6 +99,11 @@ def edit(change):
 
 LIES = {
     "no record": (lambda found: None, None, "names none"),
+    "no record of a rejection": (lambda found: None, WITHHELD, "names none"),
+    "no record of a time that passed": (lambda found: None, TIMEOUT, "names none"),
+    "another mode than the policy's": (edit(lambda r: r.update(mode="person")), None, "of the mode person"),
+    "more signers than can be": (edit(lambda r: r.update(threshold=4)), None, "make it rejected"),
+    "approved, and called a timeout": (edit(lambda r: r.update(ruling="timeout")), TIMEOUT, "make it approved"),
     "too few": (edit(lambda r: r["votes"].pop()), None, "1 approvals, where 2"),
     "one twice": (edit(lambda r: r["votes"].__setitem__(1, r["votes"][0])), None, "named twice"),
     "a stranger": (edit(lambda r: r["signers"].pop(0)), None, "no signer"),
@@ -111,8 +116,7 @@ LIES = {
     "no salt": (edit(lambda r: r.pop("salt")), None, "does not say what"),
     "no manifest": (edit(lambda r: r.pop("manifestHash")), None, "does not say what"),
     "approved, and withheld": (lambda found: found, WITHHELD, "no output"),
-    "rejected, and released": (edit(lambda r: r.update(ruling="rejected")), None, "something else"),
-    "timeout, and rejected": (edit(lambda r: r.update(ruling="timeout")), WITHHELD, "something else"),
+    "rejected, and released": (edit(lambda r: r.update(ruling="rejected")), None, "make it approved"),
     "an unknown ruling": (edit(lambda r: r.update(ruling="maybe")), None, "ruling"),
     "an unknown field": (edit(lambda r: r.update(more=1)), None, "more"),
     "no object": (lambda found: {"votes": 3}, None, "mode"),
@@ -127,6 +131,23 @@ def test_a_record_that_is_not_so_is_named(job, lie, outcome, problem):
     assert caught.value.field == "release"
 
 
+@pytest.mark.parametrize(
+    ("how", "changes", "outcome"),
+    [
+        ({"approvals": 0, "rejections": 1, "ruling": "rejected"}, {}, WITHHELD),
+        ({"approvals": 0, "rejections": 2, "ruling": "timeout"}, {}, TIMEOUT),
+        ({"approvals": 1, "rejections": 1}, {"mode": "person", "threshold": 1}, None),
+        ({"approvals": 2}, {"mode": "person", "threshold": 2}, None),
+    ],
+    ids=["one rejection of three", "a rejection as a timeout", "a second decision of a person", "two persons"],
+)
+def test_a_ruling_that_does_not_follow_from_the_votes_is_named(job, how, changes, outcome):
+    policy = {**POLICY, "release": changes.get("mode", "signers")}
+
+    with pytest.raises(InvalidInput, match=r"make it|one person decides"):
+        checked(job, {**honest(job, **how), **changes}, outcome, policy=policy, manifest=[] if outcome else MANIFEST)
+
+
 def test_the_approval_of_another_outcome_proves_nothing(job):
     other = record(job.bundle.request.request(), Outcome(status=Status.SUCCEEDED, output_cid=b"other"))
 
@@ -138,6 +159,47 @@ def test_a_receipt_of_another_form_is_named(job):
     request = job.bundle.request.request()
     with pytest.raises(InvalidInput, match="another form"):
         check_release({}, KEYS[0].address, request, WITHHELD)
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome"),
+    [
+        ({"approvals": 0, "rejections": 2, "ruling": "rejected"}, TIMEOUT),
+        ({"approvals": 0, "rejections": 2, "ruling": "rejected"}, Outcome(status=Status.WITHHELD, reason=301)),
+        ({"approvals": 1, "ruling": "timeout"}, WITHHELD),
+        ({"approvals": 1, "ruling": "timeout"}, None),
+    ],
+    ids=["another reason", "a reason that nobody gave", "a rejection instead", "and released"],
+)
+def test_an_outcome_that_is_not_what_was_ruled_is_named(job, how, outcome):
+    with pytest.raises(InvalidInput, match="something else"):
+        checked(job, honest(job, **how), outcome, manifest=[])
+
+
+SAID = {
+    "approved against one": (
+        {"approvals": 2, "rejections": 1},
+        None,
+        "approved by {0}, {1}; {n}; {2} decided otherwise",
+    ),
+    "rejected": ({"approvals": 0, "rejections": 2, "ruling": "rejected"}, WITHHELD, "rejected by {0}, {1}; {n}"),
+    "nobody": ({"approvals": 0, "ruling": "timeout"}, TIMEOUT, "too few decided in time; {n}"),
+    "too few": ({"approvals": 1, "ruling": "timeout"}, TIMEOUT, "too few decided in time; {n}, {0} did"),
+}
+
+
+@pytest.mark.parametrize(("how", "outcome", "said"), SAID.values(), ids=SAID)
+def test_the_verification_says_who_decided_how(job, how, outcome, said):
+    request = job.bundle.request.request()
+    given = {} if outcome is None else {"outcome": outcome.encode()}
+    outcome = outcome or Outcome.decode(job.bundle.outcome)
+    manifest = [] if given else MANIFEST
+    item = attest(request, outcome, 0, [], release=honest(job, **how), policy=POLICY, manifest=manifest)
+
+    checks = {one.name: one for one in check_bundle(changed(job.bundle, attestations=(item,), **given))}
+
+    needed = "2 of 3 had to approve"
+    assert checks["release of node 1"].detail == said.format(*(key.address for key in SIGNERS), n=needed)
 
 
 def test_the_verification_of_a_bundle_tells_of_the_release(job):

@@ -101,6 +101,18 @@ class Draft:
         name = "EnvironmentVariables"
         self.put(engine, "env", section.at(name), section.assignments(name))
 
+    def output(self, output: Fields, name: str = "Path") -> None:
+        """Check one entry of the outputs: what is below /outputs is kept, all of it, under that name."""
+        path = output.given_text(name)
+        parts = path.rstrip("/").split("/")
+        if parts[:2] != ["", "outputs"] or ".." in parts:
+            problem = f"is {path!r:.40}; only what is below /outputs is kept"
+            refuse(Reason.SPEC_UNSUPPORTED, output.at(name), problem)
+        if len(parts) > 2:
+            self.note(output.at(name), "all of /outputs is the output")
+        if output.text("Name") not in ("", "outputs"):
+            self.note(output.at("Name"), "not used: the output's folder is outputs")
+
     def resources(self, resources: Fields, limits: dict[str, int]) -> None:
         """Set the limits that `Resources` says; what it says nothing of stays as it is."""
         self._amount(resources, "CPU", "cpuMillis", cpu_millis, limits)

@@ -183,12 +183,7 @@ class _Converter:
 
     def _check_outputs(self, task: Fields) -> None:
         for output in task.objects("ResultPaths"):
-            path = output.given_text("Path").rstrip("/")
-            if path != "/outputs" and not path.startswith("/outputs/"):
-                problem = f"is {path!r:.40}; only what is below /outputs is kept"
-                refuse(Reason.SPEC_UNSUPPORTED, output.at("Path"), problem)
-            if output.text("Name") not in ("", "outputs"):
-                self._draft.note(output.at("Name"), "not used: the output's folder is outputs")
+            self._draft.output(output)
             output.close()
         publisher = task.object("Publisher")
         word = publisher.word("Type")

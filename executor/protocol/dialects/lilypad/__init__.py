@@ -29,6 +29,9 @@ def read(data: bytes) -> Any:
     if not isinstance(value, str):
         if inputs:
             refuse(Reason.SPEC_UNKNOWN_FIELD, top.at("inputs"), "is for a module that is a template's text")
+        if b"{{" in data:  # the job would run with the action's own words
+            problem = "has a {{ that nothing is filled in for; give the module as text, with its inputs beside it"
+            refuse(Reason.SPEC_UNSUPPORTED, key if top.has("module") else "", problem)
         return document
     text = filled(value, inputs)
     try:

@@ -164,12 +164,7 @@ class _Converter:
             source = output.word("StorageSource")
             if source not in PUBLISHERS:
                 refuse(Reason.SPEC_UNSUPPORTED, output.at("StorageSource"), f"is {source!r:.40}; outputs get a CID")
-            path = output.given_text("path").rstrip("/")
-            if path != "/outputs" and not path.startswith("/outputs/"):
-                problem = f"is {path!r:.40}; only what is below /outputs is kept"
-                refuse(Reason.SPEC_UNSUPPORTED, output.at("path"), problem)
-            if output.text("Name") not in ("", "outputs"):
-                self._draft.note(output.at("Name"), "not used: the output's folder is outputs")
+            self._draft.output(output, "path")
             for other in ("CID", "URL", "Repo", "S3", "SourcePath"):
                 output.must_be_empty(other, "has no meaning for an output", Reason.SPEC_INVALID_FIELD)
             for other in ("Metadata", "ReadWrite"):
