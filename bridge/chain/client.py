@@ -26,7 +26,7 @@ from bridge.chain.shapes import (
     block_of,
     data_of,
     fields_of,
-    log_of,
+    logs_of,
     malformed,
     quantity,
     receipt_of,
@@ -383,7 +383,7 @@ def _logs_of(answer: Any, address: str) -> list[Log]:
         raise answer
     if not isinstance(answer, list) or len(answer) > MAX_LOGS:
         raise malformed("logs", answer)
-    logs = [log for log in map(log_of, answer) if log is not None]
+    logs = logs_of(answer)
     for other in {log.address for log in logs}:
         if other.lower() != address.lower():
             raise malformed("log.address", other)
