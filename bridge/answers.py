@@ -10,8 +10,9 @@ from bridge.store.leases import Answer
 from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
 from executor.protocol.leases import Attested
+from executor.protocol.logproof import is_logged
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
-from executor.protocol.signing import Scope, attestation_message, recover
+from executor.protocol.signing import Scope, attestation_message, is_enveloped, recover
 from executor.protocol.wire import Outcome, Request
 
 
@@ -39,6 +40,7 @@ def check_answer(attested: Attested, request: Request, key: str, relayer: str) -
     receipt = receipt_hash(attested.receipt)
     _check_signature(attested, request, outcome, receipt, key)
     _check_receipt(attested.receipt, request, outcome)
+    _check_record(attested, receipt, key)
     answer = Answer(
         outcome=attested.outcome,
         outcome_hash=outcome.hash,
@@ -48,6 +50,8 @@ def check_answer(attested: Attested, request: Request, key: str, relayer: str) -
         log_size=attested.log_size,
         relayer=attested.relayer,
         signature=attested.signature,
+        dsse_signature=attested.dsse_signature,
+        log_proof=None if attested.log_proof is None else b"".join(attested.log_proof),
     )
     return CheckedAnswer(answer, outcome, output)
 
@@ -68,6 +72,16 @@ def _check_signature(attested: Attested, request: Request, outcome: Outcome, rec
             f"is not {key}'s attestation of this outcome for request 0x{request.hash.hex()} "
             f"(chain {request.chain_id}, contract {request.contract})",
         )
+
+
+def _check_record(attested: Attested, receipt: bytes, key: str) -> None:
+    """The parts that older nodes do not send, where they are sent."""
+    if attested.dsse_signature is not None and not is_enveloped(attested.receipt, attested.dsse_signature, key):
+        raise InvalidInput("dsse_signature", f"is not {key}'s over the receipt's DSSE envelope")
+    if attested.log_proof is not None and not is_logged(
+        receipt, attested.log_root, attested.log_size, attested.log_proof
+    ):
+        raise InvalidInput("log_proof", "does not lead from the receipt to log_root, as the log's last entry")
 
 
 def _check_receipt(receipt: bytes, request: Request, outcome: Outcome) -> None:

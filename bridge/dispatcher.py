@@ -466,5 +466,7 @@ def _first_slot(job: Job) -> Slot:
         log_size=None,
         relayer=None,
         signature=None,
+        dsse_signature=None,
+        log_proof=None,
         answered_at=None,
     )

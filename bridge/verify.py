@@ -26,9 +26,11 @@ from executor.errors import (
 from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_problem
+from executor.protocol.dsse import envelope_digest
+from executor.protocol.logproof import is_logged
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
 from executor.protocol.releaserecord import check_release
-from executor.protocol.signing import Scope, attestation_message, recover
+from executor.protocol.signing import Scope, attestation_message, recover, recover_digest
 from executor.protocol.spec import InvalidSpec, job_of, spec_cid
 from executor.protocol.wire import Outcome, Request, ResultKind, Status
 
@@ -206,6 +208,8 @@ def _check_attestations(bundle: Bundle, request: Request, outcome: Outcome) -> I
     )
     for item in bundle.attestations:
         yield _check_signature(item, request, outcome)
+        yield _check_envelope(item)
+        yield _check_log(item)
         yield _check_receipt(item, bundle, request, outcome)
         yield from _check_release(item, request, outcome)
 
@@ -233,6 +237,28 @@ def _check_signature(item: BundleAttestation, request: Request, outcome: Outcome
             "or relayer was changed",
         )
     return Check(name, ok=True, detail=f"{item.key} signed this outcome and this receipt")
+
+
+def _check_envelope(item: BundleAttestation) -> Check:
+    name = f"envelope of node {item.node_id}"
+    if item.dsse_signature is None:
+        return Check(name, ok=True, detail="none was made; the attestation's signature is over the same receipt")
+    try:
+        signer = recover_digest(envelope_digest(item.receipt), item.dsse_signature)
+    except InvalidInput as exc:
+        return Check(name, ok=False, detail=str(exc))
+    if signer != item.key:
+        return Check(name, ok=False, detail=f"is not {item.key}'s: the receipt or dsse_signature was changed")
+    return Check(name, ok=True, detail=f"{item.key} signed the receipt's DSSE envelope")
+
+
+def _check_log(item: BundleAttestation) -> Check:
+    name = f"log of node {item.node_id}"
+    if item.log_proof is None:
+        return Check(name, ok=False, checked=False, detail="the bundle has no log_proof: the node gave none")
+    if not is_logged(receipt_hash(item.receipt), item.log_root, item.log_size, item.log_proof):
+        return Check(name, ok=False, detail="log_proof does not lead from the receipt to the log root")
+    return Check(name, ok=True, detail=f"the receipt is entry {item.log_size} of the log that the signature anchors")
 
 
 def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, outcome: Outcome) -> Check:

@@ -6,7 +6,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from executor.protocol.leases import MAX_RECEIPT_BYTES, Address, Hash, HexBytes, Message, RequestMessage
+from executor.protocol.leases import (
+    MAX_RECEIPT_BYTES,
+    Address,
+    Hash,
+    HexBytes,
+    LogProof,
+    Message,
+    RequestMessage,
+    Signature,
+)
 from executor.protocol.wire import MAX_NODES, Attestation
 
 MAX_BUNDLE_BYTES = 16 * 2**20
@@ -23,7 +32,9 @@ class BundleAttestation(Message):
     log_root: Hash
     log_size: int = Field(ge=1, lt=2**63)
     relayer: Address
-    signature: HexBytes = Field(min_length=65, max_length=65)
+    signature: Signature
+    dsse_signature: Signature | None = None
+    log_proof: LogProof | None = None
 
     def attestation(self, receipt_hash: bytes) -> Attestation:
         """As the contract took it, given the hash of `receipt`."""
