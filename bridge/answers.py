@@ -25,7 +25,7 @@ class CheckedAnswer:
     output: Cid | None
 
 
-def check_answer(attested: Attested, request: Request, key: str, relayer: str) -> CheckedAnswer:
+def check_answer(attested: Attested, request: Request, key: str, slot: int, relayer: str) -> CheckedAnswer:
     """The answer in `attested` to `request`. InvalidInput that names the field.
 
     It must be signed by `key` over this very request's hash, name `relayer`, and carry a receipt of this request and
@@ -39,7 +39,7 @@ def check_answer(attested: Attested, request: Request, key: str, relayer: str) -
         raise InvalidInput("relayer", f"is {attested.relayer}; the lease names {relayer}")
     receipt = receipt_hash(attested.receipt)
     _check_signature(attested, request, outcome, receipt, key)
-    _check_receipt(attested.receipt, request, outcome)
+    _check_receipt(attested.receipt, request, outcome, key, slot)
     _check_record(attested, receipt, key)
     answer = Answer(
         outcome=attested.outcome,
@@ -84,11 +84,13 @@ def _check_record(attested: Attested, receipt: bytes, key: str) -> None:
         raise InvalidInput("log_proof", "does not lead from the receipt to log_root, as the log's last entry")
 
 
-def _check_receipt(receipt: bytes, request: Request, outcome: Outcome) -> None:
+def _check_receipt(receipt: bytes, request: Request, outcome: Outcome, key: str, slot: int) -> None:
     parsed = parse_receipt(receipt)
     try:
         parameters: dict[str, Any] = parsed["predicate"]["buildDefinition"]["externalParameters"]
-        said: Any = parsed["predicate"]["runDetails"]["byproducts"][0]["annotations"]["outcomeHash"]
+        details: dict[str, Any] = parsed["predicate"]["runDetails"]
+        said: Any = details["byproducts"][0]["annotations"]["outcomeHash"]
+        by, invocation = str(details["builder"]["id"]), str(details["metadata"]["invocationId"])
         of = parameters["requestHash"]
     except (KeyError, IndexError, TypeError) as exc:
         raise InvalidInput("receipt", f"lacks a part: {exc}; executor/protocol/receipt.py makes them") from exc
@@ -97,3 +99,7 @@ def _check_receipt(receipt: bytes, request: Request, outcome: Outcome) -> None:
         raise InvalidInput("receipt", f"is for request {of!s:.80}, not for 0x{request.hash.hex()}")
     if said != f"0x{outcome.hash.hex()}":
         raise InvalidInput("receipt", f"is for outcome {said!s:.80}, not for 0x{outcome.hash.hex()}")
+    if by != f"urn:insula:node:{key}":
+        raise InvalidInput("receipt", f"is {by:.80}'s, not urn:insula:node:{key}'s")
+    if not invocation.startswith(f"0x{request.hash.hex()}/{slot}/"):
+        raise InvalidInput("receipt", f"is of invocation {invocation:.90}, not of slot {slot} of this request")

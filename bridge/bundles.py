@@ -35,7 +35,7 @@ def bundle_of(job: Job, slots: list[Slot]) -> Bundle:
         settled_tx=job.settled_tx,
         settled_block_number=job.settled_block_number,
         attestations=tuple(_attestation(slot) for slot in slots if slot.outcome_hash == outcome_hash),
-    )
+    ).sealed()
 
 
 def _attestation(slot: Slot) -> BundleAttestation:

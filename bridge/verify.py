@@ -107,10 +107,11 @@ def check_bundle(bundle: Bundle) -> list[Check]:
         request = bundle.request.request()
         outcome = Outcome.decode(bundle.outcome)
     except InvalidInput as exc:
-        return [Check("bundle", ok=False, detail=str(exc))]
+        return [_check_digests(bundle), Check("bundle", ok=False, detail=str(exc))]
     return [
+        _check_digests(bundle),
         _check_request(bundle, request),
-        _check_outcome(request, outcome),
+        _check_outcome(bundle, request, outcome),
         _check_spec(bundle, request, outcome),
         *_check_attestations(bundle, request, outcome),
     ]
@@ -138,7 +139,18 @@ def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Ite
         yield _check_payload(request, outcome, root, store)
 
 
+def _check_digests(bundle: Bundle) -> Check:
+    """Finds what was changed by accident, or by somebody who changed no more than that."""
+    if not bundle.digests:
+        return Check("digests", ok=True, detail=f"there are none in the format {bundle.format}")
+    if altered := bundle.altered():
+        return Check("digests", ok=False, detail=f"these fields were changed: {', '.join(altered)}")
+    return Check("digests", ok=True, detail=f"all {len(bundle.digests)} fields are as they were exported")
+
+
 def _check_request(bundle: Bundle, request: Request) -> Check:
+    if request.order.encode() != bundle.request.order:
+        return Check("request hash", ok=False, detail="the order is not in its one ABI encoding")
     if request.hash != bundle.request_hash:
         return Check(
             "request hash", ok=False, detail=f"the request hashes to 0x{request.hash.hex()}, not to the bundle's hash"
@@ -164,7 +176,9 @@ def check_anchors(bundle: Bundle, *, asked: str, contract: str, keys: Sequence[s
         )
 
 
-def _check_outcome(request: Request, outcome: Outcome) -> Check:
+def _check_outcome(bundle: Bundle, request: Request, outcome: Outcome) -> Check:
+    if outcome.encode() != bundle.outcome:
+        return Check("outcome", ok=False, detail="is not in its one ABI encoding")
     try:
         check_outcome(request.order, outcome)
     except InvalidInput as exc:
@@ -269,13 +283,19 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
         of = definition["externalParameters"]["requestHash"]
         conversion = definition["internalParameters"].get("conversion")
         names = dependency_cids(receipt)
-        said = receipt["predicate"]["runDetails"]["byproducts"][0]["annotations"]["outcomeHash"]
+        details = receipt["predicate"]["runDetails"]
+        said = details["byproducts"][0]["annotations"]["outcomeHash"]
+        by, invocation = str(details["builder"]["id"]), str(details["metadata"]["invocationId"])
     except (InvalidInput, KeyError, IndexError, TypeError, AttributeError) as exc:
         return Check(name, ok=False, detail=f"is no receipt of ours: {exc}")
     if of != f"0x{request.hash.hex()}":
         return Check(name, ok=False, detail="is for another request")
     if said != f"0x{outcome.hash.hex()}":
         return Check(name, ok=False, detail="is for another outcome")
+    if by != f"urn:insula:node:{item.key}" or not invocation.startswith(f"0x{request.hash.hex()}/{item.slot}/"):
+        return Check(
+            name, ok=False, detail=f"is of {by:.80} and invocation {invocation:.90}, not this key's and slot's"
+        )
     if problem := conversion_problem(request.order, bundle.spec, conversion):
         return Check(name, ok=False, detail=problem)
     if outcome.status != Status.REFUSED:

@@ -4,8 +4,8 @@ One sqlite3 file (WAL, synchronous=FULL). The rule that matters is in `sign_once
 on disk before it leaves, so that neither kill -9 nor a second process makes this key sign two outcomes. A ledger
 belongs to one key; a lost ledger means a new key, never a new ledger for the old key.
 
-The log is a Merkle tree of RFC 6962 (`executor/ledgerlog.py`): each receipt that was signed, and before and after it the
-begin and the end of every execution, signed or not.
+The log is a Merkle tree of RFC 6962 (`executor/ledgerlog.py`): each receipt that was signed, and before and after
+it the begin and the end of every execution, signed or not.
 """
 
 from __future__ import annotations

@@ -87,18 +87,23 @@ def problem(db: sqlite3.Connection) -> str:
         if size != tree.size + 1:
             return f"entry {tree.size + 1} is gone"
         tree.append(leaf_hash(row["entry"]))
-        record = signed.pop(size, None)
-        if record is None:
-            if row["body"] is None or sha256(row["body"].encode()) != row["entry"]:
-                return f"entry {size} belongs to nothing that was signed, begun or ended"
-        elif receipt_hash(record["receipt"]) != row["entry"]:
-            return f"entry {size} is not the hash of the receipt that was signed with it"
-        elif tree.root() != record["log_root"]:
-            return f"the root that was signed at {size} entries does not follow from them"
+        if said := _entry_problem(row, signed.pop(size, None), tree):
+            return said
     if signed:
         return f"the log ends at {tree.size} entries, and a root of {max(signed)} was signed"
     if tree.root() != root_now(db):
         return "the tree's stored peaks are not those of its entries"
+    return ""
+
+
+def _entry_problem(row: sqlite3.Row, record: sqlite3.Row | None, tree: Tree) -> str:
+    if record is None:
+        is_its_own = row["body"] is not None and sha256(row["body"].encode()) == row["entry"]
+        return "" if is_its_own else f"entry {tree.size} belongs to nothing that was signed, begun or ended"
+    if receipt_hash(record["receipt"]) != row["entry"]:
+        return f"entry {tree.size} is not the hash of the receipt that was signed with it"
+    if tree.root() != record["log_root"]:
+        return f"the root that was signed at {tree.size} entries does not follow from them"
     return ""
 
 

@@ -75,7 +75,7 @@ def settled(folder, *, nodes=1, result_kind=ResultKind.STDOUT, stdout=b"42 lines
         settled_tx=b"\2" * 32,
         settled_block_number=20,
         attestations=tuple(attest(request, outcome, n, [("module", module), ("log", data)]) for n in range(nodes)),
-    )
+    ).sealed()
     return Settled(bundle, store, module, data, output)
 
 
@@ -128,8 +128,8 @@ def logged(receipt):
 
 
 def changed(bundle, **fields):
-    """The bundle with some fields replaced."""
-    return bundle.model_copy(update=fields)
+    """The bundle with some fields replaced, and the digests that whoever replaces them would make."""
+    return bundle.model_copy(update=fields).sealed()
 
 
 def with_attestation(bundle, **fields):

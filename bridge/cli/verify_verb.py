@@ -19,7 +19,7 @@ from executor.content.blocks import BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.web import Http
 from executor.errors import InvalidInput
-from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
+from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle, parse_bundle
 from executor.protocol.cid import Cid
 from executor.protocol.wire import checksum_address
 
@@ -160,20 +160,6 @@ def offline_verdict(contract: str, keys: Sequence[str]) -> str:
     if contract and keys:
         return "holds offline for the contract and keys that you named; the chain was not asked (--rpc)"
     return "holds in itself, but nothing says that its keys are nodes': name --contract and --node-key, or ask --rpc"
-
-
-def parse_bundle(raw: bytes) -> Bundle:
-    """The bundle in these bytes. InvalidInput that names the field."""
-    from pydantic import ValidationError
-
-    try:
-        return Bundle.model_validate_json(raw)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        if not field:  # not even one JSON object
-            raise InvalidInput("--bundle", f"is no bundle, or cut: {first['msg']}; make one with --save FILE") from exc
-        raise InvalidInput(f"bundle: {field}", first["msg"]) from exc
 
 
 def _typed(context: typer.Context, name: str, value: str) -> str:

@@ -1,7 +1,7 @@
 """A receipt as a DSSE envelope: what is signed, and the envelope as other tools read it. Pure.
 
-Sources: DSSE v1.0.0 (protocol.md, envelope.md); in-toto's envelope. A node signs with its secp256k1 key, ECDSA over the
-SHA-256 of the PAE, RFC 6979, as r || s || v (65 bytes, low s, v 27 or 28): a verifier without recovery takes the first 64.
+Sources: DSSE v1.0.0 (protocol.md, envelope.md); in-toto's envelope. A node signs with its secp256k1 key: ECDSA over the
+SHA-256 of the PAE, RFC 6979, as r || s || v (65 bytes, low s, v 27 or 28). Who has the public key needs the first 64.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def root_from_proof(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) 
 
 
 def consistency_proof(leaves: Sequence[bytes], first: int) -> list[bytes]:
-    """PROOF(first, leaves) of RFC 6962 section 2.1.2: the log of the first 0 < first <= len(leaves) is its beginning."""
+    """PROOF(first, leaves) of RFC 6962 section 2.1.2: that the first 0 < first <= len(leaves) are its beginning."""
     return _subproof(leaves, first, is_whole=True)
 
 

@@ -145,12 +145,16 @@ TAMPERED = {
         lambda b: with_attestation(b, relayer="0x" + "99" * 20),
         {"signature of node 1"},
     ),
-    "the key": (lambda b: with_attestation(b, key="0x" + "99" * 20), {"signature of node 1", "envelope of node 1"}),
+    "the key": (
+        lambda b: with_attestation(b, key="0x" + "99" * 20),
+        {"signature of node 1", "envelope of node 1", "receipt of node 1"},
+    ),
     "no attestation at all": (lambda b: changed(b, attestations=()), {"quorum"}),
     "one operator twice": (
         lambda b: changed(b, attestations=b.attestations * 2),
         {"quorum"},
     ),
+    "the slot": (lambda b: with_attestation(b, slot=2), {"receipt of node 1"}),
     "another spec": (lambda b: changed(b, spec=b.spec + b" "), {"spec"}),
     "an order with another price": (
         lambda b: with_order(b, unit_price=1),
