@@ -288,14 +288,8 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
         by, invocation = str(details["builder"]["id"]), str(details["metadata"]["invocationId"])
     except (InvalidInput, KeyError, IndexError, TypeError, AttributeError) as exc:
         return Check(name, ok=False, detail=f"is no receipt of ours: {exc}")
-    if of != f"0x{request.hash.hex()}":
-        return Check(name, ok=False, detail="is for another request")
-    if said != f"0x{outcome.hash.hex()}":
-        return Check(name, ok=False, detail="is for another outcome")
-    if by != f"urn:insula:node:{item.key}" or not invocation.startswith(f"0x{request.hash.hex()}/{item.slot}/"):
-        return Check(
-            name, ok=False, detail=f"is of {by:.80} and invocation {invocation:.90}, not this key's and slot's"
-        )
+    if problem := _misplaced(item, (of, said, by, invocation), request, outcome):
+        return Check(name, ok=False, detail=problem)
     if problem := conversion_problem(request.order, bundle.spec, conversion):
         return Check(name, ok=False, detail=problem)
     if outcome.status != Status.REFUSED:
@@ -304,6 +298,18 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
             return Check(name, ok=False, detail=f"does not name these inputs: {sorted(wanted - set(names.values()))}")
     report = f"; conversion report {conversion['reportSha256']}" if "reportSha256" in (conversion or {}) else ""
     return Check(name, ok=True, detail=f"names the request, the outcome and {len(names)} inputs{report}")
+
+
+def _misplaced(item: BundleAttestation, says: tuple[str, ...], request: Request, outcome: Outcome) -> str:
+    """Whether a receipt is of another request, outcome, node or slot: what is wrong, else nothing."""
+    of, said, by, invocation = says
+    if of != f"0x{request.hash.hex()}":
+        return "is for another request"
+    if said != f"0x{outcome.hash.hex()}":
+        return "is for another outcome"
+    if by != f"urn:insula:node:{item.key}" or not invocation.startswith(f"0x{request.hash.hex()}/{item.slot}/"):
+        return f"is of {by:.80} and invocation {invocation:.90}, not this key's and slot's"
+    return ""
 
 
 def _check_release(item: BundleAttestation, request: Request, outcome: Outcome) -> Iterator[Check]:

@@ -44,6 +44,7 @@ PURE = (
     "executor/content/varint.py",
     "executor/protocol/abiwords.py",
     "executor/protocol/canonical.py",
+    "executor/protocol/checkpoint.py",
     "executor/protocol/cid.py",
     "executor/protocol/conversions.py",
     "executor/protocol/dialects/bacalhau1x/__init__.py",
