@@ -6,6 +6,7 @@
 PURE = (
     "bridge/jobs.py",
     "bridge/redaction.py",
+    "bridge/rocrate.py",
     "bridge/routing.py",
     "bridge/standing.py",
     "bridge/chain/budget.py",
