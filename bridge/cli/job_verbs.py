@@ -22,6 +22,7 @@ from bridge.cli.context import (
     signer_of,
     understood,
 )
+from bridge.cli.export_verb import export
 from bridge.cli.ordering import (
     CuratorOption,
     DeliveryFeeOption,
@@ -320,6 +321,7 @@ def withdraw(
 
 
 app.command()(verify)
+app.command()(export)
 app.command()(quote)
 
 

@@ -106,6 +106,8 @@ slots = Table(
     Column("relayer", String(42)),
     Column("signature", LargeBinary(65)),
     Column("answered_at", Float),
+    Column("dsse_signature", LargeBinary(65)),
+    Column("log_proof", LargeBinary),  # hashes of 32 bytes in a row; null where the node gave none
     UniqueConstraint("request_hash", "node_id", name="slots_one_per_node"),
     UniqueConstraint("request_hash", "operator", name="slots_one_per_operator"),
 )
