@@ -320,3 +320,12 @@ alarms = Table(
     Column("times", BigInteger, nullable=False),
     Column("over_at", Float),
 )
+
+#: Roots that are copied to the operator's Kubo. `ours`: it did not keep them before; `done`: it says that it does.
+mirrored_roots = Table(
+    "mirrored_roots",
+    metadata,
+    Column("root", LargeBinary(64), primary_key=True),
+    Column("ours", Boolean, nullable=False),
+    Column("done", Boolean, nullable=False),
+)

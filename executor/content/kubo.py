@@ -26,6 +26,7 @@ from ipfshttpclient import exceptions, http_requests, multipart, requests_wrappe
 
 from executor.content.blocks import BlockSource
 from executor.content.car import export_car
+from executor.content.kuboaddress import rpc_address
 from executor.content.transport import seconds_left, until
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.canonical import DepthError, strict_json
@@ -75,9 +76,9 @@ class Kubo:
     def __init__(
         self, address: str, silence_seconds: float = SILENCE_SECONDS, head_seconds: float = HEAD_SECONDS
     ) -> None:
-        self.address = address.rstrip("/")
+        self.address = rpc_address(address)
         self._head_seconds = head_seconds
-        self._client = _Client(_multiaddr(address), "api/v0", timeout=silence_seconds)
+        self._client = _Client(_multiaddr(self.address), "api/v0", timeout=silence_seconds)
         self._client.open_session()
 
     def __enter__(self) -> Self:
@@ -392,16 +393,11 @@ def _cid_of(value: object) -> Cid | None:
 
 
 def _multiaddr(address: str) -> str:
-    """An http address as the multiaddr that the client takes. InvalidInput."""
+    """Such an address as the client takes it."""
     parts = urlsplit(address)
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if parts.scheme != "http" or not parts.hostname or not port or parts.path not in ("", "/"):
-        raise InvalidInput("kubo", f"{address!r:.200} is no address of Kubo's RPC API, such as http://127.0.0.1:5001")
-    kind = "ip6" if ":" in parts.hostname else "ip4" if re.fullmatch(r"[\d.]+", parts.hostname) else "dns"
-    return f"/{kind}/{parts.hostname}/tcp/{port}/http"
+    host = parts.hostname or ""
+    kind = "ip6" if ":" in host else "ip4" if re.fullmatch(r"[\d.]+", host) else "dns"
+    return f"/{kind}/{host}/tcp/{parts.port}/http"
 
 
 def _line(text: str) -> str:
