@@ -38,6 +38,8 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for row in job.get("output", ()):
             if row.get("type") == "file":
                 yield "", f"{row['path']} ({row['size']} bytes)"
+    if "kubo" in job:
+        yield "at Kubo", f"kept at {job['kubo']['address']}; {job['kubo']['blocks']} blocks came back from it, verified"
     yield "settled in", f"{plain(job['resultTransaction'])} as {job['state']}"
     if "outcome" in job:
         outcome = job["outcome"]
