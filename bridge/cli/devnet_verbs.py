@@ -154,6 +154,7 @@ def fresh(folder: Path) -> Path:
 
 def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]:
     from bridge.chain.client import ChainClient
+    from bridge.cli.demo_replays import replay_all
     from bridge.demo.content import prepare
     from bridge.demo.reviewing import decide
     from bridge.demo.run import PLANS, DemoRun, offers_containers
@@ -180,7 +181,8 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]
         say("a reviewer looks at what node vault holds, and signs: one output may leave, the other may not")
         decisions = {item.scenario.key: decide(run, item, open_review) for item in ordered if item.scenario.key in "gh"}
         say("waiting for results; each is verified from the chain's event down to the output's bytes")
-        jobs = [run.report(run.in_time(item)) for item in ordered[1:]]
+        latest = [run.in_time(item) for item in ordered[1:]]
+        jobs = [run.report(item) for item in latest]
         for job in jobs:
             if job["key"] in decisions:
                 job["review"] = decisions[job["key"]]
@@ -188,6 +190,11 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]
         twice = next(item for item in ordered if item.scenario.key == "f")
         next(job for job in jobs if job["key"] == "f")["slashed"] = prove(run, twice)
         jobs.append(run.report(ordered[0], explanation))  # it has waited for its deadline meanwhile
+        say("each wasm job is exported, verified offline and run again from its file alone")
+        replays = replay_all(run, latest)
+        for job in jobs:
+            if job["key"] in replays:
+                job["replay"] = replays[job["key"]]
     jobs.sort(key=lambda job: str(job["key"]))
     return {
         "ok": not run.problems,
