@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from executor.errors import InvalidInput
+from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import Outcome, Status
 
@@ -42,7 +44,7 @@ def differences(before: Ending, after: Ending) -> list[Difference]:
         ("outcome.reason", *(_name(one.reason) for one in (before.outcome, after.outcome))),
         ("outcome.exitCode", str(before.outcome.exit_code), str(after.outcome.exit_code)),
         ("outcome.payload", _shown(before.outcome.payload), _shown(after.outcome.payload)),
-        ("outcome.outputCid", before.outcome.output_cid.hex(), after.outcome.output_cid.hex()),
+        ("outcome.outputCid", *(_cid(one.output_cid) for one in (before.outcome, after.outcome))),
     ]
     return found + [Difference(path, one, two) for path, one, two in fields if one != two]
 
@@ -84,6 +86,13 @@ def _files(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _name(reason: int) -> str:
     names = {one.value: one.name for one in Reason}
     return names.get(reason, str(reason))
+
+
+def _cid(binary: bytes) -> str:
+    try:
+        return str(Cid.from_binary(binary)) if binary else "none"
+    except InvalidInput:
+        return f"0x{binary.hex()}"
 
 
 def _shown(payload: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.replay import Difference, Ending, differences
 from executor.protocol.wire import Outcome, Status
@@ -61,6 +62,16 @@ def test_rows_that_a_receipt_left_out_do_not_count_as_missing():
 
 def test_where_no_manifest_is_known_the_cid_is_what_differs():
     assert paths(Ending(DONE, None), Ending(other(), [file("x")])) == ["outcome.outputCid"]
+
+
+def test_cids_are_shown_as_such_where_they_are_any():
+    cid = Cid.of(RAW, b"x")
+    after = other(output_cid=cid.binary)
+
+    assert differences(Ending(DONE, None), Ending(after, None))[0] == Difference(
+        "outcome.outputCid", "0x" + "01" * 36, str(cid)
+    )
+    assert differences(Ending(DONE, None), Ending(other(output_cid=b""), None))[-1].after == "none"
 
 
 FIELDS = {
