@@ -123,8 +123,7 @@ def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Ite
     fetch: brings what `store` lacks. What nobody can bring is a check that was not made, not one that fails.
     """
     request, outcome = bundle.request.request(), Outcome.decode(bundle.outcome)
-    for name, cid in _inputs(bundle, request):
-        yield _check_dag(f"input {name}", cid, fetch, store)
+    yield from check_inputs(bundle, fetch, store)
     if not outcome.output_cid:
         yield Check("output", ok=True, detail="the outcome names no output")
         return
@@ -137,6 +136,12 @@ def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Ite
     yield found
     if found.ok:
         yield _check_payload(request, outcome, root, store)
+
+
+def check_inputs(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Iterator[Check]:
+    """Likewise of program and inputs alone."""
+    for name, cid in _inputs(bundle, bundle.request.request()):
+        yield _check_dag(f"input {name}", cid, fetch, store)
 
 
 def _check_digests(bundle: Bundle) -> Check:

@@ -78,6 +78,7 @@ PURE = (
     "executor/protocol/receipt.py",
     "executor/protocol/release.py",
     "executor/protocol/releaserecord.py",
+    "executor/protocol/replay.py",
     "executor/protocol/spec.py",
     "executor/protocol/specparts.py",
     "executor/protocol/wire.py",

@@ -37,7 +37,7 @@ def gather(places: Sequence[Path], bundle: Path | None, scratch: BlockStore) -> 
             stores.append(_block_store(place))
     if bundle is not None and car_beside(bundle).is_file():
         cars.append(car_beside(bundle))
-    return Layered(stores, scratch), [_read(car, scratch) for car in dict.fromkeys(cars)]
+    return Layered(stores, scratch), [read_car_file(car, scratch) for car in dict.fromkeys(cars)]
 
 
 def write_blocks(path: Path, source: BlockSource, roots: Sequence[Cid]) -> list[Cid]:
@@ -55,7 +55,8 @@ def write_blocks(path: Path, source: BlockSource, roots: Sequence[Cid]) -> list[
     return absent
 
 
-def _read(path: Path, scratch: BlockStore) -> Check:
+def read_car_file(path: Path, scratch: BlockStore) -> Check:
+    """Take a CAR file's blocks into `scratch`, each re-hashed; what came of it."""
     name = f"content file {path.name}"
     parser = CarParser(CarLimits(MAX_TREE_BYTES))
     try:

@@ -55,6 +55,8 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "verified",
             f"{len(held)} of {len(job['checks'])} checks hold, from the chain's event to the output's bytes",
         )
+    if "replay" in job:
+        yield "replayed", job["replay"]["text"]
 
 
 def _who(job: dict[str, Any]) -> Iterator[tuple[str, str]]:

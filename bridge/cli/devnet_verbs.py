@@ -179,6 +179,7 @@ def _kubo_at(ipfs: str) -> str:
 
 def _run_demo(group: ProcessGroup, say: Callable[[str], None], kubo: str) -> dict[str, Any]:
     from bridge.chain.client import ChainClient
+    from bridge.cli.demo_replays import replay_all
     from bridge.demo.content import prepare
     from bridge.demo.mirrored import look_at
     from bridge.demo.reviewing import decide
@@ -206,11 +207,11 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None], kubo: str) -> dic
         say("a reviewer looks at what node vault holds, and signs: one output may leave, the other may not")
         decisions = {item.scenario.key: decide(run, item, open_review) for item in ordered if item.scenario.key in "gh"}
         say("waiting for results; each is verified from the chain's event down to the output's bytes")
-        ended = [run.in_time(item) for item in ordered[1:]]
-        jobs = [run.report(item) for item in ended]
+        latest = [run.in_time(item) for item in ordered[1:]]
+        jobs = [run.report(item) for item in latest]
         if kubo:
             say("fetching each output back from Kubo, which was given it when it became public")
-            for item, job in zip(ended, jobs, strict=True):
+            for item, job in zip(latest, jobs, strict=True):
                 look_at(run, item, job, kubo)
         for job in jobs:
             if job["key"] in decisions:
@@ -219,6 +220,11 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None], kubo: str) -> dic
         twice = next(item for item in ordered if item.scenario.key == "f")
         next(job for job in jobs if job["key"] == "f")["slashed"] = prove(run, twice)
         jobs.append(run.report(ordered[0], explanation))  # it has waited for its deadline meanwhile
+        say("each wasm job is exported, verified offline and run again from its file alone")
+        replays = replay_all(run, latest)
+        for job in jobs:
+            if job["key"] in replays:
+                job["replay"] = replays[job["key"]]
     jobs.sort(key=lambda job: str(job["key"]))
     return {
         "ok": not run.problems,

@@ -41,6 +41,7 @@ from bridge.cli.ordering import (
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, printable
 from bridge.cli.quote_verb import quote
 from bridge.cli.reference import reference
+from bridge.cli.replay_verb import replay
 from bridge.cli.texts import explanation_text, job_text, lines, paid, standing
 from bridge.cli.verify_verb import verify
 from bridge.errors import BridgeError, RpcUnavailable
@@ -322,6 +323,7 @@ def withdraw(
 
 app.command()(verify)
 app.command()(export)
+app.command()(replay)
 app.command()(quote)
 
 

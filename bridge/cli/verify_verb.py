@@ -63,7 +63,7 @@ def verify(
 
     given = read_limited(bundle_file, MAX_BUNDLE_BYTES, "--bundle") if bundle_file else None
     if given is not None:  # offline means offline: what happens to stand in the environment is not asked
-        bridge, rpc = (_typed(context, name, value) for name, value in (("bridge", bridge), ("rpc", rpc)))
+        bridge, rpc = (only_typed(context, name, value) for name, value in (("bridge", bridge), ("rpc", rpc)))
     keys = tuple(checksum_address(key, "--node-key") for key in node_key)
     anchors = Anchors(job, contract_of(contract) if contract else "", keys)
     with ExitStack() as stack:
@@ -175,7 +175,7 @@ def offline_verdict(contract: str, keys: Sequence[str]) -> str:
     return "holds in itself, but nothing says that its keys are nodes': name --contract and --node-key, or ask --rpc"
 
 
-def _typed(context: typer.Context, name: str, value: str) -> str:
+def only_typed(context: typer.Context, name: str, value: str) -> str:
     """`value` if it was given on the command line, else nothing."""
     source = context.get_parameter_source(name)
     return value if source is not None and source.name == "COMMANDLINE" else ""
