@@ -38,6 +38,7 @@ PURE = (
     "executor/audit/outputrules.py",
     "executor/audit/patterns.py",
     "executor/audit/policy.py",
+    "executor/audit/policywords.py",
     "executor/audit/release.py",
     "executor/audit/rules.py",
     "executor/content/car.py",

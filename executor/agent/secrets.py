@@ -35,13 +35,17 @@ def read_secret(name: str, rules: SecretRules, folder: Path) -> Seed:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
         raise InvalidInput(field, f"{path} cannot be opened ({exc.strerror}); a link is not followed") from exc
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) not in (0o600, 0o400):
             raise InvalidInput(field, f"{path} must be a file that only its owner may read: chmod 600")
         if status.st_uid != os.geteuid():
             raise InvalidInput(field, f"{path} must belong to the user that the node runs as")
-        value = file.read(MAX_SECRET_BYTES + 1)
+        value = b""
+        while len(value) <= MAX_SECRET_BYTES and (part := os.read(descriptor, MAX_SECRET_BYTES + 1)):
+            value += part
+    finally:
+        os.close(descriptor)
     if len(value) > MAX_SECRET_BYTES:
         raise InvalidInput(field, f"{path} is larger than {MAX_SECRET_BYTES} bytes")
     if len(value.strip()) < MIN_SECRET_BYTES:
