@@ -80,6 +80,12 @@ def _missing(why):
     pytest.skip(text)
 
 
+def needs_root():
+    """For tests of what only root can do: mounts. In CI, where the tests run as root, a failure."""
+    if os.geteuid() != 0:
+        _missing("this test mounts memory, which only root may")
+
+
 @pytest.fixture(scope="session")
 def docker_engine():
     """The address of an engine, such as unix:///var/run/docker.sock."""

@@ -21,6 +21,7 @@ def _application() -> typer.Typer:
         job_verbs,
         key_verbs,
         node_verbs,
+        policy_verbs,
         release_verbs,
         spec_verbs,
     )
@@ -41,6 +42,7 @@ def _application() -> typer.Typer:
     app.add_typer(devnet_verbs.app, name="devnet")
     app.add_typer(key_verbs.app, name="key")
     app.add_typer(release_verbs.app, name="release")
+    app.add_typer(policy_verbs.app, name="policy")
     app.command("demo")(devnet_verbs.demo)
     app.command("doctor")(bridge_verbs.doctor)
     return app

@@ -60,6 +60,7 @@ def summary(spec: JobSpec, size: int) -> dict[str, Any]:
         "bytes": size,
         "tier": spec.engine.tier,
         "inputs": [{"cid": str(item.cid), "path": item.path} for item in spec.inputs],
+        "secrets": [{"name": item.name, "path": item.path} for item in spec.secrets],
         "limits": plain(asdict(spec.limits)),
         "selector": str(spec.selector),
         "labels": {word: label_hash(word) for word in spec.selector.required_words()},

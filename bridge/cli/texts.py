@@ -207,6 +207,8 @@ def _spec(found: dict[str, Any]) -> Iterator[Fact]:
     yield "tier", found["tier"]
     for item in found["inputs"]:
         yield "input", f"{item['path']} = {item['cid']}"
+    for item in found.get("secrets", ()):
+        yield "secret", f"{item['path']} = the node operator's {item['name']}"
     yield "limits", ", ".join(f"{name} {value}" for name, value in found["limits"].items())
     yield "selector", found["selector"] or "none: any node that the curator admits"
     for change in found.get("changes", ()):

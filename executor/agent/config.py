@@ -117,7 +117,9 @@ class NodeConfig(BaseModel):
         policy = Policy.parse(read_toml(path), str(path)) if is_given else Policy()
         if policy.needs_chain and not self.rpc_url:
             raise InvalidInput(
-                str(path), "names requesters or contracts, which only the chain can vouch for; set rpc_url in node.toml"
+                str(path),
+                "names requesters or contracts, for jobs, data or secrets, which only the chain can vouch for; "
+                "set rpc_url in node.toml",
             )
         prices = {
             "min_unit_price": max(policy.min_unit_price, self.min_unit_price),

@@ -6,7 +6,8 @@ of it and no size of it, goes anywhere but into this execution's own folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from executor.agent import outcome as outcomes
@@ -15,12 +16,15 @@ from executor.agent.holding import hold_output, release, whole_manifest
 from executor.agent.intake import program_cid
 from executor.agent.parts import Decided, Work
 from executor.agent.record import one_line
+from executor.agent.secrets import SecretFolder, read_secret
 from executor.agent.staging import Staging, check_disk, import_output, same_files
+from executor.audit.content import ContentAudit
+from executor.audit.needles import Seed
 from executor.audit.rules import audit
 from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import stat
-from executor.errors import ContentTooLarge, MalformedBlock, UnsafeName
+from executor.errors import ContentTooLarge, InvalidInput, MalformedBlock, UnsafeName
 from executor.holds import Hold
 from executor.protocol import spec as specs
 from executor.protocol.cid import Cid
@@ -46,13 +50,24 @@ from executor.sandbox.types import (
 class JobExecution:
     """Runs one job once, in a folder of its own that is gone afterwards."""
 
-    def __init__(self, work: Work, job: JobSpec, spec: bytes, dependencies: tuple[Dependency, ...]) -> None:
+    def __init__(
+        self,
+        work: Work,
+        job: JobSpec,
+        spec: bytes,
+        dependencies: tuple[Dependency, ...],
+        classes: frozenset[str] = frozenset(),
+    ) -> None:
         self._work = work
         self._parts = work.parts
         self._job = job
         self._spec = spec
         self._dependencies = dependencies
         self._staging = Staging(work.parts.executions / work.execution_id)
+        self._classes = classes  # of the operator's private data, which the job is given
+        self._rules = work.parts.policy.release_of(classes)
+        self._seeds: dict[str, Seed] = {}
+        self._audit = ContentAudit(work.parts.policy.outputs)
 
     def run(self) -> Decided | Hold:
         """The outcome, or the hold of an output that waits for its release, its quarantine on disk.
@@ -69,6 +84,7 @@ class JobExecution:
             held = isinstance(decided, Hold)
             return decided
         finally:
+            self._secret_folder().remove()
             self._staging.remove(keep_quarantine=held)
 
     def _sandbox(self) -> Sandbox:
@@ -91,6 +107,7 @@ class JobExecution:
             outputs=self._staging.outputs,
             scratch=self._staging.scratch,
             limits=_limits(self._job.limits),
+            secrets=self._secrets(),
         )
         self._note("running")
         try:
@@ -143,6 +160,23 @@ class JobExecution:
         except (MalformedBlock, UnsafeName) as exc:
             raise GiveBack(Reason.INPUT_NOT_FOUND, f"an input is no tree of files: {exc}") from exc
 
+    def _secrets(self) -> Path | None:
+        """What the job sees as /secrets; None where it refers to none. From here on they are looked for."""
+        if not self._job.secrets:
+            return None
+        rules = self._parts.policy.secrets
+        for ref in self._job.secrets:
+            try:
+                self._seeds[ref.name] = read_secret(ref.name, rules[ref.name], self._parts.folder)
+            except InvalidInput as exc:
+                self._work.log.error("a secret cannot be given", problem=str(exc))  # noqa: TRY400 - no traceback holds its bytes
+                raise GiveBack(Reason.NODE_FAULT, f"the secret {ref.name} cannot be given here") from exc
+        self._audit = ContentAudit(self._parts.policy.outputs, tuple(self._seeds.values()))
+        return self._secret_folder().place(self._job.secrets, self._seeds)
+
+    def _secret_folder(self) -> SecretFolder:
+        return SecretFolder(self._staging.secrets, self._parts.key.address, self._work.execution_id)
+
     def _decide(self, report: RunReport) -> Decided | Hold:
         self._check_tripwire()
         span = (report.started_at, report.finished_at)
@@ -155,8 +189,9 @@ class JobExecution:
         except _OutputCut as exc:
             return self._cut(exc.reason, exc.detail, *span, report.runtime)
         found = whole_manifest(quarantine, root)
-        rules = self._parts.policy.release
-        verdict = audit(found, self._parts.policy.outputs)
+        rules = self._rules
+        self._audit.names(entry.path for entry in found.entries)
+        verdict = audit(found, self._parts.policy.outputs, self._audit.findings)
         for finding in verdict.findings:
             self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
         if not verdict.is_clean and rules.broken_rule == "withhold":
@@ -166,12 +201,12 @@ class JobExecution:
             outcomes.released(report, self._work.request.order.result_kind, root),
             span,
             report.runtime,
-            detail=report.detail,
+            detail="" if self._seeds else report.detail,
             output=root,
             manifest_rows=tuple(found.rows()),
         )
         if rules.mode != "automatic":
-            return hold_output(self._work, decided, found, verdict, self._job.limits.disk_bytes)
+            return hold_output(self._work, decided, found, verdict, rules, self._job.limits.disk_bytes)
         release(self._work, quarantine, root)
         return decided
 
@@ -181,6 +216,10 @@ class JobExecution:
             if not same_files(self._parts.store, item.cid, self._staging.inputs / str(number)):
                 self._work.log.error("an input was changed during the run", path=item.path)
                 raise GiveBack(Reason.NODE_FAULT, f"input {item.path} was changed during the run")
+        cid = program_cid(self._job)
+        if cid is not None and not same_files(self._parts.store, cid, self._staging.program):
+            self._work.log.error("the program was changed during the run")
+            raise GiveBack(Reason.NODE_FAULT, "the program was changed during the run")
 
     def _collect(self, quarantine: BlockStore, report: RunReport) -> Cid:
         limits = _limits(self._job.limits)
@@ -192,12 +231,19 @@ class JobExecution:
             self._work.log.info("output unsafe", path=exc.path, problem=exc.problem)
             raise _OutputCut(Reason.OUTPUT_UNSAFE, "") from exc  # the name stays here: nothing was released
         tree = TreeLimits(limits.disk_bytes, limits.output_files)
-        return import_output(quarantine, self._staging.collected, report.stdout, report.stderr, tree)
+        return import_output(quarantine, self._staging.collected, report.stdout, report.stderr, tree, self._watched)
+
+    def _watched(self, path: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The audit of what becomes blocks; it ends when the lease is lost."""
+        for chunk in self._audit.watch(path, chunks):
+            self._work.pulse.check()
+            yield chunk
 
     def _cut(self, reason: Reason, detail: str, started: float, finished: float, runtime: Mapping[str, Any]) -> Decided:
         self._work.log.info("cut", reason=reason.name, detail=one_line(detail))
         detail = outcomes.public_detail(reason, detail)
-        if self._parts.policy.release.mode != "automatic":  # fuel, peaks and sizes would tell what nobody has reviewed
+        if self._rules.mode != "automatic" or self._classes or self._seeds:
+            # Fuel, peaks and sizes would tell what nobody has reviewed, or of what the job was given.
             detail, runtime = "", outcomes.public_runtime(runtime)
             finished = outcomes.public_end(started, finished)
         return self._decided(outcomes.cut(reason), (started, finished), runtime, detail=detail)
@@ -222,7 +268,17 @@ class JobExecution:
             manifest=manifest_rows,
             output=output,
             detail=detail,
+            policy=self._opened(),
         )
+
+    def _opened(self) -> dict[str, Any]:
+        """What of the operator's own was opened to the job, by name, for the receipt."""
+        found: dict[str, Any] = {"release": self._rules.mode}
+        if self._classes:
+            found["privateData"] = sorted(self._classes)
+        if self._seeds:
+            found["secrets"] = sorted(self._seeds)
+        return found
 
     def _note(self, state: str) -> None:
         self._parts.ledger.note(self._work.execution_id, state, self._parts.clock())

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from executor.agent import outcome as outcomes
 from executor.agent.errors import GiveBack
 from executor.agent.parts import Decided, Parts, Work
 from executor.agent.staging import Staging
+from executor.audit.policy import Policy, ReleaseRules
 from executor.audit.release import Ruling, rule
 from executor.audit.rules import Verdict
 from executor.content.blockstore import BlockStore
@@ -54,8 +55,10 @@ def release(work: Work, quarantine: BlockStore, root: Cid) -> None:
     work.log.info("phase", phase="released")
 
 
-def hold_output(work: Work, decided: Decided, found: Manifest, verdict: Verdict, disk_bytes: int) -> Hold:
-    """Write down that this output waits. `decided`: what is signed if it is released."""
+def hold_output(
+    work: Work, decided: Decided, found: Manifest, verdict: Verdict, rules: ReleaseRules, disk_bytes: int
+) -> Hold:
+    """Write down that this output waits. `decided`: what is signed if it is released by these rules."""
     parts = work.parts
     now = parts.clock()
     hold = Hold(
@@ -63,7 +66,7 @@ def hold_output(work: Work, decided: Decided, found: Manifest, verdict: Verdict,
         request_hash=work.request.hash,
         request_id=work.request.id,
         lease=work.lease.model_dump_json(),
-        decided=_packed(decided),
+        decided=_packed(decided, rules),
         root=str(found.root),
         findings="\n".join(f"{finding.rule}: {finding.text}" for finding in verdict.findings),
         outcome_hash=decided.outcome.hash,
@@ -72,10 +75,10 @@ def hold_output(work: Work, decided: Decided, found: Manifest, verdict: Verdict,
         policy_hash=parts.policy.hash,
         disk_bytes=disk_bytes,
         held_at=now,
-        until=time_to_decide(now, parts.policy.release.wait_seconds, work.request.deadline),
+        until=time_to_decide(now, rules.wait_seconds, work.request.deadline),
     )
     parts.holds.hold(hold)
-    work.log.info("phase", phase="held", until=hold.until, mode=parts.policy.release.mode)
+    work.log.info("phase", phase="held", until=hold.until, mode=rules.mode)
     return hold
 
 
@@ -101,12 +104,13 @@ def await_ruling(work: Work, hold: Hold) -> Ruling:
     if hold.policy_hash != parts.policy.hash:
         raise GiveBack(Reason.NODE_FAULT, "the policy was changed while the output was held")
     subject = subject_of(parts, hold)
+    rules = rules_of(hold, parts.policy)
     work.pulse.phase = Phase.HELD
     while True:
         is_over = parts.clock() >= hold.until or hold.ruling == "timeout"
         ruling = parts.holds.settle(
             hold.execution_id,
-            lambda votes: rule(parts.policy.release, subject, votes, is_over=is_over),  # noqa: B023 - called at once
+            lambda votes: rule(rules, subject, votes, is_over=is_over),  # noqa: B023 - called at once
         )
         if ruling is not None:
             work.log.info("phase", phase=ruling.word, signers=[vote.signer for vote in ruling.votes])
@@ -139,7 +143,7 @@ def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
 
 def _record(parts: Parts, hold: Hold, ruling: Ruling) -> dict[str, Any]:
     """What the receipt says. Salt and manifest's hash, which would help to guess an output, only of a released one."""
-    rules = parts.policy.release
+    rules = rules_of(hold, parts.policy)
     record: dict[str, Any] = {
         "mode": rules.mode,
         "signers": list(rules.signers),
@@ -161,16 +165,15 @@ def _record(parts: Parts, hold: Hold, ruling: Ruling) -> dict[str, Any]:
     return record
 
 
-def _packed(decided: Decided) -> str:
+def _packed(decided: Decided, rules: ReleaseRules) -> str:
     fields = {
         "outcome": decided.outcome.encode().hex(),
         "spec": decided.spec.hex(),
         "started_at": decided.started_at,
         "finished_at": decided.finished_at,
-        "dependencies": [
-            {"name": one.name, "cid": str(one.cid), "size": one.size, "blocks": one.blocks, "source": one.source}
-            for one in decided.dependencies
-        ],
+        "dependencies": [{**asdict(one), "cid": str(one.cid)} for one in decided.dependencies],
+        "policy": dict(decided.policy),
+        "rules": rules.model_dump(mode="json"),
         "runtime": decided.runtime,
         "detail": decided.detail,
     }
@@ -188,4 +191,11 @@ def unpacked(hold: Hold) -> Decided:
         dependencies=tuple(Dependency(**{**one, "cid": Cid.parse(one["cid"])}) for one in fields["dependencies"]),
         runtime=fields["runtime"],
         detail=fields["detail"],
+        policy=fields.get("policy", {}),
     )
+
+
+def rules_of(hold: Hold, policy: Policy) -> ReleaseRules:
+    """The rules by which a hold ends: those of the policy, or of the private data that its job was given."""
+    rules = json.loads(hold.decided).get("rules")
+    return policy.release if rules is None else ReleaseRules.model_validate(rules)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from executor.agent.config import NodeConfig
 from executor.agent.errors import GiveBack
 from executor.agent.parts import Work
+from executor.audit.policy import PolicyRefused
 from executor.content.reader import read_file
 from executor.content.transfer import fetch_dag
 from executor.content.walk import stored_size
@@ -37,6 +38,7 @@ from executor.protocol.wire import Order, Request
 
 SPEC_SECONDS = 60.0
 CHAIN_SECONDS = 20.0
+READABLE_SECONDS = 30.0
 MAX_SPEC_DAG_BYTES = 2 * MAX_SPEC_BYTES_BY_CID
 
 
@@ -73,6 +75,8 @@ def read_spec(work: Work) -> tuple[bytes, tuple[Dependency, ...]]:
         return order.spec, ()
     try:
         dependency = fetch(work, "spec", cid, MAX_SPEC_DAG_BYTES, SPEC_SECONDS)
+        if work.parts.classes.of([cid]):  # what is said about a spec in a receipt may quote it
+            raise PolicyRefused(Reason.POLICY, "the spec is private data of this node's operator")
         return b"".join(read_file(work.parts.store, cid, MAX_SPEC_BYTES_BY_CID)), (dependency,)
     except ContentTooLarge as exc:
         raise InvalidSpec(Reason.SPEC_TOO_LARGE, "spec", str(exc)) from exc
@@ -100,15 +104,16 @@ def fetch_content(work: Work, job: JobSpec) -> tuple[Dependency, ...]:
     program = program_cid(job)
     if program is not None:
         wanted.insert(0, ("program", program))
-    left = work.parts.policy.max_input_bytes
+    policy = work.parts.policy
+    left = policy.max_input_bytes
     found = []
     for name, cid in wanted:
+        most = min(left, policy.max_each_input_bytes)
         try:
-            dependency = fetch(work, name, cid, left, work.parts.config.fetch_seconds)
+            dependency = fetch(work, name, cid, most, work.parts.config.fetch_seconds)
         except ContentTooLarge as exc:
-            raise GiveBack(
-                Reason.INPUT_TOO_LARGE, f"{name}: program and inputs pass this node's limit ({exc})"
-            ) from exc
+            what = "program and inputs pass" if left < policy.max_each_input_bytes else "passes"
+            raise GiveBack(Reason.INPUT_TOO_LARGE, f"{name}: {what} this node's limit ({exc})") from exc
         found.append(dependency)
         left -= dependency.size
     if isinstance(job.engine, DockerEngine):
@@ -117,14 +122,20 @@ def fetch_content(work: Work, job: JobSpec) -> tuple[Dependency, ...]:
 
 
 def fetch(work: Work, name: str, cid: Cid, max_bytes: int, seconds: float) -> Dependency:
-    """One DAG into the block store. ContentTooLarge, GiveBack."""
-    store = work.parts.store
+    """One DAG into the block store, every block of it hashed here, those that were there before as well.
+
+    ContentTooLarge, GiveBack. What is here already was brought for some job: it is read for this one only if the bridge
+    says that this lease may read it, too, or the operator's policy decides on it.
+    """
+    store, clock = work.parts.store, work.parts.clock
+    was_here = store.has(cid)
     work.parts.roots.keep(cid, work.label, work.request.deadline + 3600.0)
     try:
-        if store.has(cid):
-            _ask_leave(work, cid, seconds)
         moved = fetch_dag(work.peer, store, cid, max_bytes=max_bytes, patience=work.patience(seconds))
+        fetched_at = clock()
         size = stored_size(store, cid)
+        if was_here and not work.parts.classes.of([cid]):
+            _check_readable_by_lease(work, cid)
     except ContentTooLarge:
         raise
     except DiskFull as exc:
@@ -133,17 +144,26 @@ def fetch(work: Work, name: str, cid: Cid, max_bytes: int, seconds: float) -> De
         raise GiveBack(Reason.INPUT_NOT_FOUND, f"{name} ({cid}): {exc}") from exc
     source = f"bridge:{work.parts.config.bridge_url}" if moved.blocks else "cache"
     work.log.info("fetched", name=name, cid=str(cid), blocks=moved.blocks, bytes=moved.bytes)
-    return Dependency(name=name, cid=cid, size=size.bytes, blocks=size.blocks, source=source)
+    return Dependency(
+        name=name,
+        cid=cid,
+        size=size.bytes,
+        blocks=size.blocks,
+        source=source,
+        fetched_at=fetched_at if moved.blocks else None,
+        verified_at=clock(),
+    )
 
 
-def _ask_leave(work: Work, cid: Cid, seconds: float) -> None:
+def _check_readable_by_lease(work: Work, cid: Cid) -> None:
     """What is here came for some job, maybe another account's: the bridge says whether this one may read it, too.
 
-    A CID is no secret. The bridge answers as if the content were not there, and opens a DAG only as a whole.
+    A CID is no secret. The bridge answers as if the content were not there, and opens a DAG only as a whole, so its
+    first bytes say it. PeerRefused, PeerUnavailable.
     """
 
     def ask() -> None:
         with work.peer.get_car(cid) as pieces:
-            next(pieces, None)  # its status has said it; the bytes are here
+            next(pieces, None)
 
-    work.patience(seconds).persist(ask)
+    work.patience(READABLE_SECONDS).persist(ask)

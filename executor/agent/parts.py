@@ -11,6 +11,7 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from executor.agent.chainview import ChainView
+from executor.agent.classes import Classes
 from executor.agent.client import BridgeClient, LeasePeer
 from executor.agent.config import NodeConfig
 from executor.agent.pulse import Pulse
@@ -42,6 +43,7 @@ class Parts:
     holds: Holds
     store: BlockStore
     roots: RootSet
+    classes: Classes
     sandboxes: Mapping[str, Sandbox]
     chain: ChainView | None
     room: Room
@@ -94,3 +96,4 @@ class Decided:
     output: Cid | None = None
     detail: str = ""
     release: Mapping[str, Any] | None = None  # who decided, where reviewers did
+    policy: Mapping[str, Any] = field(default_factory=dict)  # what of the operator's own was opened to the job

@@ -67,6 +67,7 @@ def make_receipt(work: Work, decided: Decided) -> bytes:
             "sha256": policy.hash.hex(),
             "release": policy.release.mode,
             "chainChecked": work.parts.chain is not None,
+            **decided.policy,
         },
         manifest=bounded_rows(decided.manifest),
         detail=one_line(decided.detail),

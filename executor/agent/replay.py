@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from executor.agent.classes import Classes
 from executor.agent.client import BridgeClient
 from executor.agent.config import NodeConfig
 from executor.agent.errors import GiveBack, LeaseLost
@@ -139,6 +140,7 @@ def replaying(
                 folder=folder,
                 config=_config(request.chain_id, request.contract, tier),
                 policy=OPEN_POLICY,
+                classes=Classes(store, OPEN_POLICY.data),
                 key=key,
                 client=BridgeClient(http),
                 ledger=ledger,

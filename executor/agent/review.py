@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from executor.agent.config import NodeConfig
-from executor.agent.holding import manifest_hash, unpacked, whole_manifest
+from executor.agent.holding import manifest_hash, rules_of, unpacked, whole_manifest
 from executor.agent.record import one_line
 from executor.agent.staging import QUARANTINE
 from executor.audit.magic import HEAD_BYTES, type_of
@@ -138,7 +138,7 @@ class Review:
             vote = sign_release(subject, signer, approve, reason)
         else:
             vote = signed_release(subject, approve, reason, signer)
-        self._check_signer(vote, field)
+        self._check_signer(hold, vote, field)
         new = self._holds.vote(hold.execution_id, vote, self._clock())
         votes = self._holds.votes(hold.execution_id)
         return {
@@ -148,14 +148,17 @@ class Review:
             "new": new,
             "approvals": sum(one.approve for one in votes),
             "rejections": sum(not one.approve for one in votes),
-            "threshold": self._policy.release.threshold,
-            "needed": _needed(self._policy.release, approve=approve),
+            "threshold": self._rules(hold).threshold,
+            "needed": _needed(self._rules(hold), approve=approve),
             "signature": vote.signature,
             "nodeRuns": is_locked(self._folder),
         }
 
-    def _check_signer(self, vote: Vote, field: str) -> None:
-        if vote.signer in self._policy.release.signers:
+    def _rules(self, hold: Hold) -> ReleaseRules:
+        return rules_of(hold, self._policy)
+
+    def _check_signer(self, hold: Hold, vote: Vote, field: str) -> None:
+        if vote.signer in self._rules(hold).signers:
             return
         why = f"{vote.signer} is none of the signers that this node's policy names"
         if field == "--signature":
@@ -172,8 +175,8 @@ class Review:
             "heldAt": hold.held_at,
             "until": hold.until,
             "secondsLeft": max(0, int(hold.until - self._clock())),
-            "mode": self._policy.release.mode,
-            "threshold": self._policy.release.threshold,
+            "mode": self._rules(hold).mode,
+            "threshold": self._rules(hold).threshold,
             "ruling": hold.ruling,
             "brokenRules": len(hold.findings.splitlines()),
             "votes": [{"signer": vote.signer, "approve": vote.approve, "reason": vote.reason} for vote in votes],

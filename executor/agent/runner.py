@@ -165,11 +165,14 @@ class LeaseRunner:
             self._log.info("refused", reason=exc.reason.name, problem=problem)
             return Decided(outcome=outcomes.refused(exc), spec=spec, started_at=now, finished_at=now, detail=problem)
         parts.policy.check_job(job)
+        parts.policy.check_secrets(work.request, job)
         if job.engine.tier not in parts.sandboxes:
             raise GiveBack(Reason.ENGINE_MISSING, f"this node does not offer the tier {job.engine.tier}")
         parts.room.reserve(self._id, job.limits)
         dependencies += intake.fetch_content(work, job)
-        return JobExecution(work, job, spec, dependencies).run()
+        classes = parts.classes.of(job.content)
+        parts.policy.check_data(work.request, job, classes)
+        return JobExecution(work, job, spec, dependencies, classes).run()
 
     def _sign(self, work: Work, decided: Decided) -> SignedRecord:
         work.pulse.check()

@@ -15,11 +15,13 @@ from typing import Any
 import structlog
 
 from executor.agent.chainview import ChainView
+from executor.agent.classes import Classes
 from executor.agent.client import BridgeClient
 from executor.agent.config import NodeConfig
 from executor.agent.node import DRAIN_FILE, Node
 from executor.agent.parts import Parts
 from executor.agent.room import Room
+from executor.agent.secrets import check_secrets, reap_secrets
 from executor.agent.staging import Staging, remove_tree
 from executor.content.blockstore import BlockStore
 from executor.content.roots import RootSet
@@ -127,11 +129,14 @@ def _parts(
 ) -> Parts:
     key = config.load_key(folder)
     policy = config.load_policy(folder)
+    check_secrets(policy.secrets, folder)
     ledger = Ledger.open(folder / "ledger.db", key.address)
     stack.callback(ledger.close)
     holds = Holds(ledger)
     held = {hold.execution_id for hold in holds.open()}
     _close_crashed(ledger, held, clock)
+    for execution_id in reap_secrets(key.address):
+        structlog.get_logger("insula.node").warning("wiped left-over secrets", execution=execution_id)
     if sandboxes is None:
         sandboxes = make_sandboxes(config, key.address)
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
@@ -161,6 +166,7 @@ def _parts(
         holds=holds,
         store=store,
         roots=RootSet(store),
+        classes=Classes(store, policy.data),
         sandboxes=offered,
         chain=chain,
         room=Room(total),

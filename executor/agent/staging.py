@@ -3,6 +3,7 @@
 <execution>/inputs/<n>      each input, read-only; never linked to the block store
 <execution>/program         the module or the image archive
 <execution>/outputs         the job's /outputs
+<execution>/secrets         in memory: the job's /secrets, where it has any
 <execution>/scratch         the sandbox's own
 <execution>/collected       what of the outputs is plain files and folders, copied when the job is dead
 <execution>/quarantine      a block store that nothing serves; holds the output until it is released
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from executor.content.export import export_tree
 from executor.content.importer import (
     BlockStream,
     Imported,
+    Watch,
     file_blocks,
     import_directory,
     tree_blocks,
@@ -36,6 +38,7 @@ from executor.protocol.spec import Input
 from executor.sandbox.types import InputMount
 
 QUARANTINE = "quarantine"
+SECRETS = "secrets"
 _CHUNK = 2**20
 
 
@@ -79,6 +82,11 @@ class Staging:
         """The clean copy of the outputs; made by the collection."""
         return self.folder / "collected"
 
+    @property
+    def secrets(self) -> Path:
+        """The job's /secrets: a mount, while it is there."""
+        return self.folder / SECRETS
+
     def quarantine(self) -> BlockStore:
         """The store that the output is imported into."""
         return BlockStore(self.folder / QUARANTINE)
@@ -92,6 +100,7 @@ class Staging:
             limits = TreeLimits(left)
             left -= sum(entry.size for entry in walk_tree(source, item.cid, limits))
             export_tree(source, item.cid, target, limits)
+            _close_folders(target)
             mounts.append(InputMount(source=target, target=item.path))
         return tuple(mounts)
 
@@ -139,6 +148,13 @@ def _same_file(source: BlockSource, cid: Cid, path: Path, size: int) -> bool:
         return all(file.read(len(chunk)) == chunk for chunk in read_file(source, cid, size))
 
 
+def _close_folders(path: Path) -> None:
+    """Nobody makes anything in an input: its folders are 0555, as its files are 0444."""
+    if _is_folder(path):
+        for folder, _, _ in os.walk(path, topdown=False):
+            Path(folder).chmod(0o555)
+
+
 def _is_folder(path: Path) -> bool:
     return stat.S_ISDIR(path.lstat().st_mode) if os.path.lexists(path) else False
 
@@ -149,12 +165,21 @@ def _count(path: Path) -> int:
     return 1 + sum(len(folders) + len(files) for _, folders, files in os.walk(path))
 
 
-def import_output(sink: BlockStore, outputs: Path, stdout: bytes, stderr: bytes, limits: TreeLimits) -> Cid:
-    """The output's root (docs/spec.md): outputs/, stdout, stderr. ContentTooLarge, UnsafeName, SourceChanged."""
+def import_output(
+    sink: BlockStore, outputs: Path, stdout: bytes, stderr: bytes, limits: TreeLimits, watch: Watch
+) -> Cid:
+    """The output's root (docs/spec.md): outputs/, stdout, stderr. ContentTooLarge, UnsafeName, SourceChanged.
+
+    watch: sees the very bytes that become blocks.
+    """
+
+    def below(path: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        return watch(f"outputs/{path}", chunks)
+
     parts: list[tuple[str, Imported]] = [
-        ("outputs", _put(sink, tree_blocks(outputs, limits))),
-        ("stdout", _put(sink, file_blocks(_chunks(stdout)))),
-        ("stderr", _put(sink, file_blocks(_chunks(stderr)))),
+        ("outputs", _put(sink, tree_blocks(outputs, limits, below))),
+        ("stdout", _put(sink, file_blocks(watch("stdout", _chunks(stdout))))),
+        ("stderr", _put(sink, file_blocks(watch("stderr", _chunks(stderr))))),
     ]
     return import_directory(sink, parts).cid
 
@@ -169,8 +194,9 @@ def _put(sink: BlockStore, blocks: BlockStream) -> Imported:
     return kept[0]
 
 
-def _chunks(content: bytes) -> list[bytes]:
-    return [content[offset : offset + _CHUNK] for offset in range(0, len(content), _CHUNK)]
+def _chunks(content: bytes) -> Iterator[bytes]:
+    for offset in range(0, len(content), _CHUNK):
+        yield content[offset : offset + _CHUNK]
 
 
 def check_disk(folder: Path, needed: int, reserve: int = 64 * 2**20) -> None:

@@ -31,6 +31,7 @@ _SIGNATURES: Final = (
     (b"#!", "text/x-script"),
 )
 _TAR_AT: Final = 257
+_BLANKS: Final = dict.fromkeys(map(ord, "\t\n\r\f"))
 
 
 def type_of(head: bytes) -> str:
@@ -52,4 +53,4 @@ def _is_text(head: bytes) -> bool:
         if exc.start < len(head) - 3 or len(head) < HEAD_BYTES:
             return False
         text = head[: exc.start].decode()  # the head ends within a character
-    return all(char.isprintable() or char in "\t\n\r\f" for char in text)
+    return text.translate(_BLANKS).isprintable()

@@ -5,19 +5,26 @@ Pure. Nothing here looks at the node (disk, engines): a policy decides the same 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from executor.audit.openings import CidText, ImageText, Name, Opening, SecretRules
+from executor.audit.outputrules import OutputRules
 from executor.errors import InsulaError, InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
+from executor.protocol.labels import Label
 from executor.protocol.leases import Address, Amount, ByToken, TokenPrice
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import DockerEngine, JobSpec
-from executor.protocol.wire import ZERO_ADDRESS, Order, Request
+from executor.protocol.wire import ZERO_ADDRESS, Order, Request, label_hash
 
 GIB = 2**30
 MAX_SIGNERS = 32
+_STRICTER = ("automatic", "person", "signers")
+
+__all__ = ["DataClass", "JobLimits", "OutputRules", "Policy", "PolicyRefused", "ReleaseRules"]
 
 
 class PolicyRefused(InsulaError):
@@ -44,19 +51,6 @@ class JobLimits(BaseModel):
     output_files: int | None = Field(default=None, ge=0)
     log_bytes: int | None = Field(default=None, ge=0)
     pids: int | None = Field(default=None, ge=1)
-
-
-class OutputRules(BaseModel):
-    """What an output may look like to leave the node. Breaking one withholds the whole output."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_bytes: int = Field(default=256 * 2**20, ge=0)  # with stdout and stderr
-    max_files: int = Field(default=10_000, ge=0)  # files and directories
-    max_depth: int = Field(default=32, ge=1, le=200)  # levels of directories
-    max_path_bytes: int = Field(default=1024, ge=1)
-    denied_names: tuple[str, ...] = Field(default=(), max_length=256)  # patterns like *.exe, for any part of a path
-    allow_empty: bool = True
 
 
 class ReleaseRules(BaseModel):
@@ -101,6 +95,16 @@ def _as_table(value: Any) -> Any:
     return {"mode": value} if isinstance(value, str) else value
 
 
+class DataClass(Opening):
+    """Private inputs of the operator's: every job that is given any block of them must be one it opens to.
+
+    `release`: what a job that is given them asks for at least; None: whatever the policy says for all.
+    """
+
+    cids: tuple[CidText, ...] = Field(min_length=1, max_length=4096)
+    release: Annotated[ReleaseRules | None, BeforeValidator(_as_table)] = None
+
+
 class Policy(BaseModel):
     """See the module. Empty lists of requesters, contracts or images allow all of them."""
 
@@ -111,14 +115,38 @@ class Policy(BaseModel):
     requesters_allow: tuple[Address, ...] = ()
     requesters_deny: tuple[Address, ...] = ()
     contracts_allow: tuple[Address, ...] = ()  # who may be called back; "no callback" is the zero address
-    images: tuple[str, ...] = ()  # as in the spec: sha256:... or name@sha256:...
+    curators_allow: tuple[Address, ...] = ()  # whose word makes an order's labels count
+    labels_require: tuple[str, ...] = Field(default=(), max_length=8)  # key=value words that an order must carry
+    images: tuple[ImageText, ...] = ()  # as in the spec: sha256:... or name@sha256:...
+    programs: tuple[CidText, ...] = ()  # wasm modules
     limits: JobLimits = JobLimits()
     max_input_bytes: int = Field(default=GIB, ge=0)  # program and inputs together, distinct blocks
+    max_each_input_bytes: int = Field(default=GIB, ge=0)  # the program, or one input
     min_unit_price: Amount = 0
     min_fail_price: Amount = 0
     tokens: ByToken[TokenPrice] = {}  # what is asked for in other tokens than the chain's own
     outputs: OutputRules = OutputRules()
     release: Annotated[ReleaseRules, BeforeValidator(_as_table)] = ReleaseRules()
+    data: dict[Name, DataClass] = {}  # classes of private inputs; what none of them lists is public
+    secrets: dict[Name, SecretRules] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _release_of_classes(cls, value: Any) -> Any:
+        """A class that names a mode alone takes the signers from the policy's own [release]."""
+        if not isinstance(value, dict) or not isinstance(value.get("data"), dict):
+            return value
+        common = _as_table(value.get("release", {}))
+        shared = common if isinstance(common, dict) else {}
+        return {**value, "data": {name: _with_signers(table, shared) for name, table in value["data"].items()}}
+
+    @field_validator("labels_require")
+    @classmethod
+    def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(str(Label.parse(word)) for word in value)
+        except InvalidInput as exc:
+            raise ValueError(exc.problem) from exc
 
     @classmethod
     def parse(cls, value: object, where: str = "policy") -> Self:
@@ -133,7 +161,8 @@ class Policy(BaseModel):
     @property
     def needs_chain(self) -> bool:
         """Whether it decides on who asks, which only the chain can vouch for."""
-        return bool(self.requesters_allow or self.requesters_deny or self.contracts_allow)
+        named = self.requesters_allow or self.requesters_deny or self.contracts_allow
+        return bool(named or self.data or self.secrets)
 
     @property
     def hash(self) -> bytes:
@@ -147,13 +176,22 @@ class Policy(BaseModel):
     def check_request(self, request: Request) -> None:
         """Whether to run anything for this request. PolicyRefused."""
         order = request.order
-        if request.requester in self.requesters_deny:
-            raise PolicyRefused(Reason.POLICY, f"requester {request.requester} is denied")
-        if self.requesters_allow and request.requester not in self.requesters_allow:
-            raise PolicyRefused(Reason.POLICY, f"requester {request.requester} is not among those allowed")
+        self.check_requester(request.requester)
         if self.contracts_allow and order.callback not in self.contracts_allow:
             raise PolicyRefused(Reason.POLICY, f"callback contract {order.callback} is not among those allowed")
+        if self.curators_allow and order.curator not in self.curators_allow:
+            raise PolicyRefused(Reason.POLICY, f"curator {order.curator} is not among those allowed")
+        for word in self.labels_require:
+            if label_hash(word) not in order.labels:
+                raise PolicyRefused(Reason.POLICY, f"the order does not carry the label {word}")
         self._check_price(order)
+
+    def check_requester(self, requester: str) -> None:
+        """Whether to run anything for this account. PolicyRefused."""
+        if requester in self.requesters_deny:
+            raise PolicyRefused(Reason.POLICY, f"requester {requester} is denied")
+        if self.requesters_allow and requester not in self.requesters_allow:
+            raise PolicyRefused(Reason.POLICY, f"requester {requester} is not among those allowed")
 
     def check_job(self, job: JobSpec) -> None:
         """Whether to run this job. PolicyRefused."""
@@ -163,12 +201,37 @@ class Policy(BaseModel):
             raise PolicyRefused(Reason.POLICY, f"engine {kind} is not allowed")
         if engine.tier not in self.tiers:
             raise PolicyRefused(Reason.POLICY, f"tier {engine.tier} is not allowed")
-        if isinstance(engine, DockerEngine) and self.images and engine.image not in self.images:
-            raise PolicyRefused(Reason.POLICY, f"image {engine.image} is not among those allowed")
+        if isinstance(engine, DockerEngine):
+            if self.images and engine.image not in self.images:
+                raise PolicyRefused(Reason.POLICY, f"image {engine.image} is not among those allowed")
+        elif self.programs and str(engine.module) not in self.programs:
+            raise PolicyRefused(Reason.POLICY, f"module {engine.module} is not among those allowed")
         for name, most in self.limits.model_dump().items():
             wanted = getattr(job.limits, name)
             if most is not None and wanted > most:
                 raise PolicyRefused(Reason.POLICY, f"{name} is {wanted}; this operator allows {most}")
+
+    def check_secrets(self, request: Request, job: JobSpec) -> None:
+        """Whether every secret that the job refers to opens to it. PolicyRefused; whether it exists is not said."""
+        for secret in job.secrets:
+            rules = self.secrets.get(secret.name)
+            if rules is None or not rules.admits(request, job):
+                raise PolicyRefused(Reason.POLICY, f"the secret {secret.name} does not open to this job")
+
+    def check_data(self, request: Request, job: JobSpec, classes: Collection[str]) -> None:
+        """Whether private data of these classes, which the job would be given, opens to it. PolicyRefused."""
+        for name in sorted(classes):
+            if not self.data[name].admits(request, job):
+                raise PolicyRefused(Reason.POLICY, "an input, or the program, is private and does not open to this job")
+        self.release_of(classes)
+
+    def release_of(self, classes: Collection[str]) -> ReleaseRules:
+        """Who lets out the output of a job that was given data of these classes: the strictest rules. PolicyRefused."""
+        asked = [rules for name in sorted(classes) if (rules := self.data[name].release) is not None]
+        strictest = max([*asked, self.release], key=_strictness)
+        if any(_strictness(one) == _strictness(strictest) and one != strictest for one in asked):
+            raise PolicyRefused(Reason.POLICY, "the job's inputs are of classes that name different reviewers")
+        return strictest
 
     def _check_price(self, order: Order) -> None:
         asked: Policy | TokenPrice = self
@@ -188,3 +251,15 @@ class Policy(BaseModel):
             raise PolicyRefused(
                 Reason.PRICE_TOO_LOW, f"failPrice is {order.fail_price}; this operator asks for {asked.min_fail_price}"
             )
+
+
+def _with_signers(table: Any, common: dict[str, Any]) -> Any:
+    mode = table.get("release") if isinstance(table, dict) else None
+    if not isinstance(mode, str) or not common.get("signers"):
+        return table
+    threshold = common.get("threshold", 1) if mode == "signers" else 1
+    return {**table, "release": {**common, "mode": mode, "threshold": threshold}}
+
+
+def _strictness(rules: ReleaseRules) -> tuple[int, int]:
+    return _STRICTER.index(rules.mode), rules.threshold

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from executor.audit.policy import OutputRules
+from executor.audit.outputrules import OutputRules
 from executor.content.reader import Manifest, ManifestEntry
 
 MAX_FINDINGS = 20
@@ -41,10 +41,13 @@ class Verdict:
         return tuple(sorted({finding.rule for finding in self.findings}))
 
 
-def audit(manifest: Manifest, rules: OutputRules) -> Verdict:
-    """Judge a whole output (outputs/, stdout, stderr). At most MAX_FINDINGS findings are told apart."""
+def audit(manifest: Manifest, rules: OutputRules, content: Sequence[Finding] = ()) -> Verdict:
+    """Judge a whole output (outputs/, stdout, stderr). At most MAX_FINDINGS findings are told apart.
+
+    content: what was found in the files themselves (`executor.audit.content`).
+    """
     entries = manifest.entries
-    findings = [*_totals(entries, manifest.total_bytes, rules)]
+    findings = [*content, *_totals(entries, manifest.total_bytes, rules)]
     for entry in entries:
         findings += _entry(entry, rules)
         if len(findings) >= MAX_FINDINGS:

@@ -43,6 +43,8 @@ class Imported:
 
 
 BlockStream = Generator[Block, None, Imported]
+Watch = Callable[[str, Iterator[bytes]], Iterator[bytes]]
+"""Sees the bytes of a file, by its path, on their way into blocks; gives them on as they are."""
 
 
 def import_bytes(sink: BlockSink, content: bytes) -> Cid:
@@ -144,16 +146,20 @@ def directory_blocks(entries: Iterable[tuple[str, Imported]]) -> BlockStream:
     return Imported(cid, size, len(block) + sum(link.tsize for link in links))
 
 
-def tree_blocks(root: Path, limits: TreeLimits) -> BlockStream:
+def _unwatched(_path: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    return chunks
+
+
+def tree_blocks(root: Path, limits: TreeLimits, watch: Watch = _unwatched) -> BlockStream:
     """The blocks of a folder, read through descriptors so that nothing in it can lead the reader out of it."""
     descriptor = _open(root.name, os.fspath(root), None, stat.S_ISDIR)
     try:
-        return (yield from _folder_blocks(descriptor, "", 0, Usage(limits)))
+        return (yield from _folder_blocks(descriptor, "", 0, Usage(limits), watch))
     finally:
         os.close(descriptor)
 
 
-def _folder_blocks(folder: int, path: str, depth: int, usage: Usage) -> BlockStream:
+def _folder_blocks(folder: int, path: str, depth: int, usage: Usage, watch: Watch) -> BlockStream:
     entries = []
     for name in _names(folder, path, usage.limits.max_files):
         usage.add_entry(depth)
@@ -161,9 +167,9 @@ def _folder_blocks(folder: int, path: str, depth: int, usage: Usage) -> BlockStr
         descriptor = _open(shown, name, folder, lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
         try:
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                child = yield from _folder_blocks(descriptor, shown, depth + 1, usage)
+                child = yield from _folder_blocks(descriptor, shown, depth + 1, usage, watch)
             else:
-                child = yield from _descriptor_blocks(descriptor, shown, usage)
+                child = yield from _descriptor_blocks(descriptor, shown, usage, watch)
         finally:
             os.close(descriptor)
         entries.append((name, child))
@@ -212,12 +218,12 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "this kind of file")
 
 
-def _descriptor_blocks(descriptor: int, shown: str, usage: Usage) -> BlockStream:
+def _descriptor_blocks(descriptor: int, shown: str, usage: Usage, watch: Watch = _unwatched) -> BlockStream:
     before = os.fstat(descriptor)
     if not stat.S_ISREG(before.st_mode):
         raise UnsafeName(shown, f"{_kind(before.st_mode)} is refused here")
     usage.add_bytes(before.st_size)  # first, so that a sparse file of terabytes costs nothing
-    result = yield from file_blocks(_read_chunks(descriptor, before.st_size, shown))
+    result = yield from file_blocks(watch(shown, _read_chunks(descriptor, before.st_size, shown)))
     after = os.fstat(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SourceChanged(shown)

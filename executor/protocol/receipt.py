@@ -23,13 +23,18 @@ BUILD_TYPE = "urn:insula:job:v1"
 
 @dataclass(frozen=True, kw_only=True)
 class Dependency:
-    """Something that the job was given: an input, its program. `source` says where its blocks came from."""
+    """Something that the job was given: an input, its program. `source` says where its blocks came from.
+
+    fetched_at, verified_at: when its last block came, and when all were hashed again (seconds since 1970), if known.
+    """
 
     name: str
     cid: Cid
     size: int
     blocks: int
     source: str
+    fetched_at: float | None = None
+    verified_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +164,13 @@ def _dependency(item: Dependency) -> dict[str, Any]:
         "name": item.name,
         "uri": f"ipfs://{item.cid}",
         "digest": {"sha256": item.cid.digest.hex()},
-        "annotations": {"bytes": item.size, "blocks": item.blocks, "source": item.source},
+        "annotations": {
+            "bytes": item.size,
+            "blocks": item.blocks,
+            "source": item.source,
+            **({} if item.fetched_at is None else {"fetchedAt": _rfc3339(item.fetched_at)}),
+            **({} if item.verified_at is None else {"verifiedAt": _rfc3339(item.verified_at)}),
+        },
     }
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "INPUTS",
     "LIMITS",
     "MAX_SPEC_BYTES_BY_CID",
+    "SECRETS",
     "VERSION",
     "Conversion",
     "DockerEngine",
@@ -41,17 +42,21 @@ __all__ = [
     "InvalidSpec",
     "JobSpec",
     "Limits",
+    "SecretRef",
     "WasmEngine",
     "converted",
     "converted_document",
     "document_of",
     "is_converted",
+    "is_image",
     "job_of",
     "spec_cid",
 ]
 
 VERSION = "insula/v1"
 INPUTS = "/inputs"
+SECRETS = "/secrets"
+MAX_SECRETS = 8
 MAX_PATH_BYTES = 255
 
 _DIALECTS: dict[int, ModuleType] = {
@@ -61,6 +66,7 @@ _DIALECTS: dict[int, ModuleType] = {
 }
 _IMAGE = re.compile(r"sha256:[0-9a-f]{64}|[a-z0-9]+(?:[._/:-][a-z0-9]+)*@sha256:[0-9a-f]{64}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_SECRET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _PATH_PART = re.compile(r"[A-Za-z0-9._@+-]{1,100}")
 
 
@@ -109,11 +115,20 @@ class Input:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecretRef:
+    """A secret of the node's operator, by the name that he gave it, seen by the job as the file `path`."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """What to run."""
 
     engine: WasmEngine | DockerEngine
     inputs: tuple[Input, ...] = ()
+    secrets: tuple[SecretRef, ...] = ()
     limits: Limits
     selector: Selector = field(default_factory=Selector)
 
@@ -141,6 +156,7 @@ class JobSpec:
         spec = cls(
             engine=_engine(top.object("engine")),
             inputs=_inputs(top),
+            secrets=_secrets(top),
             limits=_limits(top),
             selector=_selector(top),
         )
@@ -180,6 +196,11 @@ def job_of(order: Order, spec: bytes) -> JobSpec:
         if label not in repeated:
             refuse(Reason.SELECTOR_WITHOUT_LABEL, "selector", f"does not repeat the order's label 0x{label.hex()}")
     return job
+
+
+def is_image(text: str) -> bool:
+    """Whether this names an image that cannot change: by id, or by digest."""
+    return _IMAGE.fullmatch(text) is not None
 
 
 def is_converted(dialect: int) -> bool:
@@ -280,7 +301,7 @@ def _engine(engine: _Object) -> WasmEngine | DockerEngine:
 
 def _docker(engine: _Object) -> DockerEngine:
     image = engine.string("image", 512)
-    if not _IMAGE.fullmatch(image):
+    if not is_image(image):
         refuse(
             Reason.SPEC_INVALID_FIELD,
             engine.at("image"),
@@ -336,7 +357,7 @@ def _inputs(top: _Object) -> tuple[Input, ...]:
 def _input_path(entry: _Object) -> str:
     path = entry.string("path", MAX_PATH_BYTES)
     parts = path.split("/")
-    safe = all(_PATH_PART.fullmatch(part) and part not in (".", "..") for part in parts[2:])
+    safe = all(_is_part(part) and part not in (".", "..") for part in parts[2:])
     if parts[:2] != ["", "inputs"] or not safe:
         refuse(
             Reason.SPEC_INVALID_FIELD,
@@ -344,6 +365,31 @@ def _input_path(entry: _Object) -> str:
             "must be /inputs or a path below it, of parts with letters, digits and ._@+-",
         )
     return path
+
+
+def _secrets(top: _Object) -> tuple[SecretRef, ...]:
+    if not top.has("secrets"):
+        return ()
+    found: list[SecretRef] = []
+    for i, item in enumerate(top.array("secrets", MAX_SECRETS)):
+        entry = _Object(item, f"secrets[{i}]")
+        name, path = entry.string("name", 63), entry.string("path", MAX_PATH_BYTES)
+        if not _SECRET_NAME.fullmatch(name):
+            problem = "is no name: small letters, digits, '.', '_' and '-'"
+            refuse(Reason.SPEC_INVALID_FIELD, entry.at("name"), problem)
+        parts = path.split("/")
+        if parts[:2] != ["", "secrets"] or len(parts) != 3 or parts[2] in (".", "..") or not _is_part(parts[2]):
+            problem = f"must be {SECRETS}/ and one name of letters, digits and ._@+-"
+            refuse(Reason.SPEC_INVALID_FIELD, entry.at("path"), problem)
+        if path in [other.path for other in found]:
+            refuse(Reason.SPEC_INVALID_FIELD, entry.at("path"), "is another secret's path")
+        entry.close()
+        found.append(SecretRef(name=name, path=path))
+    return tuple(found)
+
+
+def _is_part(text: str) -> bool:
+    return _PATH_PART.fullmatch(text) is not None
 
 
 def _limits(top: _Object) -> Limits:

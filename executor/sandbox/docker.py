@@ -241,7 +241,8 @@ class DockerSandbox:
             f"{LABEL}.execution": execution.execution_id,
             f"{LABEL}.request": execution.trace.get("request_hash", ""),
         }
-        return profile.Place(os.fspath(inputs.absolute()), os.fspath(outputs), owner, quota, labels)
+        secrets = os.fspath(execution.secrets.absolute()) if execution.secrets else ""
+        return profile.Place(os.fspath(inputs.absolute()), os.fspath(outputs), owner, quota, labels, secrets)
 
     def _run(
         self, api: docker.APIClient, execution: Execution, body: dict[str, Any], cancelled: Cancelled

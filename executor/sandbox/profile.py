@@ -16,6 +16,7 @@ from executor.sandbox.types import ContainerProgram, Limits
 PROFILE_ID: Final = "insula/container/1"
 INPUTS: Final = "/inputs"
 OUTPUTS: Final = "/outputs"
+SECRETS: Final = "/secrets"
 MIB: Final = 2**20
 MAX_TMP_BYTES: Final = 64 * MIB
 TMP_INODES: Final = 4096
@@ -92,6 +93,7 @@ class Place:
     """What of the host a container gets. inputs, outputs: absolute host paths. owner: the job's uid and gid, never 0.
 
     quota_bytes: what of the outputs lies in memory, and so counts as the container's (0: they lie on a disk).
+    secrets: a folder in memory, "" for none.
     """
 
     inputs: str
@@ -99,6 +101,7 @@ class Place:
     owner: int
     quota_bytes: int
     labels: dict[str, str]
+    secrets: str = ""
 
 
 def container(program: ContainerProgram, image: str, limits: Limits, place: Place) -> dict[str, Any]:
@@ -139,6 +142,7 @@ def _host(program: ContainerProgram, limits: Limits, place: Place) -> dict[str, 
         "Mounts": [
             _bind(place.inputs, INPUTS, read_only=True),
             _bind(place.outputs, OUTPUTS, read_only=False),
+            *([_bind(place.secrets, SECRETS, read_only=True)] if place.secrets else []),
         ],
     }
 

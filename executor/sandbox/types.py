@@ -107,6 +107,7 @@ class Execution:
 
     execution_id: unique on this node, [A-Za-z0-9_.-]{1,100}. trace: `request_id` and `request_hash`, for labels and
     logs. outputs: an empty directory of the caller's, the job's /outputs. scratch: a private directory of this run.
+    secrets: a directory in memory, shown to the job read-only as /secrets; None for none.
     """
 
     execution_id: str
@@ -116,6 +117,7 @@ class Execution:
     outputs: Path
     scratch: Path
     limits: Limits
+    secrets: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

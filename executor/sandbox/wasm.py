@@ -164,6 +164,7 @@ def _description(execution: Execution, program: WasmProgram, inputs: Path, *, te
         "env": program.env,
         "inputs": os.fspath(inputs.absolute()),
         "outputs": os.fspath(execution.outputs.absolute()),
+        "secrets": os.fspath(execution.secrets.absolute()) if execution.secrets else "",
         "memoryBytes": limits.memory_bytes,
         "diskBytes": limits.disk_bytes,
         "outputFiles": limits.output_files,

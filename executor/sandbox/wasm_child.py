@@ -23,7 +23,7 @@ import wasmtime
 from executor.protocol.reasons import Reason
 from executor.sandbox import confine, frames, wasi
 from executor.sandbox.tree import OutputUnsafe, Usage
-from executor.sandbox.wasm_profile import ENGINE, INPUTS, MAX_MODULE_BYTES, MAX_TABLE_ELEMENTS, OUTPUTS
+from executor.sandbox.wasm_profile import ENGINE, INPUTS, MAX_MODULE_BYTES, MAX_TABLE_ELEMENTS, OUTPUTS, SECRETS
 
 MAX_DESCRIPTION_BYTES: Final = 2**20
 MAX_DETAIL_CHARS: Final = 500
@@ -223,6 +223,8 @@ class Job:
         config.env = [(name, value) for name, value in self._wanted["env"]]
         config.preopen_dir(self._wanted["inputs"], INPUTS, fs_mutable=False)
         config.preopen_dir(self._wanted["outputs"], OUTPUTS, fs_mutable=True)
+        if self._wanted["secrets"]:
+            config.preopen_dir(self._wanted["secrets"], SECRETS, fs_mutable=False)
         return config
 
     def _trapped(self, trap: wasmtime.Trap) -> Ending:

@@ -16,6 +16,7 @@ MAX_TABLE_ELEMENTS: Final = 1_000_000
 MAX_STACK_BYTES: Final = 512 * 1024
 OUTPUTS: Final = "/outputs"
 INPUTS: Final = "/inputs"
+SECRETS: Final = "/secrets"
 
 #: what the machine is beside WebAssembly 1.0; everything that makes results differ between processors is off
 ENGINE: Final = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from bridge.service import collect_seldom
-from tests.bench import backfill, batches, content, decoding, histories, latency, rest
+from tests.bench import audits, backfill, batches, content, decoding, histories, latency, rest
 from tests.bench.runs import Benchmark, seconds_of
 
 BENCHMARKS = {
@@ -21,6 +21,10 @@ BENCHMARKS = {
     "store": Benchmark("64 MiB into the block store, durable", "copy with one fsync", content.store_a_file),
     "decode": Benchmark("2 000 JobRequested logs decoded", "web3's process_log", decoding.decode_logs),
     "wasm": Benchmark("a WASM job in its sandbox", "an empty Python process", content.run_a_wasm_job),
+    "audit": Benchmark("audit of an output of 1 GiB", "SHA-256 of the same file", audits.one_large_file, 2.0, 3),
+    "audit-small": Benchmark(
+        f"audit of {audits.FILES} small files", f"{audits.PARTS} times a {audits.PARTS}th", audits.many_small_files, 1.5
+    ),
     "backfill": Benchmark(
         f"{backfill.LOGS} logs of {backfill.BLOCKS} blocks stored", "download, orjson", backfill.backfill, 2.0, 3
     ),

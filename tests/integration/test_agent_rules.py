@@ -1,6 +1,7 @@
 """What a node does not run, and what it does with a sandbox or an output that is not as it should be."""
 
 import json
+import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,10 @@ from structlog.testing import capture_logs
 from bridge.cli.output import Exit
 from executor.agent.config import init_node
 from executor.agent.service import drain_node, is_at_work, node_status, run_node
+from executor.content.blocks import MemoryBlocks
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
-from executor.content.reader import manifest
+from executor.content.reader import manifest, resolve
 from executor.errors import InvalidInput
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
@@ -127,6 +129,9 @@ def test_inputs_are_read_only_copies_at_their_paths(twin, folder):
         for mount in execution.inputs:
             files = [mount.source] if mount.source.is_file() else [p for p in mount.source.rglob("*") if p.is_file()]
             seen[mount.target] = {(path.name, path.read_bytes(), path.stat().st_mode & 0o777) for path in files}
+            folders = [path for path in mount.source.rglob("*") if path.is_dir()]
+            assert {path.stat().st_mode & 0o777 for path in folders} <= {0o555}
+            assert {path.stat().st_uid for path in (*files, *folders)} == {os.geteuid()}
 
     one = import_bytes(twin.blocks, b"one")
     tree = import_listing(twin.blocks, {"d/two": b"two"}, TreeLimits(100))
@@ -138,10 +143,87 @@ def test_inputs_are_read_only_copies_at_their_paths(twin, folder):
     assert seen == {"/inputs/one": {("0", b"one", 0o444)}, "/inputs/tree": {("two", b"two", 0o444)}}
 
 
+def damage(folder, cid):
+    """Flip a bit of a block in a node's store."""
+    (path,) = (folder / "content" / "blocks").glob(f"*/{cid}")
+    path.chmod(0o600)
+    block = bytearray(path.read_bytes())
+    block[len(block) // 2] ^= 1
+    path.write_bytes(block)
+
+
+#: which block of a job's content is damaged on the node's disk, after another job had used it
+DAMAGED = {
+    "abuse: the program": lambda program, tree, blocks: program,
+    "abuse: a file of an input": lambda program, tree, blocks: resolve(blocks, tree, "d/two"),
+    "abuse: a folder of an input": lambda program, tree, blocks: resolve(blocks, tree, "d"),
+    "abuse: the root of an input": lambda program, tree, blocks: tree,
+}
+
+
+@pytest.mark.parametrize("row", DAMAGED)
+@pytest.mark.parametrize("has_it", [True, False], ids=["the bridge has it", "nobody has it"])
+def test_no_job_runs_on_a_block_that_was_damaged_in_the_cache(twin, folder, row, has_it):
+    seen = []
+
+    def act(execution):
+        seen.append((execution.inputs[0].source / "d" / "two").read_bytes())
+
+    tree = import_listing(twin.blocks, {"d/two": b"two"}, TreeLimits(100))
+    job = spec(twin, inputs=[{"cid": str(tree), "path": "/inputs/tree"}])
+    damaged = DAMAGED[row](Cid.parse(job["engine"]["module"]), tree, twin.blocks)
+    with running(folder, act):
+        twin.offer(order(job))
+        assert attested(twin).status == Status.SUCCEEDED
+        twin.wait_for(lambda: node_status(folder)["running"] == [])
+        damage(folder, damaged)
+        if not has_it:
+            twin.blocks = MemoryBlocks((cid, twin.blocks.get(cid)) for cid in twin.blocks if cid != damaged)
+        twin.attested.clear()
+        twin.offer(order(job), request_id=2, token=2)
+        if has_it:
+            assert attested(twin).status == Status.SUCCEEDED
+        else:
+            assert returned(twin) == Reason.INPUT_NOT_FOUND
+
+    assert seen == [b"two"] * (1 + has_it)
+    assert len(list((folder / "content" / "tmp").glob(f"damaged-{damaged}-*"))) == 1
+
+
+def test_a_receipt_says_where_each_input_came_from_and_when_it_was_verified(twin, folder):
+    job = spec(twin)
+    with running(folder):
+        twin.offer(order(job))
+        attested(twin)
+        twin.wait_for(lambda: node_status(folder)["running"] == [])
+        twin.offer(order(job), request_id=2, token=2)
+        twin.wait_for(lambda: len(twin.attested) == 2)
+
+    first, second = (
+        parse_receipt(item.receipt)["predicate"]["buildDefinition"]["resolvedDependencies"][0]["annotations"]
+        for item in twin.attested
+    )
+    assert (first["source"], second["source"]) == (f"bridge:{twin.url}", "cache")
+    assert first["fetchedAt"] <= first["verifiedAt"] <= second["verifiedAt"]
+    assert "fetchedAt" not in second
+    assert (second["bytes"], second["blocks"]) == (len(b"\0asm module"), 1)
+
+
+def test_a_program_that_changed_during_the_run_ends_in_no_signature(twin, folder):
+    def act(execution):
+        execution.program.module.chmod(0o600)
+        execution.program.module.write_bytes(b"another")
+
+    with running(folder, act):
+        twin.offer(order(spec(twin)))
+        assert returned(twin) == Reason.NODE_FAULT
+
+
 @pytest.mark.parametrize("change", ["bytes", "new file", "removed", "link"])
 def test_an_input_that_changed_during_the_run_ends_in_no_signature(twin, folder, change):
     def act(execution):
         place = Path(execution.inputs[0].source)
+        place.chmod(0o755)
         if change == "new file":
             (place / "new").write_bytes(b"")
         else:
@@ -227,9 +309,10 @@ def test_a_module_that_is_a_directory_can_never_run(twin, folder):
     [
         ('min_unit_price = "5"', Reason.PRICE_TOO_LOW),
         ("max_input_bytes = 3", Reason.INPUT_TOO_LARGE),
+        ("max_each_input_bytes = 3", Reason.INPUT_TOO_LARGE),
         ("[limits]\nwall_seconds = 1", Reason.POLICY),
     ],
-    ids=["price", "inputs", "limits"],
+    ids=["price", "inputs", "each input", "limits"],
 )
 def test_what_the_policy_does_not_allow_goes_back_before_anything_runs(twin, folder, policy, reason):
     (folder / "policy.toml").write_text(policy)

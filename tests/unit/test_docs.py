@@ -1,7 +1,9 @@
 """Documentation that can drift is compared with the code."""
 
 import re
+import tomllib
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 import typer
@@ -13,7 +15,7 @@ from bridge.config import BridgeConfig
 from bridge.devnet.chaos import Settings
 from bridge.jobs import TRANSITIONS
 from executor.agent.config import NodeConfig
-from executor.audit.policy import ReleaseRules
+from executor.audit.policy import Policy, ReleaseRules
 from executor.protocol.dialects.bacalhau1x import rules as bacalhau1x
 from executor.protocol.dialects.conversion import Action
 from executor.protocol.dialects.lilypad import rules as lilypad
@@ -127,6 +129,39 @@ def test_every_key_of_a_release_is_documented():
     table = {key for key, *_ in rows(between((DOCS / "operations.md").read_text(), "release rules"))}
 
     assert table == set(ReleaseRules.model_fields)
+
+
+def keys_of_policy(model, prefix=""):
+    """As `keys_of`; what is named by the operator stands as NAME or ADDRESS. Release has a table of its own."""
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if name == "release":
+            yield prefix + name
+        elif isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from keys_of_policy(nested, f"{prefix}{name}.")
+        elif (named := named_model(nested)) is not None:
+            yield from keys_of_policy(named, f"{prefix}{name}.{'ADDRESS' if name == 'tokens' else 'NAME'}.")
+        else:
+            yield prefix + name
+
+
+def named_model(annotation):
+    models = [part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+    return models[0] if get_origin(annotation) is dict and models else None
+
+
+def test_every_key_of_a_policy_is_documented():
+    table = {key for key, *_ in rows(between((DOCS / "operations.md").read_text(), "policy keys"))}
+
+    assert table == set(keys_of_policy(Policy))
+
+
+def test_the_example_of_a_policy_is_valid():
+    text = between((DOCS / "operations.md").read_text(), "policy.toml").strip()
+    policy = Policy.parse(tomllib.loads(text.removeprefix("```toml").removesuffix("```")))
+
+    assert policy.needs_chain
+    assert set(policy.data) == {"scans"}
 
 
 def test_every_setting_of_chaos_is_documented():

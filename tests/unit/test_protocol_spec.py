@@ -97,6 +97,15 @@ def test_one_input_can_be_the_inputs_themselves():
     assert [item.path for item in parse(inputs=[{"cid": MODULE, "path": "/inputs"}]).inputs] == ["/inputs"]
 
 
+def test_secrets_are_names_and_paths_and_none_by_default():
+    spec = JobSpec.parse(secrets(("api", "/secrets/token"), ("api", "/secrets/again")))
+
+    assert [(secret.name, secret.path) for secret in spec.secrets] == [
+        ("api", "/secrets/token"), ("api", "/secrets/again"),
+    ]  # fmt: skip
+    assert parse().secrets == ()
+
+
 def test_an_input_that_is_named_twice_is_content_once():
     inputs = [{"cid": MODULE, "path": "/inputs/a"}, {"cid": MODULE, "path": "/inputs/b"}]
 
@@ -114,6 +123,10 @@ def docker(**changes):
 
 def inputs(*paths, cid=MODULE, **more):
     return text(inputs=[{"cid": cid, "path": path, **more} for path in paths])
+
+
+def secrets(*pairs, **more):
+    return text(secrets=[{"name": name, "path": path, **more} for name, path in pairs])
 
 
 R = Reason
@@ -195,6 +208,22 @@ HOSTILE = {
     "two inputs at one path": (inputs("/inputs/a", "/inputs/a"), R.SPEC_INVALID_FIELD, "inputs[0].path"),
     "an input inside another": (inputs("/inputs/a/b", "/inputs/a"), R.SPEC_INVALID_FIELD, "inputs[1].path"),
     "too many inputs": (inputs(*(f"/inputs/{i}" for i in range(17))), R.SPEC_INVALID_FIELD, "inputs"),
+    "secrets that are an object": (text(secrets={}), R.SPEC_INVALID_FIELD, "secrets"),
+    "a secret that is a string": (text(secrets=["api"]), R.SPEC_INVALID_FIELD, "secrets[0]"),
+    "a secret with its value": (secrets(("api", "/secrets/a"), value="x"), R.SPEC_UNKNOWN_FIELD, "secrets[0].value"),
+    "a secret without a name": (text(secrets=[{"path": "/secrets/a"}]), R.SPEC_MISSING_FIELD, "secrets[0].name"),
+    "a secret with a path for a name": (secrets(("../x", "/secrets/a")), R.SPEC_INVALID_FIELD, "secrets[0].name"),
+    "a secret elsewhere": (secrets(("api", "/inputs/a")), R.SPEC_INVALID_FIELD, "secrets[0].path"),
+    "a secret at the secrets themselves": (secrets(("api", "/secrets")), R.SPEC_INVALID_FIELD, "secrets[0].path"),
+    "a secret in a folder": (secrets(("api", "/secrets/a/b")), R.SPEC_INVALID_FIELD, "secrets[0].path"),
+    "a secret above": (secrets(("api", "/secrets/..")), R.SPEC_INVALID_FIELD, "secrets[0].path"),
+    "a secret with blanks in its path": (secrets(("api", "/secrets/a b")), R.SPEC_INVALID_FIELD, "secrets[0].path"),
+    "two secrets at one path": (
+        secrets(("a", "/secrets/x"), ("b", "/secrets/x")),
+        R.SPEC_INVALID_FIELD,
+        "secrets[1].path",
+    ),
+    "too many secrets": (secrets(*((f"s{i}", f"/secrets/{i}") for i in range(9))), R.SPEC_INVALID_FIELD, "secrets"),
     "limits that are a list": (text(limits=[]), R.SPEC_INVALID_FIELD, "limits"),
     "a limit that is a string": (text(limits={"pids": "64"}), R.SPEC_INVALID_FIELD, "limits.pids"),
     "a limit that is true": (text(limits={"pids": True}), R.SPEC_INVALID_FIELD, "limits.pids"),

@@ -1,0 +1,279 @@
+"""The content of an output: what is packed in it is looked at, and what explodes is stopped."""
+
+import base64
+import bz2
+import gzip
+import io
+import lzma
+import random
+import struct
+import tarfile
+import tracemalloc
+import zipfile
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from executor.audit.content import MAX_TRIES, ContentAudit
+from executor.audit.needles import Seed
+from executor.audit.outputrules import OutputRules
+from executor.audit.rules import MAX_FINDINGS
+
+VALUE = b"s3cr3t-Value-0123456789"
+SEED = Seed("api", VALUE)
+NOISE = random.Random(1).randbytes(3000)
+HIDDEN = NOISE + VALUE + NOISE
+
+
+def rules_of(data, size=2**20, seeds=(SEED,), **rules):
+    audit = ContentAudit(OutputRules(**rules), seeds)
+    audit.look("f", [data[at : at + size] for at in range(0, len(data), size)])
+    return sorted({finding.rule for finding in audit.findings})
+
+
+def zipped(data, method=zipfile.ZIP_DEFLATED, names=("a", "b")):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name in names:
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+class Unseekable(io.BytesIO):
+    def seekable(self):
+        return False
+
+    def seek(self, *_):
+        raise OSError
+
+    def tell(self):
+        raise OSError
+
+
+def streamed_zip(data, method=zipfile.ZIP_DEFLATED):
+    file = Unseekable()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("a", data)
+    return file.getvalue()
+
+
+def tarred(data, mode="w", **fields):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        member = tarfile.TarInfo("folder")
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+        member = tarfile.TarInfo("x" * 150)
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def encrypted(data):
+    """A zip whose first member claims to be encrypted."""
+    return data[:6] + struct.pack("<H", 1) + data[8:]
+
+
+PACKED = {
+    "gzip": gzip.compress(HIDDEN),
+    "zlib": zlib.compress(HIDDEN),
+    "zlib in the midst": NOISE + zlib.compress(HIDDEN) + NOISE,
+    "gzip in the midst": NOISE + gzip.compress(HIDDEN),
+    "gzip in gzip": gzip.compress(gzip.compress(HIDDEN)),
+    "the second of two gzips": gzip.compress(b"a") + gzip.compress(HIDDEN),
+    "gzip after zeros": gzip.compress(b"a") + bytes(100_000) + gzip.compress(HIDDEN),
+    "bzip2": bz2.compress(HIDDEN),
+    "xz": lzma.compress(HIDDEN),
+    "zip": zipped(HIDDEN),
+    "zip, stored": zipped(HIDDEN, zipfile.ZIP_STORED),
+    "zip, bzip2": zipped(HIDDEN, zipfile.ZIP_BZIP2),
+    "zip, streamed": streamed_zip(HIDDEN),
+    "zip in the midst": b"hello" + zipped(HIDDEN),
+    "zip in a tar": tarred(zipped(HIDDEN)),
+    "tar": tarred(HIDDEN),
+    "tar in gzip": tarred(HIDDEN, "w:gz"),
+    "tar in gzip in zip": zipped(tarred(HIDDEN, "w:gz")),
+    "gzip in tar": tarred(gzip.compress(HIDDEN)),
+    "base64 in gzip": gzip.compress(base64.b64encode(HIDDEN)),
+}
+
+
+@pytest.mark.parametrize("size", [100, 2**20])
+@pytest.mark.parametrize("packing", PACKED)
+def test_abuse_a_secret_is_found_in_what_is_packed(packing, size):
+    assert rules_of(PACKED[packing], size) == ["secrets"]
+
+
+@settings(deadline=None)
+@given(st.integers(20, 600), st.sampled_from(sorted(PACKED)))
+def test_where_an_archive_is_cut_into_chunks_makes_no_difference(size, packing):
+    assert rules_of(PACKED[packing], size) == ["secrets"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zipped(HIDDEN, zipfile.ZIP_LZMA),
+        encrypted(zipped(HIDDEN)),
+        streamed_zip(HIDDEN, zipfile.ZIP_STORED),
+        b"\x28\xb5\x2f\xfd" + NOISE,
+        b"\x1f\x8b" + NOISE,
+        tarred(b"x")[:100] + b"\xff" + tarred(b"x")[101:],
+        b"BZh9" + NOISE,
+        gzip.compress(b"\x1f\x8bnothing" + NOISE),
+    ],
+    ids=["lzma in zip", "encrypted", "stored, no size", "zstd", "no gzip", "no tar", "no bzip2", "no gzip in gzip"],
+)
+def test_what_cannot_be_unpacked_breaks_a_rule_only_where_something_may_be_hidden(data):
+    assert "archives.unreadable" in rules_of(data)
+    assert rules_of(data, seeds=()) == []
+    assert rules_of(data, seeds=(), archives={"unreadable": "withhold"}) == ["archives.unreadable"]
+
+
+def sparse(size):
+    """A GNU tar member of one byte that would unpack to `size`."""
+    block = bytearray(512)
+    block[:1], block[156:157], block[257:262] = b"s", b"S", b"ustar"
+    block[124:136] = b"00000000000\0"
+    block[483:495] = (1 << 95 | size).to_bytes(12, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + bytes(1024)
+
+
+def overlapping(times, size=2**16):
+    """A zip whose directory lists its one member again and again."""
+    whole = zipped(bytes(size), names=("a",))
+    at = whole.index(b"PK\x01\x02")
+    entry = whole[at : whole.index(b"PK\x05\x06")]
+    return whole[:at] + entry * times + whole[whole.index(b"PK\x05\x06") :]
+
+
+def zip64(size):
+    """A zip whose directory declares a size that only zip64 can tell."""
+    whole = zipped(b"x" * 100, names=("a",))
+    at = whole.index(b"PK\x01\x02")
+    entry = bytearray(whole[at : whole.index(b"PK\x05\x06")])
+    extra = struct.pack("<HHHHQ", 9, 0, 1, 8, size)
+    entry[24:28], entry[30:32] = b"\xff" * 4, struct.pack("<H", len(extra))
+    return whole[:at] + bytes(entry) + extra + whole[whole.index(b"PK\x05\x06") :]
+
+
+BOMBS = {
+    "ratio": (gzip.compress(bytes(2**22)), {}, "archives.max_ratio"),
+    "ratio, nested": (gzip.compress(gzip.compress(bytes(2**25))), {}, "archives.max_ratio"),
+    "ratio, bzip2": (bz2.compress(bytes(2**22)), {}, "archives.max_ratio"),
+    "ratio, zip": (zipped(bytes(2**22)), {}, "archives.max_ratio"),
+    "bytes": (gzip.compress(NOISE * 10), {"max_bytes": 20_000}, "archives.max_bytes"),
+    "members of a tar": (tarred(b"x"), {"max_entries": 1}, "archives.max_entries"),
+    "members of a zip": (zipped(b"x"), {"max_entries": 1}, "archives.max_entries"),
+    "listed members": (overlapping(50, 9), {"max_entries": 20}, "archives.max_entries"),
+    "overlapping members": (overlapping(5000), {}, "archives.max_ratio"),
+    "declared by zip64": (zip64(2**40), {}, "archives.max_bytes"),
+    "a sparse member": (sparse(2**40), {}, "archives.max_bytes"),
+    "depth": (gzip.compress(gzip.compress(gzip.compress(b"a" * 99))), {"max_depth": 2}, "archives.max_depth"),
+    "depth, in the midst": (b"-" + zlib.compress(NOISE), {"max_depth": 0}, "archives.max_depth"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_abuse_an_archive_that_explodes_breaks_a_rule(bomb):
+    data, limits, rule = BOMBS[bomb]
+
+    assert rules_of(data, archives=limits) == [rule]
+    assert rules_of(data, 50, archives=limits) == [rule]
+
+
+def test_abuse_a_bomb_costs_little_memory():
+    data = gzip.compress(bytes(2**28))
+    tracemalloc.start()
+    assert rules_of(data, seeds=(), archives={"max_ratio": 10**6}) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 8 * 2**20
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(NOISE) + b"trailing",
+        zipped(b"x"),
+        zip64(100),
+        zip64(2**32)[: zip64(2**32).index(b"PK\x01\x02") + 60],
+        tarred(b"x"),
+        NOISE * 100,
+        b"x^2 + x\x01 " * 1000,
+        b"PK",
+        b"\x1f\x8b\x08",
+        b"",
+        b"-" + zlib.compress(b"tiny"),
+    ],
+    ids=["rest", "zip", "zip64", "a cut zip", "tar", "noise", "text", "PK", "cut gzip", "empty", "zlib"],
+)
+def test_what_is_harmless_breaks_no_rule(data):
+    assert rules_of(data) == []
+    assert rules_of(data, 3) == []
+
+
+def test_after_a_bomb_the_rest_of_the_file_is_still_looked_through():
+    assert rules_of(BOMBS["ratio"][0] + VALUE, 1000) == ["archives.max_ratio", "secrets"]
+
+
+def test_each_file_begins_anew():
+    audit = ContentAudit(OutputRules())
+    audit.look("a", [BOMBS["ratio"][0]])
+    audit.look("b", [BOMBS["ratio"][0]])
+
+    assert [finding.text.split("'")[1] for finding in audit.findings] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"-" + b"\x1f\x8b\x08\x08endless name" * 40, b"x\x9c" * (MAX_TRIES + 1)],
+    ids=["gzips whose names do not end", "beginnings"],
+)
+def test_abuse_streams_that_run_into_one_another_end_somewhere(data):
+    assert rules_of(data) == ["archives.max_entries"]
+
+
+@pytest.mark.parametrize(
+    ("data", "rules", "broken"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + NOISE, {"allowed_types": ("image/*",)}, []),
+        (b"text", {"allowed_types": ("image/*",)}, ["allowed_types"]),
+        (b"", {"allowed_types": ("image/*",)}, []),
+        (b"\x7fELF" + NOISE, {"denied_types": ("application/x-elf",)}, ["denied_types"]),
+        (b"text", {"denied_types": ("application/x-elf",)}, []),
+    ],
+    ids=["allowed", "not allowed", "empty", "denied", "not denied"],
+)
+@pytest.mark.parametrize("size", [3, 4096])
+def test_types_are_told_by_content(data, rules, broken, size):
+    assert rules_of(data, size, **rules) == broken
+
+
+def test_names_are_looked_through_too():
+    audit = ContentAudit(OutputRules(), [SEED])
+    audit.names(["outputs/a", f"outputs/{VALUE.hex()}"])
+    audit.names(["AKIAIOSFODNN7EXAMPLE"])
+
+    assert [finding.rule for finding in audit.findings] == ["secrets", "secret_forms"]
+    assert VALUE.decode() not in repr(audit.findings)
+
+
+def test_findings_are_bounded_and_name_the_file():
+    audit = ContentAudit(OutputRules(), [SEED])
+    for number in range(100):
+        audit.look(f"outputs/{number}", [VALUE])
+
+    assert len(audit.findings) == MAX_FINDINGS
+    assert audit.findings[3].text == "'outputs/3' holds the secret api as it is"
+
+
+def test_chunks_go_on_as_they_are():
+    audit = ContentAudit(OutputRules())
+
+    assert list(audit.watch("f", [b"a", b"", b"b"])) == [b"a", b"", b"b"]
