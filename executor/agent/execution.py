@@ -19,6 +19,8 @@ from executor.audit.rules import audit
 from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import stat
+from executor.egress.gate import Gate
+from executor.egress.record import shown
 from executor.errors import ContentTooLarge, MalformedBlock, UnsafeName
 from executor.holds import Hold
 from executor.protocol import spec as specs
@@ -51,6 +53,7 @@ class JobExecution:
         self._job = job
         self._spec = spec
         self._dependencies = dependencies
+        self._passed: Mapping[str, Any] | None = None
         self._staging = Staging(work.parts.executions / work.execution_id)
 
     def run(self) -> Decided | Hold:
@@ -82,6 +85,7 @@ class JobExecution:
         program = self._program()
         if program is None:
             return self._cut(Reason.PROGRAM_INVALID, "the module is a directory", now, now, {})
+        gate = self._gate()
         execution = Execution(
             execution_id=self._work.execution_id,
             trace={"request_id": str(self._work.request.id), "request_hash": f"0x{self._work.request.hash.hex()}"},
@@ -90,10 +94,12 @@ class JobExecution:
             outputs=self._staging.outputs,
             scratch=self._staging.scratch,
             limits=_limits(self._job.limits),
+            network=gate,
         )
         self._note("running")
         try:
             report = sandbox.run(execution, self._work.pulse.why_stop)
+            self._end_egress(gate)
             self._work.pulse.check()
             return self._decide(report)
         except JobCancelled as exc:
@@ -102,7 +108,28 @@ class JobExecution:
         except SandboxUnavailable as exc:
             raise GiveBack(exc.reason, exc.text) from exc
         finally:
+            if gate is not None:
+                gate.abandon()
             sandbox.release(execution)
+
+    def _gate(self) -> Gate | None:
+        """The way out that the spec asks for and the policy grants."""
+        if not self._job.network:
+            return None
+        if self._parts.gates is None:
+            raise GiveBack(Reason.ENGINE_MISSING, "this node can give no job a way out (see its log)")
+        return self._parts.gates.gate(self._job.network)
+
+    def _end_egress(self, gate: Gate | None) -> None:
+        """Take over what the proxy wrote down; all of it is in this node's log, whatever becomes of the output."""
+        if gate is None:
+            return
+        self._passed = gate.close()
+        for row in self._passed["exchanges"]:
+            self._work.log.info("exchange", **row)
+
+    def _egress(self, *, is_open: bool) -> dict[str, Any] | None:
+        return None if self._passed is None else shown(self._passed, self._job.network, is_open=is_open)
 
     def _program(self) -> WasmProgram | ContainerProgram | None:
         """The program, its file in place; None where it can never be one."""
@@ -159,7 +186,7 @@ class JobExecution:
         for finding in verdict.findings:
             self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
         if not verdict.is_clean and rules.broken_rule == "withhold":
-            return self._decided(outcomes.withheld(Reason.AUDIT_RULE), span, outcomes.public_runtime(report.runtime))
+            return self._withheld(report, span)
         decided = self._decided(
             outcomes.released(report, self._work.request.order.result_kind, root),
             span,
@@ -167,11 +194,16 @@ class JobExecution:
             detail=report.detail,
             output=root,
             manifest_rows=tuple(found.rows()),
+            egress=self._egress(is_open=True),
         )
         if rules.mode != "automatic":
             return hold_output(self._work, decided, found, verdict, self._job.limits.disk_bytes)
         release(self._work, quarantine, root)
         return decided
+
+    def _withheld(self, report: RunReport, span: tuple[float, float]) -> Decided:
+        runtime = outcomes.public_runtime(report.runtime)
+        return self._decided(outcomes.withheld(Reason.AUDIT_RULE), span, runtime, egress=self._egress(is_open=False))
 
     def _check_tripwire(self) -> None:
         """The inputs must be what they were; if not, the sandbox leaks, and nothing it says is worth a signature."""
@@ -195,7 +227,9 @@ class JobExecution:
     def _cut(self, reason: Reason, detail: str, started: float, finished: float, runtime: Mapping[str, Any]) -> Decided:
         if reason == Reason.OUTPUT_UNSAFE:
             detail = ""  # it may name a file, and nothing of this output was released
-        return self._decided(outcomes.cut(reason), (started, finished), runtime, detail=detail)
+        # where people review what leaves, nobody reviewed this
+        egress = self._egress(is_open=self._parts.policy.release.mode == "automatic")
+        return self._decided(outcomes.cut(reason), (started, finished), runtime, detail=detail, egress=egress)
 
     def _decided(
         self,
@@ -206,6 +240,7 @@ class JobExecution:
         detail: str = "",
         output: Cid | None = None,
         manifest_rows: tuple[Mapping[str, Any], ...] = (),
+        egress: Mapping[str, Any] | None = None,
     ) -> Decided:
         return Decided(
             outcome=outcome,
@@ -217,6 +252,7 @@ class JobExecution:
             manifest=manifest_rows,
             output=output,
             detail=detail,
+            egress=egress,
         )
 
     def _note(self, state: str) -> None:

@@ -172,6 +172,7 @@ def _packed(decided: Decided) -> str:
         ],
         "runtime": decided.runtime,
         "detail": decided.detail,
+        "egress": decided.egress,
     }
     return json.dumps(fields)
 
@@ -187,4 +188,5 @@ def unpacked(hold: Hold) -> Decided:
         dependencies=tuple(Dependency(**{**one, "cid": Cid.parse(one["cid"])}) for one in fields["dependencies"]),
         runtime=fields["runtime"],
         detail=fields["detail"],
+        egress=fields.get("egress"),  # absent in what an older version held
     )

@@ -165,6 +165,7 @@ class LeaseRunner:
             self._log.info("refused", reason=exc.reason.name, problem=problem)
             return Decided(outcome=outcomes.refused(exc), spec=spec, started_at=now, finished_at=now, detail=problem)
         parts.policy.check_job(job)
+        parts.policy.check_network(job, work.request)
         if job.engine.tier not in parts.sandboxes:
             raise GiveBack(Reason.ENGINE_MISSING, f"this node does not offer the tier {job.engine.tier}")
         parts.room.reserve(self._id, job.limits)

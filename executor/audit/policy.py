@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from executor.audit.egressrules import EgressRules
 from executor.errors import InsulaError, InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.leases import Address, Amount, ByToken, TokenPrice
@@ -119,6 +120,7 @@ class Policy(BaseModel):
     tokens: ByToken[TokenPrice] = {}  # what is asked for in other tokens than the chain's own
     outputs: OutputRules = OutputRules()
     release: Annotated[ReleaseRules, BeforeValidator(_as_table)] = ReleaseRules()
+    egress: EgressRules = EgressRules()
 
     @classmethod
     def parse(cls, value: object, where: str = "policy") -> Self:
@@ -133,7 +135,8 @@ class Policy(BaseModel):
     @property
     def needs_chain(self) -> bool:
         """Whether it decides on who asks, which only the chain can vouch for."""
-        return bool(self.requesters_allow or self.requesters_deny or self.contracts_allow)
+        named = self.requesters_allow or self.requesters_deny or self.contracts_allow
+        return bool(named) or self.egress.needs_chain
 
     @property
     def hash(self) -> bytes:
@@ -169,6 +172,14 @@ class Policy(BaseModel):
             wanted = getattr(job.limits, name)
             if most is not None and wanted > most:
                 raise PolicyRefused(Reason.POLICY, f"{name} is {wanted}; this operator allows {most}")
+
+    def check_network(self, job: JobSpec, request: Request) -> None:
+        """Whether every destination that the job asks for is granted to it. PolicyRefused."""
+        if not isinstance(job.engine, DockerEngine):  # the spec format gives no other engine a network
+            return
+        lacking = self.egress.missing(job.network, request.requester, request.order.callback, job.engine.image)
+        if lacking:
+            raise PolicyRefused(Reason.POLICY, f"network: this operator does not grant {lacking} to this job")
 
     def _check_price(self, order: Order) -> None:
         asked: Policy | TokenPrice = self

@@ -39,6 +39,7 @@ class Run:
     conversion: how a spec of another dialect became one in `insula/v1`, with the hash of the whole report
     (`executor.protocol.conversions`), None where it is one.
     release: who decided on the output, and how; None where no reviewer was asked.
+    egress: what passed between the job and the network, None where it had none. Such a run is not reproducible.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Run:
     detail: str
     conversion: Mapping[str, Any] | None = None
     release: Mapping[str, Any] | None = None
+    egress: Mapping[str, Any] | None = None
 
 
 def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> bytes:
@@ -125,6 +127,8 @@ def _byproducts(outcome: Outcome, run: Run) -> list[dict[str, Any]]:
     ]
     if run.release is not None:
         found.append({"name": "release", "annotations": dict(run.release)})
+    if run.egress is not None:
+        found.append({"name": "egress", "annotations": dict(run.egress)})
     return found
 
 

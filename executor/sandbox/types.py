@@ -101,12 +101,24 @@ class ContainerProgram:
     runtime: Runtime = "runc"
 
 
+class Network(Protocol):
+    """A way out for one job: something that listens on loopback in its network namespace, which has nothing else."""
+
+    @property
+    def env(self) -> tuple[tuple[str, str], ...]:
+        """Variables that tell the job of it; its own come after them."""
+
+    def open(self, namespace: int) -> None:
+        """Listen in the network namespace of a descriptor, before the job's first instruction. SandboxUnavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Execution:
     """One run of one job.
 
     execution_id: unique on this node, [A-Za-z0-9_.-]{1,100}. trace: `request_id` and `request_hash`, for labels and
     logs. outputs: an empty directory of the caller's, the job's /outputs. scratch: a private directory of this run.
+    network: None is none at all; only the tier `container` takes one.
     """
 
     execution_id: str
@@ -116,6 +128,7 @@ class Execution:
     outputs: Path
     scratch: Path
     limits: Limits
+    network: Network | None = None
 
 
 @dataclass(frozen=True, slots=True)
