@@ -22,6 +22,7 @@ from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import Manifest, manifest
 from executor.content.walk import blocks
+from executor.egress.record import closed
 from executor.holds import Hold
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.cid import Cid
@@ -125,6 +126,7 @@ def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
             runtime={**outcomes.public_runtime(decided.runtime), "inputsUnchanged": True},
             detail="",
             release=record,
+            egress=closed(decided.egress) if decided.egress is not None else None,
         )
     quarantine = Staging(work.parts.executions / hold.execution_id).quarantine()
     root = Cid.parse(hold.root)

@@ -14,6 +14,8 @@ from typing import Final
 CHUNK: Final = 64 * 1024
 SILENCE_SECONDS: Final = 15.0
 """No byte for this long ends an exchange."""
+_TICK: Final = 0.05
+"""Timers end a little early now and then."""
 
 
 class Cut(Exception):
@@ -58,8 +60,14 @@ class Deadline:
         """Seconds for the next wait, at most `most`. Cut where none is left."""
         left = self._end - self.clock()
         if left <= 0:
-            raise Cut(f"still open after {self.seconds:g} s")
+            raise self.over("")
         return min(left, most)
+
+    def over(self, problem: str) -> Cut:
+        """What ended a wait that was in vain: the deadline, or `problem`."""
+        if self._end - self.clock() <= _TICK:
+            return Cut(f"still open after {self.seconds:g} s")
+        return Cut(problem)
 
 
 @dataclass
@@ -75,7 +83,7 @@ class Line:
             self.socket.settimeout(self.deadline.left())
             return self.socket.recv(most)
         except TimeoutError as exc:
-            raise Cut("silent for too long") from exc
+            raise self.deadline.over("silent for too long") from exc
         except OSError as exc:
             raise Cut("the connection broke") from exc
 
@@ -85,7 +93,7 @@ class Line:
             self.socket.settimeout(self.deadline.left())
             self.socket.sendall(data)
         except TimeoutError as exc:
-            raise Cut("takes nothing for too long") from exc
+            raise self.deadline.over("takes nothing for too long") from exc
         except OSError as exc:
             raise Cut("the connection broke") from exc
 
@@ -154,7 +162,7 @@ def pump(out: Flow, into: Flow, deadline: Deadline) -> None:
         writes = [sink for _, sink in wanted if sink is not None]
         readable, writable, _ = select.select(reads, writes, [], deadline.left())
         if not readable and not writable:
-            raise Cut("silent for too long")
+            raise deadline.over("silent for too long")
         try:
             out.move(readable, writable)
             into.move(readable, writable)

@@ -1,6 +1,7 @@
 """Network namespaces of Linux: a socket that is bound in another one and used from here.
 
-setns(2), network_namespaces(7). A socket belongs for good to the namespace that it was made in. Only for a process with one thread.
+setns(2), network_namespaces(7). A socket belongs for good to the namespace that it was made in. For a process with one
+thread only.
 """
 
 from __future__ import annotations

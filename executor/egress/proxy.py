@@ -88,7 +88,8 @@ class Proxy:
                     one.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(END_SECONDS)
-        self._wake.close()
+        for end in (self._wake, self._woken):
+            end.close()
 
     def _take(self, connection: socket.socket) -> None:
         if not self._slots.acquire(blocking=False):
@@ -190,10 +191,7 @@ class _Attendance:
         head, rest = self._head(first)
         check_head(head)
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
-        connection.receive_data(head)
-        request = connection.next_event()
-        if not isinstance(request, h11.Request):
-            raise BadRequest(400, "no HTTP request")
+        request = _parsed(connection, head)
         row.method = request.method.decode("ascii")
         what = asked(request)
         row.host, row.port = what.host, what.port
@@ -328,6 +326,16 @@ class _Attendance:
             line = Line(self._job.socket, Deadline(FAREWELL_SECONDS))
             while line.receive():
                 pass
+
+
+def _parsed(connection: h11.Connection, head: bytes) -> h11.Request:
+    try:
+        connection.receive_data(head)
+        request = connection.next_event()
+    except h11.RemoteProtocolError as exc:
+        raise BadRequest(400, "a head that HTTP does not allow") from exc
+    assert isinstance(request, h11.Request)  # noqa: S101 - a whole head was given
+    return request
 
 
 def _answer(status: int, problem: str) -> bytes:

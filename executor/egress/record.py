@@ -62,10 +62,15 @@ def shown(record: Mapping[str, Any], granted: Sequence[Destination], *, is_open:
     there were.
     """
     rows: list[Mapping[str, Any]] = record["exchanges"]
-    head = {"reproducible": False, "count": len(rows) + int(record["omitted"])}
+    whole = {"reproducible": False, "count": len(rows) + int(record["omitted"])}
     if not is_open:
-        return head
-    return {**head, "omitted": record["omitted"], "exchanges": [_public(row, granted) for row in rows]}
+        return closed(whole)
+    return {**whole, "omitted": record["omitted"], "exchanges": [_public(row, granted) for row in rows]}
+
+
+def closed(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is still told of an output that was not released after all."""
+    return {name: told[name] for name in ("reproducible", "count")}
 
 
 def _public(row: Mapping[str, Any], granted: Sequence[Destination]) -> dict[str, Any]:
