@@ -155,7 +155,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer)
         self.close_connection = True
 
-    do_GET = do_POST = do_HEAD = _serve
+    def do_GET(self):
+        self._serve()
+
+    def do_POST(self):
+        self._serve()
+
+    def do_HEAD(self):
+        self._serve()
 
     def _body(self):
         if self.headers.get("Transfer-Encoding") != "chunked":

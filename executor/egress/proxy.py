@@ -64,6 +64,7 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._slots = threading.BoundedSemaphore(allowance.connections)
+        self._is_deaf = threading.Event()
         self._wake, self._woken = socket.socketpair()
 
     def serve(self) -> None:
@@ -71,17 +72,19 @@ class Proxy:
         while True:
             ready, _, _ = select.select([self._listener, self._woken], [], [])
             if self._woken in ready:
-                return
+                break
             try:
                 connection, _ = self._listener.accept()
             except OSError:  # it went again before it was taken
                 continue
             self._take(connection)
+        self._listener.close()
+        self._is_deaf.set()
 
     def stop(self) -> None:
         """Take no more, cut what is open, and stay until it has ended. Call it after `serve` was begun, once."""
         self._wake.send(b"x")
-        self._listener.close()
+        self._is_deaf.wait(END_SECONDS)
         with self._lock:
             for one in self._open:
                 with contextlib.suppress(OSError):

@@ -146,13 +146,16 @@ def test_a_tunnel_carries_tls_and_its_row_tells_of_the_encrypted_streams():
             assert server.recv(100) == b"question"
             server.sendall(b"answer" * 10_000)
 
-    with serving(attend) as port, proxied(allowance(port), world_of(LOOPBACK)) as (used, address):
-        with socket.create_connection(address, timeout=20) as client:
-            client.sendall(connect_to(port))
-            until(client, b"\r\n\r\n")
-            with tls(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(client, server_hostname=HOST) as inner:
-                inner.sendall(b"question")
-                said = rest_of(inner)
+    with (
+        serving(attend) as port,
+        proxied(allowance(port), world_of(LOOPBACK)) as (used, address),
+        socket.create_connection(address, timeout=20) as client,
+    ):
+        client.sendall(connect_to(port))
+        until(client, b"\r\n\r\n")
+        with tls(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(client, server_hostname=HOST) as inner:
+            inner.sendall(b"question")
+            said = rest_of(inner)
 
     assert said == b"answer" * 10_000
     (row,) = rows(used)
@@ -333,7 +336,7 @@ def test_abuse_a_name_that_changes_after_it_was_checked_is_not_looked_up_again(w
     assert first.endswith(b"ok")
     assert second.startswith(b"HTTP/1.1 403 ")
     assert resolved == [HOST, HOST]
-    assert [row["address"] if "address" in row else "" for row in rows(used)] == ["127.0.0.1", ""]
+    assert [row.get("address", "") for row in rows(used)] == ["127.0.0.1", ""]
 
 
 def plain_server(connection):
@@ -471,22 +474,24 @@ def test_abuse_connections_beyond_the_limit_are_turned_away(web):
 
 
 def test_abuse_a_job_that_drips_its_request_is_cut_in_time(web):
-    with proxied(allowance(web.port, exchange_seconds=1.0), world_of(LOOPBACK)) as (used, address):
-        with socket.create_connection(address, timeout=20) as client:
-            stop = threading.Event()
+    stop = threading.Event()
+    with (
+        proxied(allowance(web.port, exchange_seconds=1.0), world_of(LOOPBACK)) as (used, address),
+        socket.create_connection(address, timeout=20) as client,
+    ):
 
-            def drip():
-                while not stop.wait(0.1):
-                    try:
-                        client.send(b"X")
-                    except OSError:
-                        return
+        def drip():
+            while not stop.wait(0.1):
+                try:
+                    client.send(b"X")
+                except OSError:
+                    return
 
-            thread = threading.Thread(target=drip)
-            thread.start()
-            said = rest_of(client)
-            stop.set()
-            thread.join()
+        thread = threading.Thread(target=drip)
+        thread.start()
+        said = rest_of(client)
+        stop.set()
+        thread.join()
 
     assert said.startswith(b"HTTP/1.1 502 ")
     assert rows(used)[0]["cut"] == "still open after 1 s"
