@@ -39,10 +39,13 @@ def _message(data: bytes) -> bytes | None:
         kind, major, length = data[at], data[at + 1], int.from_bytes(data[at + 3 : at + 5])
         if kind != _HANDSHAKE or major != 3 or not 0 < length <= _MAX_RECORD:
             raise NotTls("it is no TLS")
-        hello += data[at + _RECORD_HEAD : at + _RECORD_HEAD + length]
-        at += _RECORD_HEAD + length
-        if hello[0] != _CLIENT_HELLO:
+        end = at + _RECORD_HEAD + length
+        hello += data[at + _RECORD_HEAD : end]
+        if hello and hello[0] != _CLIENT_HELLO:
             raise NotTls("it does not begin with a ClientHello")
+        if end > len(data):
+            return None
+        at = end
         if len(hello) >= 4 and len(hello) - 4 >= (size := int.from_bytes(hello[1:4])):
             if at < len(data) or len(hello) - 4 != size:
                 raise NotTls("more follows the ClientHello before the server has answered")

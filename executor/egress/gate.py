@@ -34,12 +34,13 @@ class Gates:
 
     rules: EgressRules
     bootstrap: str = BOOTSTRAP
+    ready_seconds: float = READY_SECONDS
 
     def problem(self) -> str:
         """Why no job can be given a way out here, and what to do; empty where one can."""
         try:
             with _Process(self.bootstrap, {"try": True}) as process:
-                process.ready()
+                process.ready(self.ready_seconds)
         except SandboxUnavailable as exc:
             return exc.text
         return ""
@@ -79,7 +80,7 @@ class Gate:
             "connections": rules.max_connections,
         }
         self._process = _Process(self.gates.bootstrap, given, (namespace,))
-        self._process.ready()
+        self._process.ready(self.gates.ready_seconds)
 
     def close(self) -> dict[str, Any]:
         """End the proxy; its record. SandboxUnavailable where it has none: such a run counts for nothing."""
@@ -128,10 +129,10 @@ class _Process:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def ready(self) -> None:
+    def ready(self, seconds: float) -> None:
         """Wait until it listens. SandboxUnavailable; it is ended then."""
         try:
-            said = self._line(READY_SECONDS)
+            said = self._line(seconds)
         except SandboxUnavailable:
             self.end()
             raise

@@ -59,8 +59,9 @@ def resolve(host: str, port: int, seconds: float) -> list[str]:
 
     def ask() -> None:
         try:
-            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-        except (OSError, UnicodeError):
+            # bytes: for text a codec would be imported now, by a process that may no longer read its file
+            answers = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
+        except OSError:
             return
         texts = [str(where[0]) for family, _, _, _, where in answers if family in (socket.AF_INET, socket.AF_INET6)]
         found.extend(sorted(dict.fromkeys(texts), key=lambda text: ":" in text))
