@@ -14,8 +14,9 @@ from executor.agent.errors import GiveBack, LeaseLost
 from executor.agent.holding import hold_output, release, whole_manifest
 from executor.agent.intake import program_cid
 from executor.agent.parts import Decided, Work
+from executor.agent.scanning import Scanning
 from executor.agent.staging import Staging, check_disk, import_output, same_files
-from executor.audit.rules import audit
+from executor.audit.rules import Verdict, audit
 from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import stat
@@ -187,6 +188,11 @@ class JobExecution:
             self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
         if not verdict.is_clean and rules.broken_rule == "withhold":
             return self._withheld(report, span)
+        scanned = Scanning(self._work, self._staging).run(quarantine, found)
+        rows = tuple(one.row() for one in scanned)
+        if any(one.withholds for one in scanned):
+            return self._withheld(report, span, rows)
+        verdict = Verdict((*verdict.findings, *(finding for one in scanned for finding in one.findings)))
         decided = self._decided(
             outcomes.released(report, self._work.request.order.result_kind, root),
             span,
@@ -194,6 +200,7 @@ class JobExecution:
             detail=report.detail,
             output=root,
             manifest_rows=tuple(found.rows()),
+            scanners=rows,
             egress=self._egress(is_open=True),
         )
         if rules.mode != "automatic":
@@ -201,9 +208,12 @@ class JobExecution:
         release(self._work, quarantine, root)
         return decided
 
-    def _withheld(self, report: RunReport, span: tuple[float, float]) -> Decided:
+    def _withheld(
+        self, report: RunReport, span: tuple[float, float], scanners: tuple[Mapping[str, Any], ...] = ()
+    ) -> Decided:
         runtime = outcomes.public_runtime(report.runtime)
-        return self._decided(outcomes.withheld(Reason.AUDIT_RULE), span, runtime, egress=self._egress(is_open=False))
+        outcome, egress = outcomes.withheld(Reason.AUDIT_RULE), self._egress(is_open=False)
+        return self._decided(outcome, span, runtime, scanners=scanners, egress=egress)
 
     def _check_tripwire(self) -> None:
         """The inputs must be what they were; if not, the sandbox leaks, and nothing it says is worth a signature."""
@@ -240,6 +250,7 @@ class JobExecution:
         detail: str = "",
         output: Cid | None = None,
         manifest_rows: tuple[Mapping[str, Any], ...] = (),
+        scanners: tuple[Mapping[str, Any], ...] = (),
         egress: Mapping[str, Any] | None = None,
     ) -> Decided:
         return Decided(
@@ -252,6 +263,7 @@ class JobExecution:
             manifest=manifest_rows,
             output=output,
             detail=detail,
+            scanners=scanners,
             egress=egress,
         )
 

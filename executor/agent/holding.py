@@ -175,6 +175,7 @@ def _packed(decided: Decided) -> str:
         "runtime": decided.runtime,
         "detail": decided.detail,
         "egress": decided.egress,
+        "scanners": list(decided.scanners),
     }
     return json.dumps(fields)
 
@@ -190,5 +191,6 @@ def unpacked(hold: Hold) -> Decided:
         dependencies=tuple(Dependency(**{**one, "cid": Cid.parse(one["cid"])}) for one in fields["dependencies"]),
         runtime=fields["runtime"],
         detail=fields["detail"],
+        scanners=tuple(fields.get("scanners", ())),
         egress=fields.get("egress"),  # absent in what an older version held
     )

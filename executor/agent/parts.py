@@ -99,4 +99,5 @@ class Decided:
     output: Cid | None = None
     detail: str = ""
     release: Mapping[str, Any] | None = None  # who decided, where reviewers did
+    scanners: tuple[Mapping[str, Any], ...] = ()  # the operator's own, and their words
     egress: Mapping[str, Any] | None = None  # what passed, where the job had a way out (`executor.egress.record`)

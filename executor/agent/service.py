@@ -20,6 +20,7 @@ from executor.agent.config import NodeConfig
 from executor.agent.node import DRAIN_FILE, Node
 from executor.agent.parts import Parts
 from executor.agent.room import Room
+from executor.agent.scanning import check_scanners
 from executor.agent.staging import Staging, remove_tree
 from executor.audit.policy import Policy
 from executor.content.blockstore import BlockStore
@@ -137,6 +138,7 @@ def _parts(
     if sandboxes is None:
         sandboxes = make_sandboxes(config, key.address)
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
+    check_scanners(policy, folder, offered)
     # After the sandboxes have reaped: what they mounted there is gone now.
     _remove_left_over(folder / "executions", held)
     http = Http(config.bridge_url, Signer(key, config.audience, clock))

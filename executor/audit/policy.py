@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from executor.audit.egressrules import EgressRules
+from executor.audit.scannerrules import MAX_SCANNERS, Scanner, scanners_problem
 from executor.errors import InsulaError, InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.leases import Address, Amount, ByToken, TokenPrice
@@ -121,6 +122,14 @@ class Policy(BaseModel):
     outputs: OutputRules = OutputRules()
     release: Annotated[ReleaseRules, BeforeValidator(_as_table)] = ReleaseRules()
     egress: EgressRules = EgressRules()
+    scanners: tuple[Scanner, ...] = Field(default=(), max_length=MAX_SCANNERS)
+
+    @model_validator(mode="after")
+    def _scanners(self) -> Self:
+        problem = scanners_problem(self.scanners, self.release.mode)
+        if problem:
+            raise ValueError(problem)
+        return self
 
     @classmethod
     def parse(cls, value: object, where: str = "policy") -> Self:
