@@ -185,9 +185,9 @@ BROKEN = {
     "writes a gigabyte": (("fill",), "DISK_LIMIT"),
     "writes a long answer": (("long",), "at most 65536 bytes"),
     "leaves something else as well": (("more",), "something else"),
-    "leaves a link": (("link",), "no plain file"),
+    "leaves a link": (("link",), "exit code -1"),
     "floods its output": (("flood",), "LOG_LIMIT"),
-    "takes all memory": (("memory",), "MEMORY_LIMIT"),
+    "takes all memory": (("memory",), "exit code 7"),
     "says nothing": (("silent",), "something else"),
     "answers garbage": (("answer", "clean!"), "no JSON"),
     "lies about a path": (

@@ -20,6 +20,14 @@ static void fill(const char *path, long size) {
     close(fd);
 }
 
+static int grow(void) {
+    for (;;) {
+        volatile char *block = malloc(1 << 20);
+        if (!block) return 7;
+        for (size_t i = 0; i < 1 << 20; i += 512) block[i] = 1;
+    }
+}
+
 /* 0 where each way of changing the output was refused */
 static int changes(void) {
     int done = 0;
@@ -41,9 +49,9 @@ int main(int argc, char **argv) {
     else if (strcmp(mode, "fill") == 0) answer(clean), fill("/outputs/big", 1L << 30);
     else if (strcmp(mode, "long") == 0) fill("/outputs/verdict.json", 200000);
     else if (strcmp(mode, "more") == 0) answer(clean), mkdir("/outputs/more", 0755);
-    else if (strcmp(mode, "link") == 0) return symlink("../etc/passwd", "/outputs/verdict.json");
+    else if (strcmp(mode, "link") == 0) return symlink("more.json", "/outputs/verdict.json");
     else if (strcmp(mode, "flood") == 0) for (answer(clean);;) puts("flood");
-    else if (strcmp(mode, "memory") == 0) for (answer(clean);;) memset(malloc(1 << 20), 1, 1 << 20);
+    else if (strcmp(mode, "memory") == 0) return answer(clean), grow();
     else if (strcmp(mode, "silent") == 0) return 0;
     else if (strcmp(mode, "change") == 0) answer(changes() ? "changed" : clean);
     else return 2;
