@@ -35,6 +35,8 @@ PURE = (
     "executor/audit/policy.py",
     "executor/audit/release.py",
     "executor/audit/rules.py",
+    "executor/audit/scananswer.py",
+    "executor/audit/scannerrules.py",
     "executor/content/car.py",
     "executor/content/dagpb.py",
     "executor/content/hamt.py",

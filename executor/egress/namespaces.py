@@ -7,12 +7,16 @@ thread only.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import socket
+import struct
 from pathlib import Path
 from typing import Final
 
 _CLONE_NEWNET: Final = 0x40000000
+_SIOCGIFFLAGS: Final = 0x8913
+_IFF_UP: Final = 1
 _OWN: Final = "/proc/self/ns/net"
 _LOOPBACK_ALONE: Final = {"lo"}
 
@@ -24,7 +28,8 @@ class NoNamespace(Exception):
 def listen_within(namespace: int, address: tuple[str, int], backlog: int) -> socket.socket:
     """A socket that listens on an IPv4 address of the namespace that the descriptor stands for. NoNamespace.
 
-    The namespace must not be this process's own, and must have no interface but the loopback one.
+    The namespace must not be this process's own, and must have no interface that is up but the loopback one (kernels put
+    tunnels that are down into each new one).
     """
     if _same(namespace):
         raise NoNamespace("the job's network namespace is the node's own")
@@ -32,9 +37,9 @@ def listen_within(namespace: int, address: tuple[str, int], backlog: int) -> soc
     try:
         _enter(namespace)
         try:
-            found = _interfaces()
+            found = _up()
             if found != _LOOPBACK_ALONE:
-                raise NoNamespace(f"the job's network namespace has {', '.join(sorted(found)) or 'no interface'}")
+                raise NoNamespace(f"the job's network namespace has {', '.join(sorted(found)) or 'nothing'} up")
             return socket.create_server(address, backlog=backlog)
         finally:
             _enter(own)
@@ -64,8 +69,15 @@ def _enter(namespace: int) -> None:
         raise NoNamespace(f"the network namespace cannot be entered ({os.strerror(number)})")
 
 
-def _interfaces() -> set[str]:
-    return {name for _, name in socket.if_nameindex()}
+def _up() -> set[str]:
+    """The interfaces of this namespace that are up."""
+    found = set()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as look:
+        for _, name in socket.if_nameindex():
+            answer = fcntl.ioctl(look, _SIOCGIFFLAGS, struct.pack("16sH14x", name.encode(), 0))
+            if struct.unpack("16sH14x", answer)[1] & _IFF_UP:
+                found.add(name)
+    return found
 
 
 def _libc() -> ctypes.CDLL:

@@ -183,6 +183,20 @@ def test_nothing_is_left_of_a_job_with_a_way_out(job, sandbox):
     assert proxies() == []
 
 
+def test_the_holder_of_a_namespace_is_reaped_with_its_job(job, docker_engine):
+    """As a node does that starts again after a crash."""
+    found = []
+
+    def look():
+        if not found:
+            found.append(DockerSandbox("test-egress", base_url=docker_engine).reap(set()))
+
+    with pytest.raises(SandboxUnavailable):
+        job(80).run("hold", cancelled=look)
+
+    assert found == [["job-1"]]
+
+
 def test_the_proxy_has_given_up_roots_rights(job):
     found = []
 
