@@ -1,5 +1,6 @@
 """What the tests of egress share: a world of names on loopback, a server in it, and the proxy before it."""
 
+import hashlib
 import socket
 import ssl
 import threading
@@ -203,3 +204,22 @@ def serving(attend):
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(10)
+
+
+LOOPBACK = {HOST: ["127.0.0.1"]}
+
+
+def rows(used):
+    return used.journal.record()["exchanges"]
+
+
+def get(port, path="/", host=HOST, more=""):
+    return f"GET http://{host}:{port}{path} HTTP/1.1\r\nHost: {host}:{port}\r\n{more}\r\n".encode()
+
+
+def connect_to(port, host=HOST):
+    return f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()

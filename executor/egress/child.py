@@ -20,6 +20,7 @@ from executor.sandbox.confine import die_with_parent, limit_resources, no_new_pr
 
 PROXY_OWNER: Final = 65532
 """uid and gid of a proxy: neither root's nor a job's."""
+_NICE: Final = 10  # what it uses does not count as the job's
 _RESOURCES: Final = {"CORE": 0, "FSIZE": 0, "NOFILE": 512, "DATA": 2**30}
 
 
@@ -65,6 +66,7 @@ def allowance_of(given: dict[str, Any]) -> Allowance:
 def _give_up_rights(given: dict[str, Any]) -> None:
     """Nothing of root's is left, and no way back; it ends with the node."""
     os.chdir("/")
+    os.nice(_NICE)
     limit_resources(_RESOURCES)
     os.setgroups([])
     os.setresgid(PROXY_OWNER, PROXY_OWNER, PROXY_OWNER)

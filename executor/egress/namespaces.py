@@ -28,8 +28,8 @@ class NoNamespace(Exception):
 def listen_within(namespace: int, address: tuple[str, int], backlog: int) -> socket.socket:
     """A socket that listens on an IPv4 address of the namespace that the descriptor stands for. NoNamespace.
 
-    The namespace must not be this process's own, and must have no interface that is up but the loopback one (kernels put
-    tunnels that are down into each new one).
+    The namespace must not be this process's own, and nothing in it may be up but the loopback interface: kernels put
+    tunnels that are down into each new one.
     """
     if _same(namespace):
         raise NoNamespace("the job's network namespace is the node's own")

@@ -32,6 +32,8 @@ FAREWELL_SECONDS: Final = 1.0
 END_SECONDS: Final = 3.0
 MAX_ANSWER_HEAD_BYTES: Final = 64 * 1024
 BACKLOG: Final = 16
+TURN_SECONDS: Final = 0.02
+"""Between two connections that are turned away: a job that goes on trying costs this node no processor."""
 _TLS_ANSWERS: Final = (0x15, 0x16)
 _WORDS: Final = {
     400: "Bad Request", 403: "Forbidden", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
@@ -111,6 +113,7 @@ class Proxy:
         with connection, contextlib.suppress(OSError):
             connection.setblocking(False)
             connection.send(_answer(503, problem))
+        select.select([self._woken], [], [], TURN_SECONDS)
 
     def _attend(self, connection: socket.socket) -> None:
         try:
