@@ -14,7 +14,7 @@ from executor.protocol.leases import Address
 from executor.protocol.network import MAX_PORTS, Destination, covers, host_problem
 
 MAX_GRANTS = 256
-MAX_EXCHANGES = 128  # each has a row in the receipt
+MAX_EXCHANGES = 64  # each has a row in the receipt, which is bounded
 
 
 class EgressGrant(BaseModel):
@@ -62,7 +62,7 @@ class EgressRules(BaseModel):
     grants: tuple[EgressGrant, ...] = Field(default=(), max_length=MAX_GRANTS)
     max_bytes_out: int = Field(default=2**20, ge=0)
     max_bytes_in: int = Field(default=64 * 2**20, ge=0)
-    max_exchanges: int = Field(default=64, ge=1, le=MAX_EXCHANGES)  # refused ones among them
+    max_exchanges: int = Field(default=32, ge=1, le=MAX_EXCHANGES)  # refused ones among them
     exchange_seconds: int = Field(default=60, ge=1, le=3600)  # from the first byte of a request to its end
     max_connections: int = Field(default=4, ge=1, le=64)  # at the same time
 

@@ -98,14 +98,14 @@ def test_the_proxy_listens_in_the_jobs_namespace_and_connects_from_the_nodes(ins
 
 
 def test_a_full_record_fits_through_the_pipe(inside):
-    way = Gates(EgressRules(max_exchanges=128), BOOTSTRAP).gate([Destination(HOST, (443,))])
+    way = Gates(EgressRules(max_exchanges=64), BOOTSTRAP).gate([Destination(HOST, (443,))])
     way.open(inside.namespace)
     request = b"GET http://" + b"a" * 60 + b".example.org/ HTTP/1.1\r\nHost: " + b"a" * 60 + b".example.org\r\n\r\n"
-    for _ in range(130):
+    for _ in range(66):
         inside.say(request)
     record = way.close()
 
-    assert (len(record["exchanges"]), record["omitted"]) == (128, 2)
+    assert (len(record["exchanges"]), record["omitted"]) == (64, 2)
 
 
 def test_abuse_the_nodes_own_namespace_is_no_jobs():

@@ -88,7 +88,7 @@ def test_a_job_is_not_granted(name):
         ({"grants": [{"host": "a.example.org", "requesters": ["0x12"]}]}, "egress.grants.0.requesters.0"),
         ({"grants": [{"host": "a.example.org", "path": "/"}]}, "egress.grants.0.path"),
         ({"grants": [{"host": "a.example.org"}, {"host": "a.example.org"}]}, "egress"),
-        ({"max_exchanges": 129}, "egress.max_exchanges"),
+        ({"max_exchanges": 65}, "egress.max_exchanges"),
         ({"max_connections": 0}, "egress.max_connections"),
         ({"exchange_seconds": 0}, "egress.exchange_seconds"),
         ({"max_bytes": 1}, "egress.max_bytes"),
