@@ -73,7 +73,8 @@ def _stop(process):
         process.wait(STOP_SECONDS)
 
 
-def _missing(why):
+def missing_engine(why):
+    """In CI a failure, elsewhere the tests are left out."""
     text = f"{HOW_TO} ({why})"
     if os.environ.get("CI") == "true":
         pytest.fail(text)
@@ -83,7 +84,7 @@ def _missing(why):
 def needs_root():
     """For tests of what only root can do: mounts. In CI, where the tests run as root, a failure."""
     if os.geteuid() != 0:
-        _missing("this test mounts memory, which only root may")
+        missing_engine("this test mounts memory, which only root may")
 
 
 @pytest.fixture(scope="session")
@@ -94,13 +95,13 @@ def docker_engine():
         yield usual
         return
     if shutil.which("dockerd") is None or os.geteuid() != 0:
-        _missing("no engine answers, and none can be started: no dockerd, or not root")
+        missing_engine("no engine answers, and none can be started: no dockerd, or not root")
     # a short path: the name of a Unix socket has at most 107 bytes
     folder = Path(tempfile.mkdtemp(prefix="insula-dockerd-", dir="/tmp"))
     process, address = _start(folder)
     try:
         if address is None:
-            _missing(f"dockerd did not start: {(folder / 'log').read_text()[-2000:]}")
+            missing_engine(f"dockerd did not start: {(folder / 'log').read_text()[-2000:]}")
         yield address
     finally:
         _stop(process)

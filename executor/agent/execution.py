@@ -16,14 +16,17 @@ from executor.agent.holding import hold_output, release, whole_manifest
 from executor.agent.intake import program_cid
 from executor.agent.parts import Decided, Work
 from executor.agent.record import one_line
+from executor.agent.scanning import Scanning
 from executor.agent.secrets import SecretFolder, read_secret
 from executor.agent.staging import Staging, check_disk, import_output, same_files
 from executor.audit.content import ContentAudit
 from executor.audit.needles import Seed
-from executor.audit.rules import audit
+from executor.audit.rules import Verdict, audit
 from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import stat
+from executor.egress.gate import Gate
+from executor.egress.record import shown
 from executor.errors import ContentTooLarge, InvalidInput, MalformedBlock, UnsafeName
 from executor.holds import Hold
 from executor.protocol import spec as specs
@@ -63,6 +66,7 @@ class JobExecution:
         self._job = job
         self._spec = spec
         self._dependencies = dependencies
+        self._passed: Mapping[str, Any] | None = None
         self._staging = Staging(work.parts.executions / work.execution_id)
         self._classes = classes  # of the operator's private data, which the job is given
         self._rules = work.parts.policy.release_of(classes)
@@ -99,6 +103,7 @@ class JobExecution:
         program = self._program()
         if program is None:
             return self._cut(Reason.PROGRAM_INVALID, "the module is a directory", now, now, {})
+        gate = self._gate()
         execution = Execution(
             execution_id=self._work.execution_id,
             trace={"request_id": str(self._work.request.id), "request_hash": f"0x{self._work.request.hash.hex()}"},
@@ -108,10 +113,12 @@ class JobExecution:
             scratch=self._staging.scratch,
             limits=_limits(self._job.limits),
             secrets=self._secrets(),
+            network=gate,
         )
         self._note("running")
         try:
             report = sandbox.run(execution, self._work.pulse.why_stop)
+            self._end_egress(gate)
             self._work.pulse.check()
             return self._decide(report)
         except JobCancelled as exc:
@@ -120,7 +127,28 @@ class JobExecution:
         except SandboxUnavailable as exc:
             raise GiveBack(exc.reason, exc.text) from exc
         finally:
+            if gate is not None:
+                gate.abandon()
             sandbox.release(execution)
+
+    def _gate(self) -> Gate | None:
+        """The way out that the spec asks for and the policy grants."""
+        if not self._job.network:
+            return None
+        if self._parts.gates is None:
+            raise GiveBack(Reason.ENGINE_MISSING, "this node can give no job a way out (see its log)")
+        return self._parts.gates.gate(self._job.network)
+
+    def _end_egress(self, gate: Gate | None) -> None:
+        """Take over what the proxy wrote down; all of it is in this node's log, whatever becomes of the output."""
+        if gate is None:
+            return
+        self._passed = gate.close()
+        for row in self._passed["exchanges"]:
+            self._work.log.info("exchange", **row)
+
+    def _egress(self, *, is_open: bool) -> dict[str, Any] | None:
+        return None if self._passed is None else shown(self._passed, self._job.network, is_open=is_open)
 
     def _program(self) -> WasmProgram | ContainerProgram | None:
         """The program, its file in place; None where it can never be one."""
@@ -195,8 +223,12 @@ class JobExecution:
         for finding in verdict.findings:
             self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
         if not verdict.is_clean and rules.broken_rule == "withhold":
-            span = (report.started_at, outcomes.public_end(*span))
-            return self._decided(outcomes.withheld(Reason.AUDIT_RULE), span, outcomes.public_runtime(report.runtime))
+            return self._withheld(report, span)
+        scanned = Scanning(self._work, self._staging).run(quarantine, found)
+        rows = tuple(one.row() for one in scanned)
+        if any(one.withholds for one in scanned):
+            return self._withheld(report, span, rows)
+        verdict = Verdict((*verdict.findings, *(finding for one in scanned for finding in one.findings)))
         decided = self._decided(
             outcomes.released(report, self._work.request.order.result_kind, root),
             span,
@@ -204,11 +236,21 @@ class JobExecution:
             detail="" if self._seeds else report.detail,
             output=root,
             manifest_rows=tuple(found.rows()),
+            scanners=rows,
+            egress=self._egress(is_open=True),
         )
         if rules.mode != "automatic":
             return hold_output(self._work, decided, found, verdict, rules, self._job.limits.disk_bytes)
         release(self._work, quarantine, root)
         return decided
+
+    def _withheld(
+        self, report: RunReport, span: tuple[float, float], scanners: tuple[Mapping[str, Any], ...] = ()
+    ) -> Decided:
+        runtime = outcomes.public_runtime(report.runtime)
+        outcome, egress = outcomes.withheld(Reason.AUDIT_RULE), self._egress(is_open=False)
+        span = (report.started_at, outcomes.public_end(*span))
+        return self._decided(outcome, span, runtime, scanners=scanners, egress=egress)
 
     def _check_tripwire(self) -> None:
         """The inputs must be what they were; if not, the sandbox leaks, and nothing it says is worth a signature."""
@@ -242,11 +284,12 @@ class JobExecution:
     def _cut(self, reason: Reason, detail: str, started: float, finished: float, runtime: Mapping[str, Any]) -> Decided:
         self._work.log.info("cut", reason=reason.name, detail=one_line(detail))
         detail = outcomes.public_detail(reason, detail)
+        egress = self._egress(is_open=self._rules.mode == "automatic")  # where people review, nobody reviewed this
         if self._rules.mode != "automatic" or self._classes or self._seeds:
             # Fuel, peaks and sizes would tell what nobody has reviewed, or of what the job was given.
             detail, runtime = "", outcomes.public_runtime(runtime)
             finished = outcomes.public_end(started, finished)
-        return self._decided(outcomes.cut(reason), (started, finished), runtime, detail=detail)
+        return self._decided(outcomes.cut(reason), (started, finished), runtime, detail=detail, egress=egress)
 
     def _decided(
         self,
@@ -257,6 +300,8 @@ class JobExecution:
         detail: str = "",
         output: Cid | None = None,
         manifest_rows: tuple[Mapping[str, Any], ...] = (),
+        scanners: tuple[Mapping[str, Any], ...] = (),
+        egress: Mapping[str, Any] | None = None,
     ) -> Decided:
         return Decided(
             outcome=outcome,
@@ -269,6 +314,8 @@ class JobExecution:
             output=output,
             detail=detail,
             policy=self._opened(),
+            scanners=scanners,
+            egress=egress,
         )
 
     def _opened(self) -> dict[str, Any]:

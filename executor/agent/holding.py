@@ -23,6 +23,7 @@ from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import Manifest, manifest
 from executor.content.walk import blocks
+from executor.egress.record import closed
 from executor.holds import Hold
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.cid import Cid
@@ -130,6 +131,7 @@ def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
             runtime={**outcomes.public_runtime(decided.runtime), "inputsUnchanged": True},
             detail="",
             release=record,
+            egress=closed(decided.egress) if decided.egress is not None else None,
         )
     quarantine = Staging(work.parts.executions / hold.execution_id).quarantine()
     root = Cid.parse(hold.root)
@@ -176,6 +178,8 @@ def _packed(decided: Decided, rules: ReleaseRules) -> str:
         "rules": rules.model_dump(mode="json"),
         "runtime": decided.runtime,
         "detail": decided.detail,
+        "egress": decided.egress,
+        "scanners": list(decided.scanners),
     }
     return json.dumps(fields)
 
@@ -192,6 +196,8 @@ def unpacked(hold: Hold) -> Decided:
         runtime=fields["runtime"],
         detail=fields["detail"],
         policy=fields.get("policy", {}),
+        scanners=tuple(fields.get("scanners", ())),
+        egress=fields.get("egress"),  # absent in what an older version held
     )
 
 

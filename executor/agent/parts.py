@@ -20,6 +20,7 @@ from executor.audit.policy import Policy
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.roots import RootSet
+from executor.egress.gate import Gates
 from executor.holds import Holds
 from executor.ledger import Ledger
 from executor.protocol.cid import Cid
@@ -32,7 +33,10 @@ from executor.sandbox.types import Sandbox
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """One node. `sandboxes` are those whose probe held, by tier; `chain` is None without an RPC endpoint."""
+    """One node. `sandboxes` are those whose probe held, by tier; `chain` is None without an RPC endpoint.
+
+    gates: for jobs that are granted a way out; None where no job is, or none can be given one.
+    """
 
     folder: Path
     config: NodeConfig
@@ -47,6 +51,7 @@ class Parts:
     sandboxes: Mapping[str, Sandbox]
     chain: ChainView | None
     room: Room
+    gates: Gates | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float]
 
@@ -97,3 +102,5 @@ class Decided:
     detail: str = ""
     release: Mapping[str, Any] | None = None  # who decided, where reviewers did
     policy: Mapping[str, Any] = field(default_factory=dict)  # what of the operator's own was opened to the job
+    scanners: tuple[Mapping[str, Any], ...] = ()  # the operator's own, and their words
+    egress: Mapping[str, Any] | None = None  # what passed, where the job had a way out (`executor.egress.record`)

@@ -73,6 +73,8 @@ def make_receipt(work: Work, decided: Decided) -> bytes:
         detail=one_line(decided.detail),
         conversion=conversion_report(work.request.order, decided.spec),
         release=decided.release,
+        egress=decided.egress,
+        scanners=decided.scanners,
     )
     receipt = receipt_bytes(work.request, decided.spec, decided.outcome, run)
     if len(receipt) > MAX_RECEIPT_BYTES:

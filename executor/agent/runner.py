@@ -166,12 +166,14 @@ class LeaseRunner:
             return Decided(outcome=outcomes.refused(exc), spec=spec, started_at=now, finished_at=now, detail=problem)
         parts.policy.check_job(job)
         parts.policy.check_secrets(work.request, job)
+        parts.policy.check_network(job, work.request)
         if job.engine.tier not in parts.sandboxes:
             raise GiveBack(Reason.ENGINE_MISSING, f"this node does not offer the tier {job.engine.tier}")
         parts.room.reserve(self._id, job.limits)
         dependencies += intake.fetch_content(work, job)
         classes = parts.classes.of(job.content)
         parts.policy.check_data(work.request, job, classes)
+        parts.policy.check_exits(job, classes)
         return JobExecution(work, job, spec, dependencies, classes).run()
 
     def _sign(self, work: Work, decided: Decided) -> SignedRecord:

@@ -21,11 +21,14 @@ from executor.agent.config import NodeConfig
 from executor.agent.node import DRAIN_FILE, Node
 from executor.agent.parts import Parts
 from executor.agent.room import Room
+from executor.agent.scanning import check_scanners
 from executor.agent.secrets import check_secrets, reap_secrets
 from executor.agent.staging import Staging, remove_tree
+from executor.audit.policy import Policy
 from executor.content.blockstore import BlockStore
 from executor.content.roots import RootSet
 from executor.content.web import Http, Signer
+from executor.egress.gate import Gates
 from executor.errors import InvalidInput
 from executor.holds import Holds
 from executor.ledger import FolderLock, Ledger, is_locked
@@ -140,6 +143,7 @@ def _parts(
     if sandboxes is None:
         sandboxes = make_sandboxes(config, key.address)
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
+    check_scanners(policy, folder, offered)
     # After the sandboxes have reaped: what they mounted there is gone now.
     _remove_left_over(folder / "executions", held)
     http = Http(config.bridge_url, Signer(key, config.audience, clock))
@@ -170,8 +174,21 @@ def _parts(
         sandboxes=offered,
         chain=chain,
         room=Room(total),
+        gates=_gates(policy),
         clock=clock,
     )
+
+
+def _gates(policy: Policy) -> Gates | None:
+    """What jobs are given a way out with, if the policy grants any and this process can make one; says why not."""
+    if not policy.egress.grants:
+        return None
+    gates = Gates(policy.egress)
+    problem = gates.problem()
+    if problem:
+        structlog.get_logger("insula.node").warning("egress not offered", problem=problem)
+        return None
+    return gates
 
 
 def make_sandboxes(config: NodeConfig, node: str = "check") -> list[Sandbox]:

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from executor.audit.egressrules import EgressRules
 from executor.audit.openings import CidText, ImageText, Name, Opening, SecretRules
 from executor.audit.outputrules import OutputRules
+from executor.audit.scannerrules import MAX_SCANNERS, Scanner, scanners_problem
 from executor.errors import InsulaError, InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.labels import Label
@@ -130,6 +132,9 @@ class Policy(BaseModel):
     data: dict[Name, DataClass] = {}  # classes of private inputs; what none of them lists is public
     secrets: dict[Name, SecretRules] = {}
 
+    egress: EgressRules = EgressRules()
+    scanners: tuple[Scanner, ...] = Field(default=(), max_length=MAX_SCANNERS)
+
     @model_validator(mode="before")
     @classmethod
     def _release_of_classes(cls, value: Any) -> Any:
@@ -148,6 +153,13 @@ class Policy(BaseModel):
         except InvalidInput as exc:
             raise ValueError(exc.problem) from exc
 
+    @model_validator(mode="after")
+    def _scanners(self) -> Self:
+        problem = scanners_problem(self.scanners, self.release.mode)
+        if problem:
+            raise ValueError(problem)
+        return self
+
     @classmethod
     def parse(cls, value: object, where: str = "policy") -> Self:
         """The policy of plain data. InvalidInput that names the key and what is wrong with it."""
@@ -162,7 +174,7 @@ class Policy(BaseModel):
     def needs_chain(self) -> bool:
         """Whether it decides on who asks, which only the chain can vouch for."""
         named = self.requesters_allow or self.requesters_deny or self.contracts_allow
-        return bool(named or self.data or self.secrets)
+        return bool(named or self.data or self.secrets or self.egress.needs_chain)
 
     @property
     def hash(self) -> bytes:
@@ -225,6 +237,18 @@ class Policy(BaseModel):
                 raise PolicyRefused(Reason.POLICY, "an input, or the program, is private and does not open to this job")
         self.release_of(classes)
 
+    def check_exits(self, job: JobSpec, classes: Collection[str]) -> None:
+        """Whether the job may have the network that it asks for beside what it is given. PolicyRefused.
+
+        What goes out there is recorded, but looked through by no rule and held for no reviewer.
+        """
+        if not job.network:
+            return
+        if classes or job.secrets:
+            raise PolicyRefused(Reason.POLICY, "network: a job that is given private data or secrets gets none")
+        if self.release.mode != "automatic":
+            raise PolicyRefused(Reason.POLICY, "network: this operator's reviewers see no bytes that leave by it")
+
     def release_of(self, classes: Collection[str]) -> ReleaseRules:
         """Who lets out the output of a job that was given data of these classes: the strictest rules. PolicyRefused."""
         asked = [rules for name in sorted(classes) if (rules := self.data[name].release) is not None]
@@ -232,6 +256,14 @@ class Policy(BaseModel):
         if any(_strictness(one) == _strictness(strictest) and one != strictest for one in asked):
             raise PolicyRefused(Reason.POLICY, "the job's inputs are of classes that name different reviewers")
         return strictest
+
+    def check_network(self, job: JobSpec, request: Request) -> None:
+        """Whether every destination that the job asks for is granted to it. PolicyRefused."""
+        if not isinstance(job.engine, DockerEngine):  # the spec format gives no other engine a network
+            return
+        lacking = self.egress.missing(job.network, request.requester, request.order.callback, job.engine.image)
+        if lacking:
+            raise PolicyRefused(Reason.POLICY, f"network: this operator does not grant {lacking} to this job")
 
     def _check_price(self, order: Order) -> None:
         asked: Policy | TokenPrice = self

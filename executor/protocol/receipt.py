@@ -44,6 +44,8 @@ class Run:
     conversion: how a spec of another dialect became one in `insula/v1`, with the hash of the whole report
     (`executor.protocol.conversions`), None where it is one.
     release: who decided on the output, and how; None where no reviewer was asked.
+    scanners: which of the operator's scanners judged the output, by name and hash, and how; empty where none did.
+    egress: what passed between the job and the network, None where it had none. Such a run is not reproducible.
     """
 
     key: str
@@ -58,6 +60,8 @@ class Run:
     detail: str
     conversion: Mapping[str, Any] | None = None
     release: Mapping[str, Any] | None = None
+    egress: Mapping[str, Any] | None = None
+    scanners: Sequence[Mapping[str, Any]] = ()
 
 
 def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> bytes:
@@ -130,6 +134,10 @@ def _byproducts(outcome: Outcome, run: Run) -> list[dict[str, Any]]:
     ]
     if run.release is not None:
         found.append({"name": "release", "annotations": dict(run.release)})
+    if run.scanners:
+        found.append({"name": "scanners", "annotations": {"entries": [dict(entry) for entry in run.scanners]}})
+    if run.egress is not None:
+        found.append({"name": "egress", "annotations": dict(run.egress)})
     return found
 
 

@@ -15,6 +15,7 @@ from executor.protocol.cid import RAW, Cid
 from executor.protocol.dialects import bacalhau1x, lilypad, v1beta
 from executor.protocol.dialects.conversion import Conversion
 from executor.protocol.labels import Selector
+from executor.protocol.network import MAX_DESTINATIONS, MAX_PORTS, Destination, host_problem, order_problem
 from executor.protocol.reasons import Reason
 from executor.protocol.specparts import (
     LIMITS,
@@ -131,6 +132,7 @@ class JobSpec:
     secrets: tuple[SecretRef, ...] = ()
     limits: Limits
     selector: Selector = field(default_factory=Selector)
+    network: tuple[Destination, ...] = ()
 
     @property
     def content(self) -> tuple[Cid, ...]:
@@ -153,12 +155,14 @@ class JobSpec:
         version = top.string("version")
         if version != VERSION:
             refuse(Reason.SPEC_INVALID_FIELD, "version", f"is {version!r:.40}; this format is {VERSION!r}")
+        engine = _engine(top.object("engine"))
         spec = cls(
-            engine=_engine(top.object("engine")),
+            engine=engine,
             inputs=_inputs(top),
             secrets=_secrets(top),
             limits=_limits(top),
             selector=_selector(top),
+            network=_network(top, engine.tier),
         )
         top.close()
         return spec
@@ -427,3 +431,34 @@ def _selector(top: _Object) -> Selector:
         return Selector.parse(text)
     except InvalidInput as exc:
         raise InvalidSpec(Reason.SPEC_INVALID_FIELD, "selector", exc.problem) from exc
+
+
+def _network(top: _Object, tier: str) -> tuple[Destination, ...]:
+    if not top.has("network"):
+        return ()
+    network = top.object("network")
+    entries = network.array("allow", MAX_DESTINATIONS)
+    found = tuple(_destination(_Object(item, f"network.allow[{i}]")) for i, item in enumerate(entries))
+    network.close()
+    problem = order_problem(tuple(one.host for one in found)) if found else "is empty; leave out network for none"
+    if problem:
+        refuse(Reason.SPEC_INVALID_FIELD, "network.allow", problem)
+    if tier != "container":
+        refuse(Reason.SPEC_UNSUPPORTED, "network", f"tier {tier} has no network; only tier container can be given one")
+    return found
+
+
+def _destination(entry: _Object) -> Destination:
+    host = entry.string("host")
+    problem = host_problem(host)
+    if problem:
+        refuse(Reason.SPEC_INVALID_FIELD, entry.at("host"), problem)
+    ports = entry.array("ports", MAX_PORTS)
+    for i, port in enumerate(ports):
+        if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
+            refuse(Reason.SPEC_INVALID_FIELD, f"{entry.at('ports')}[{i}]", "must be a port, 1 to 65535")
+    problem = order_problem(tuple(ports)) if ports else "is empty; name the ports"
+    if problem:
+        refuse(Reason.SPEC_INVALID_FIELD, entry.at("ports"), problem)
+    entry.close()
+    return Destination(host, tuple(ports))

@@ -54,11 +54,18 @@ def limit_resources(limits: dict[str, int]) -> dict[str, int]:
     }
 
 
+def no_new_privileges() -> bool:
+    """None by an executable's bits from now on, and no ptrace by others; whether it took effect."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    return bool(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+
+
 def drop_privileges() -> dict[str, bool]:
     """No new privileges, no ptrace by others, and no network where this process may give it up; what took effect."""
     if sys.platform != "linux":
         return {"noNewPrivileges": False, "networkNamespace": False}
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    no_network = libc.unshare(_CLONE_NEWNET) == 0  # needs root: else False, and said so in the report
-    return {"noNewPrivileges": libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "networkNamespace": no_network}
+    no_network = ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) == 0  # needs root: else False, and said so
+    return {"noNewPrivileges": no_new_privileges(), "networkNamespace": no_network}

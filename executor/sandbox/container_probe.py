@@ -59,7 +59,7 @@ _ENDINGS: Final[dict[str, tuple[Limits, frozenset[Reason], frozenset[Reason]]]] 
 
 def checks(sandbox: Sandbox, runtime: Runtime, cancelled: Cancelled) -> tuple[Check, ...]:
     """Run every probe; raises SandboxUnavailable where one cannot be run at all."""
-    archive = _archive()
+    archive = probe_archive()
     gvisor = runtime == "runsc"
     limits = replace(_LIMITS, pids=512) if gvisor else _LIMITS
     with tempfile.TemporaryDirectory(prefix="insula-probe-") as folder:
@@ -89,7 +89,8 @@ def _facts(report: RunReport, *, gvisor: bool) -> list[Check]:
     return [*found, Check("uid", uid != "0", uid)]
 
 
-def _archive() -> tuple[Path, str]:
+def probe_archive() -> tuple[Path, str]:
+    """The archive of the probe's image for this machine, and the image's id. SandboxUnavailable."""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     path = FOLDER / f"probe-{machine}.tar"
     try:

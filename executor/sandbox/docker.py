@@ -27,7 +27,9 @@ from executor.sandbox.archive import BadArchive, check_archive
 from executor.sandbox.attached import Streams
 from executor.sandbox.cgroups import ControlGroups, Pressure
 from executor.sandbox.container_probe import checks as probe_checks
+from executor.sandbox.container_probe import probe_archive
 from executor.sandbox.engine_facts import EngineFacts
+from executor.sandbox.holder import network_namespace
 from executor.sandbox.mounts import QuotaMount, may_mount, mount_quota, quota_mounts, unmount
 from executor.sandbox.staging import stage_inputs
 from executor.sandbox.tree import OutputUnsafe, Usage, measure
@@ -136,9 +138,9 @@ class DockerSandbox:
                 image = self._image(api, program)
                 inputs = stage_inputs(execution.inputs, execution.scratch / "inputs")
                 place = self._place(execution, inputs)
-                report = self._run(
-                    api, execution, profile.container(program, image, execution.limits, place), cancelled
-                )
+                body = profile.container(program, image, execution.limits, place)
+                with self._network(api, execution, place) as change:
+                    report = self._run(api, execution, change(body), cancelled)
                 facts_used = {**facts.summary(self._runtime), **_profile()}
                 facts_used["outputs"] = "quota mount" if place.quota_bytes else "watched folder"
                 return replace(report, runtime={**facts_used, **report.runtime})
@@ -217,6 +219,37 @@ class DockerSandbox:
                     raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, "the engine takes too long to load it")
 
     # -- one run
+
+    @contextlib.contextmanager
+    def _network(
+        self, api: docker.APIClient, execution: Execution, place: profile.Place
+    ) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+        """How a job's body is changed for its way out; no change where it has none.
+
+        A container of the node's own holds the namespace, so that the proxy listens in it before the job exists.
+        """
+        network = execution.network
+        if network is None:
+            yield lambda body: body
+            return
+        if self._runtime != "runc":
+            raise SandboxUnavailable(Reason.ENGINE_MISSING, f"a job by {self._runtime} can be given no network")
+        path, image = probe_archive()
+        body = profile.holder(self._image(api, ContainerProgram(image, archive=path)), place)
+        holder = _create(api, body)
+        try:
+            wrong = profile.differences(body, api.inspect_container(holder))
+            if wrong:
+                raise SandboxUnavailable(Reason.NODE_FAULT, f"the engine did not apply: {', '.join(wrong)[:500]}")
+            try:
+                _begin(api, holder)
+            except _Invalid as exc:
+                raise SandboxUnavailable(Reason.NODE_FAULT, f"the holder of a network does not start: {exc}") from exc
+            with network_namespace(api.inspect_container(holder)["State"]["Pid"], holder) as namespace:
+                network.open(namespace)
+            yield lambda body: profile.joined(body, holder, network.env)
+        finally:
+            _remove(api, holder)
 
     def _place(self, execution: Execution, inputs: Path) -> profile.Place:
         """Prepare the outputs: a mount with a quota where possible, else the folder itself, which is watched."""

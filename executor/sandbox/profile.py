@@ -21,6 +21,8 @@ MIB: Final = 2**20
 MAX_TMP_BYTES: Final = 64 * MIB
 TMP_INODES: Final = 4096
 OPEN_FILES: Final = 1024
+HOLD: Final = ("wall",)
+"""What the node's own image is told to do nothing with, until it is removed."""
 
 #: the same for every job
 HOST: Final[dict[str, Any]] = {
@@ -120,6 +122,27 @@ def container(program: ContainerProgram, image: str, limits: Limits, place: Plac
     if program.args:
         config["Cmd"] = list(program.args)
     return {**CONFIG, **config, "HostConfig": {**HOST, **_host(program, limits, place)}}
+
+
+def holder(image: str, place: Place) -> dict[str, Any]:
+    """The body of the container that holds a job's network namespace, which has only the loopback interface."""
+    limits = Limits(
+        wall_seconds=0, cpu_millis=100, memory_bytes=16 * MIB, disk_bytes=0, output_files=0, log_bytes=0, pids=1
+    )
+    body = container(ContainerProgram(image, args=HOLD), image, limits, place)
+    body["HostConfig"]["Mounts"] = []
+    return {**body, "NetworkDisabled": False}
+
+
+def joined(body: dict[str, Any], holder_id: str, env: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """A job's body, in the namespace of a holder, whose host name it gets: the engine refuses another one here."""
+    body = {key: value for key, value in body.items() if key != "Hostname"}
+    return {
+        **body,
+        "Env": [*(f"{name}={value}" for name, value in env), *body["Env"]],
+        "NetworkDisabled": False,
+        "HostConfig": {**body["HostConfig"], "NetworkMode": f"container:{holder_id}"},
+    }
 
 
 def _host(program: ContainerProgram, limits: Limits, place: Place) -> dict[str, Any]:

@@ -101,6 +101,17 @@ class ContainerProgram:
     runtime: Runtime = "runc"
 
 
+class Network(Protocol):
+    """A way out for one job: something that listens on loopback in its network namespace, which has nothing else."""
+
+    @property
+    def env(self) -> tuple[tuple[str, str], ...]:
+        """Variables that tell the job of it; its own come after them."""
+
+    def open(self, namespace: int) -> None:
+        """Listen in the network namespace of a descriptor, before the job's first instruction. SandboxUnavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Execution:
     """One run of one job.
@@ -108,6 +119,7 @@ class Execution:
     execution_id: unique on this node, [A-Za-z0-9_.-]{1,100}. trace: `request_id` and `request_hash`, for labels and
     logs. outputs: an empty directory of the caller's, the job's /outputs. scratch: a private directory of this run.
     secrets: a directory in memory, shown to the job read-only as /secrets; None for none.
+    network: None is none at all; only the tier `container` takes one.
     """
 
     execution_id: str
@@ -118,6 +130,7 @@ class Execution:
     scratch: Path
     limits: Limits
     secrets: Path | None = None
+    network: Network | None = None
 
 
 @dataclass(frozen=True, slots=True)

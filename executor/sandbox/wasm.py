@@ -111,6 +111,8 @@ class WasmSandbox:
     def _run(self, execution: Execution, cancelled: Cancelled, *, text: bool) -> RunReport:
         if not isinstance(execution.program, WasmProgram):
             raise SandboxUnavailable(Reason.ENGINE_MISSING, "the wasm sandbox runs WebAssembly modules only")
+        if execution.network is not None:
+            raise SandboxUnavailable(Reason.ENGINE_MISSING, "the wasm sandbox has no network to give")
         inputs = stage_inputs(execution.inputs, execution.scratch / "inputs")
         started = self._clock()
         deadline = time.monotonic() + execution.limits.wall_seconds

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,11 @@ def test_a_job_of_another_engine_is_not_run(tmp_path):
         WasmSandbox().run(execution(tmp_path, ContainerProgram("sha256:" + "0" * 64)), lambda: None)
 
     assert caught.value.reason == Reason.ENGINE_MISSING
+
+
+def test_a_job_with_a_way_out_is_not_run(hostile, tmp_path):
+    with pytest.raises(SandboxUnavailable, match="no network"):
+        WasmSandbox().run(replace(execution(tmp_path, wasm(hostile, "loop")), network=object()), lambda: None)
 
 
 def test_the_probe_proves_every_limit():

@@ -15,7 +15,9 @@ from bridge.config import BridgeConfig
 from bridge.devnet.chaos import Settings
 from bridge.jobs import TRANSITIONS
 from executor.agent.config import NodeConfig
+from executor.audit.egressrules import EgressGrant, EgressRules
 from executor.audit.policy import Policy, ReleaseRules
+from executor.audit.scannerrules import Scanner
 from executor.protocol.dialects.bacalhau1x import rules as bacalhau1x
 from executor.protocol.dialects.conversion import Action
 from executor.protocol.dialects.lilypad import rules as lilypad
@@ -162,6 +164,27 @@ def test_the_example_of_a_policy_is_valid():
 
     assert policy.needs_chain
     assert set(policy.data) == {"scans"}
+
+
+def test_every_key_of_egress_and_of_a_grant_is_documented():
+    table = {key for key, *_ in rows(between((DOCS / "operations.md").read_text(), "egress rules"))}
+
+    assert table == set(EgressRules.model_fields) | {f"grants.{name}" for name in EgressGrant.model_fields}
+
+
+def test_every_key_of_a_scanner_is_documented():
+    text = between((DOCS / "operations.md").read_text(), "scanner rules")
+    table = {key.strip("` ") for keys, *_ in rows(text) for key in keys.split(",")}
+
+    assert table == set(Scanner.model_fields)
+
+
+@pytest.mark.parametrize("name", ["egress.toml", "scanners.toml"])
+def test_the_examples_of_a_policy_are_valid(name):
+    text = between((DOCS / "operations.md").read_text(), name).strip()
+    policy = Policy.parse(tomllib.loads(text.removeprefix("```toml").removesuffix("```")))
+
+    assert policy != Policy()
 
 
 def test_every_setting_of_chaos_is_documented():

@@ -150,7 +150,7 @@ HOSTILE = {
     "too large": (text() + b" " * MAX_SPEC_BYTES_BY_CID, R.SPEC_TOO_LARGE, "spec"),
     "the same key twice": (b'{"version": "insula/v1", "version": "x"}', R.SPEC_DUPLICATE_KEY, "version"),
     "the same key twice, written otherwise": (b'{"a": 1, "\\u0061": 2}', R.SPEC_DUPLICATE_KEY, "a"),
-    "an unknown key": (text(network=True), R.SPEC_UNKNOWN_FIELD, "network"),
+    "an unknown key": (text(volumes=True), R.SPEC_UNKNOWN_FIELD, "volumes"),
     "a key in the wrong case": (text(Limits={}), R.SPEC_UNKNOWN_FIELD, "Limits"),
     "an unknown key of the engine": (engine(privileged=True), R.SPEC_UNKNOWN_FIELD, "engine.privileged"),
     "a docker key of a wasm engine": (engine(workdir="/"), R.SPEC_UNKNOWN_FIELD, "engine.workdir"),
