@@ -25,6 +25,7 @@ from bridge.cli.context import (
 from bridge.cli.ordering import (
     CuratorOption,
     DeliveryFeeOption,
+    DialectOption,
     FailPriceOption,
     LabelOption,
     NodesOption,
@@ -40,6 +41,7 @@ from bridge.cli.ordering import (
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, printable
 from bridge.cli.quote_verb import quote
 from bridge.cli.reference import reference
+from bridge.cli.spec_verbs import DialectName
 from bridge.cli.texts import explanation_text, job_text, lines, paid, standing
 from bridge.cli.verify_verb import verify
 from bridge.errors import BridgeError, RpcUnavailable
@@ -82,6 +84,7 @@ def submit(
     key: KeyOption = "",
     bridge: BridgeOption = "",
     result: ResultOption = "cid",
+    dialect: DialectOption = DialectName.INSULA_V1,
     ttl: TtlOption = 3600,
     nodes: NodesOption = 1,
     quorum: QuorumOption = 0,
@@ -102,6 +105,7 @@ def submit(
     """
     order = Wish(
         file=file,
+        dialect=dialect,
         result=result,
         ttl=ttl,
         nodes=nodes,
