@@ -18,8 +18,8 @@ SPECS = {
     DialectName.V1BETA: (Dialect.BACALHAU_V1BETA, json.dumps(WASM)),
     DialectName.BACALHAU_1X: (
         Dialect.BACALHAU_1X,
-        "Tasks: [{Engine: {Type: wasm, Params: {EntryModule: a}}, InputSources: [{Alias: a, Target: /a, "
-        f"Source: {{Type: ipfs, Params: {{CID: {MODULE}}}}}}}]}}]",
+        ("Tasks: [{Engine: {Type: wasm, Params: {EntryModule: a}}, InputSources: [{Alias: a, Target: /a, "
+        f"Source: {{Type: ipfs, Params: {{CID: {MODULE}}}}}}}]}}]"),
     ),
     DialectName.LILYPAD: (Dialect.LILYPAD_MODULE, json.dumps({"job": WASM})),
 }  # fmt: skip
