@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -19,7 +20,10 @@ log = structlog.get_logger("bridge.backfill")
 
 MAX_NULL_ROUNDS = 500  # in a row; longer than any that Filecoin had
 AHEAD_BLOCKS = 500  # nearer to the target nothing is read ahead
+AHEAD_RANGES = 2  # while the endpoint works on one, another one is decoded
 AHEAD_SECONDS = 600.0  # for a whole range; each call of it has the endpoint's own deadline
+DENSE_ANSWERS = 8  # where answers are kept small because they hold many logs, so many make a range
+DENSE_BLOCKS = 1000  # no such range has more
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,16 @@ class FinalRange:
 
     last: Block
     found: list[Found]
+
+
+@dataclass
+class _Reading:
+    """A range after `tip` that is being read; `last`, its end, is known first."""
+
+    tip: Block
+    target: int
+    last: Block | None = None
+    future: Future[FinalRange] = field(default_factory=Future)
 
 
 class FinalReader:
@@ -39,28 +53,37 @@ class FinalReader:
         self._reader = reader
         self._chain_id = chain_id
         self._refuse = refuse
-        self._ahead: tuple[Block, Future[FinalRange]] | None = None
+        self._lock = threading.Lock()
+        self._ahead: deque[_Reading] = deque()  # each begins where the one before ends
 
     def after(self, tip: Block, target: int) -> FinalRange:
         """The range after the final block `tip`, up to the final number `target` at most.
 
         RpcUnavailable, RpcRefused: nothing can be said now.
         """
-        ahead, self._ahead = self._ahead, None
-        if ahead is None or ahead[0] != tip:
-            return self._read(tip, target)
+        with self._lock:
+            ahead = self._ahead.popleft() if self._ahead else None
+            if ahead is None or ahead.tip != tip:
+                ahead = None
+                self._ahead.clear()
+        if ahead is None:
+            last = self._end_after(tip, target)
+            return self._read(tip, last)
         try:
-            return ahead[1].result(AHEAD_SECONDS)
+            return ahead.future.result(AHEAD_SECONDS)
         except TimeoutError as exc:
             raise RpcUnavailable(f"the range after block {tip.number} was not read in {AHEAD_SECONDS:g} s") from exc
 
     def read_ahead(self, tip: Block, target: int) -> None:
-        """Begin to read the range after `tip`, if that is far from the target."""
-        if target - tip.number < AHEAD_BLOCKS:
-            return
-        future: Future[FinalRange] = Future()
-        self._ahead = tip, future
-        threading.Thread(target=self._fill, args=(future, tip, target), name="read-ahead", daemon=True).start()
+        """Begin to read the ranges after `tip`, as long as they are far from the target."""
+        with self._lock:
+            newest = self._ahead[-1] if self._ahead else None
+            start = tip if newest is None else newest.last
+            if start is None or len(self._ahead) >= AHEAD_RANGES or target - start.number < AHEAD_BLOCKS:
+                return
+            reading = _Reading(start, target)
+            self._ahead.append(reading)
+        threading.Thread(target=self._fill, args=(reading,), name="read-ahead", daemon=True).start()
 
     def events(self, before: int, last: Block, check: Check) -> Harvest:
         """The events of blocks before+1..last, which are passed over for good afterwards.
@@ -68,11 +91,21 @@ class FinalReader:
         The contract counts its requests: as many must have been found. Where it cannot be asked, or nothing was found,
         another endpoint is asked for the same; in any case it is asked for the last block.
         """
-        entries, counted = self._reader.final(before, last.number)
+        entries: list[Log] = []
+        found = Harvest([], [])
+
+        def take(some: list[Log]) -> None:
+            read = harvest(some, self._chain_id)
+            entries.extend(some)
+            found.events.extend(read.events)
+            found.refused.extend(read.refused)
+
+        counted = self._reader.final(before, last.number, take)
         check(entries)
-        found = self._harvest(entries)
+        self._report(found)
         if not entries or counted is None or _requests(found) < counted:
-            more = self._harvest(self._reader.left_out(before + 1, last, entries, check))
+            more = harvest(self._reader.left_out(before + 1, last, entries, check), self._chain_id)
+            self._report(more)
             found = Harvest(found.events + more.events, found.refused + more.refused)
         else:
             self._reader.confirm(last)
@@ -81,14 +114,25 @@ class FinalReader:
             raise RpcUnavailable(f"the contract took {counted} requests in {where}, the endpoint shows {requests}")
         return found
 
-    def _fill(self, future: Future[FinalRange], tip: Block, target: int) -> None:
+    def _fill(self, reading: _Reading) -> None:
         try:
-            future.set_result(self._read(tip, target))
+            last = self._end_after(reading.tip, reading.target)
+            with self._lock:
+                reading.last = last
+                wanted = reading in self._ahead
+            if wanted:
+                self.read_ahead(last, reading.target)
+            reading.future.set_result(self._read(reading.tip, last))
         except BaseException as exc:  # noqa: BLE001 - raised again for whoever takes the range
-            future.set_exception(exc)
+            reading.future.set_exception(exc)
 
-    def _read(self, tip: Block, target: int) -> FinalRange:
-        last = block_near(self._client, min(tip.number + self._reader.size.size, target), tip.number + 1, target)
+    def _end_after(self, tip: Block, target: int) -> Block:
+        """The last block of the range after `tip`."""
+        size = self._reader.size.size
+        blocks = max(size, min(DENSE_ANSWERS * size, DENSE_BLOCKS))
+        return block_near(self._client, min(tip.number + blocks, target), tip.number + 1, target)
+
+    def _read(self, tip: Block, last: Block) -> FinalRange:
         found = self.events(tip.number, last, lambda entries: self._check_headers(entries, last))
         return FinalRange(last, found.events)
 
@@ -100,13 +144,11 @@ class FinalReader:
             if hashes[number] != block_hash:
                 raise RpcUnavailable(f"the endpoint contradicts itself about block {number}")
 
-    def _harvest(self, entries: Sequence[Log]) -> Harvest:
-        found = harvest(entries, self._chain_id)
+    def _report(self, found: Harvest) -> None:
         for entry, reason in found.refused:
             log.warning("log refused", error=str(reason), block=entry.block_number, tx="0x" + entry.tx_hash.hex())
         if found.refused:
             self._refuse(len(found.refused))
-        return found
 
 
 def hash_at(client: ChainClient, number: int) -> bytes | None:

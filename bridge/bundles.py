@@ -8,6 +8,7 @@ from bridge.store.leases import Slot
 from executor.errors import InvalidInput
 from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.leases import RequestMessage
+from executor.protocol.logproof import hashes_of
 
 SHOWN = frozenset({JobState.POSTED, JobState.FINAL})
 
@@ -34,7 +35,7 @@ def bundle_of(job: Job, slots: list[Slot]) -> Bundle:
         settled_tx=job.settled_tx,
         settled_block_number=job.settled_block_number,
         attestations=tuple(_attestation(slot) for slot in slots if slot.outcome_hash == outcome_hash),
-    )
+    ).sealed()
 
 
 def _attestation(slot: Slot) -> BundleAttestation:
@@ -49,5 +50,7 @@ def _attestation(slot: Slot) -> BundleAttestation:
             "log_size": slot.log_size,
             "relayer": slot.relayer,
             "signature": slot.signature,
+            "dsse_signature": slot.dsse_signature,
+            "log_proof": None if slot.log_proof is None else hashes_of(slot.log_proof),
         }
     )

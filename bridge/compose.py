@@ -21,6 +21,7 @@ from bridge.errors import FatalError, RpcRefused, RpcUnavailable
 from bridge.housekeeping import Housekeeping
 from bridge.listener import Listener
 from bridge.lock import folder_lock
+from bridge.mirror import Mirror
 from bridge.relayer import Relayer
 from bridge.retrying import retry_call
 from bridge.service import Threads
@@ -40,6 +41,7 @@ from executor.protocol.wire import Attestation, Outcome
 SERVER_STOP_SECONDS = 10.0
 DISPATCH_IDLE_SECONDS = 1.0
 HOUSEKEEPING_IDLE_SECONDS = 60.0
+MIRROR_IDLE_SECONDS = 10.0
 ALARMS_IDLE_SECONDS = 5.0
 ENDPOINTS_IDLE_SECONDS = 10.0
 
@@ -86,6 +88,12 @@ class Bridge:
         self._threads.add("dispatcher", dispatcher, DISPATCH_IDLE_SECONDS)
         housekeeping = Housekeeping(dispatcher.store, dispatcher.roots, time.time)
         self._threads.add("housekeeping", housekeeping, HOUSEKEEPING_IDLE_SECONDS)
+        if config.content.kubo:
+            from executor.content.kubo import Kubo  # its library takes its time, and most bridges have no Kubo
+
+            daemon = self._lock.enter_context(Kubo(config.content.kubo))
+            mirror = Mirror(engine, dispatcher.store, dispatcher.roots, daemon, time.time)
+            self._threads.add("kubo", mirror, MIRROR_IDLE_SECONDS)
         self._threads.add(
             "relayer",
             Relayer(engine, self._pool.client(), signer, config, time.time, watch=self.watch),

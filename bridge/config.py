@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from executor.content.kuboaddress import rpc_address
 from executor.errors import InvalidInput
 from executor.protocol.leases import Address, Amount, ByToken
 
@@ -141,6 +142,15 @@ class ContentConfig(Section):
     retention_seconds: Seconds = Field(default=30 * 86400.0, gt=0)  # public results and uploads are kept this long
     upload_quota_bytes: Count = Field(default=0, ge=0)  # per account below; 0: nobody may upload
     upload_accounts: tuple[Address, ...] = ()
+    kubo: str = ""  # RPC API of the operator's Kubo, such as http://127.0.0.1:5001; public results are copied there
+
+    @field_validator("kubo")
+    @classmethod
+    def _kubo(cls, value: str) -> str:
+        try:
+            return rpc_address(value) if value else ""
+        except InvalidInput as exc:
+            raise ValueError(exc.problem) from exc
 
 
 PLACEHOLDER = "FILL-IN"  # how the examples in docs/networks mark what only the operator knows

@@ -239,7 +239,7 @@ class Dispatcher:
             raise StaleLease(f"lease {lease_id} has ended: {lease.detail or lease.state}")
         if active.node_id != lease.node_id:
             raise NotRegistered(key)
-        checked = check_answer(attested, job.request, key, self.relayer)
+        checked = check_answer(attested, job.request, key, lease.slot, self.relayer)
         if not self.matcher.carries_now(lease.node_id, self.matcher.plan(job).need):
             raise InvalidInput("labels", f"the order's labels no longer count for node {lease.node_id}")
         self._require_output(lease, checked)
@@ -466,5 +466,7 @@ def _first_slot(job: Job) -> Slot:
         log_size=None,
         relayer=None,
         signature=None,
+        dsse_signature=None,
+        log_proof=None,
         answered_at=None,
     )

@@ -26,9 +26,11 @@ from executor.errors import (
 from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_problem
+from executor.protocol.dsse import envelope_digest
+from executor.protocol.logproof import is_logged
 from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
 from executor.protocol.releaserecord import ReleaseRecord, check_release
-from executor.protocol.signing import Scope, attestation_message, recover
+from executor.protocol.signing import Scope, attestation_message, recover, recover_digest
 from executor.protocol.spec import InvalidSpec, job_of, spec_cid
 from executor.protocol.wire import Outcome, Request, ResultKind, Status
 
@@ -105,10 +107,11 @@ def check_bundle(bundle: Bundle) -> list[Check]:
         request = bundle.request.request()
         outcome = Outcome.decode(bundle.outcome)
     except InvalidInput as exc:
-        return [Check("bundle", ok=False, detail=str(exc))]
+        return [_check_digests(bundle), Check("bundle", ok=False, detail=str(exc))]
     return [
+        _check_digests(bundle),
         _check_request(bundle, request),
-        _check_outcome(request, outcome),
+        _check_outcome(bundle, request, outcome),
         _check_spec(bundle, request, outcome),
         *_check_attestations(bundle, request, outcome),
     ]
@@ -120,8 +123,7 @@ def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Ite
     fetch: brings what `store` lacks. What nobody can bring is a check that was not made, not one that fails.
     """
     request, outcome = bundle.request.request(), Outcome.decode(bundle.outcome)
-    for name, cid in _inputs(bundle, request):
-        yield _check_dag(f"input {name}", cid, fetch, store)
+    yield from check_inputs(bundle, fetch, store)
     if not outcome.output_cid:
         yield Check("output", ok=True, detail="the outcome names no output")
         return
@@ -136,7 +138,24 @@ def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Ite
         yield _check_payload(request, outcome, root, store)
 
 
+def check_inputs(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Iterator[Check]:
+    """Likewise of program and inputs alone."""
+    for name, cid in _inputs(bundle, bundle.request.request()):
+        yield _check_dag(f"input {name}", cid, fetch, store)
+
+
+def _check_digests(bundle: Bundle) -> Check:
+    """Finds what was changed by accident, or by somebody who changed no more than that."""
+    if not bundle.digests:
+        return Check("digests", ok=True, detail=f"there are none in the format {bundle.format}")
+    if altered := bundle.altered():
+        return Check("digests", ok=False, detail=f"these fields were changed: {', '.join(altered)}")
+    return Check("digests", ok=True, detail=f"all {len(bundle.digests)} fields are as they were exported")
+
+
 def _check_request(bundle: Bundle, request: Request) -> Check:
+    if request.order.encode() != bundle.request.order:
+        return Check("request hash", ok=False, detail="the order is not in its one ABI encoding")
     if request.hash != bundle.request_hash:
         return Check(
             "request hash", ok=False, detail=f"the request hashes to 0x{request.hash.hex()}, not to the bundle's hash"
@@ -162,7 +181,9 @@ def check_anchors(bundle: Bundle, *, asked: str, contract: str, keys: Sequence[s
         )
 
 
-def _check_outcome(request: Request, outcome: Outcome) -> Check:
+def _check_outcome(bundle: Bundle, request: Request, outcome: Outcome) -> Check:
+    if outcome.encode() != bundle.outcome:
+        return Check("outcome", ok=False, detail="is not in its one ABI encoding")
     try:
         check_outcome(request.order, outcome)
     except InvalidInput as exc:
@@ -206,6 +227,8 @@ def _check_attestations(bundle: Bundle, request: Request, outcome: Outcome) -> I
     )
     for item in bundle.attestations:
         yield _check_signature(item, request, outcome)
+        yield _check_envelope(item)
+        yield _check_log(item)
         yield _check_receipt(item, bundle, request, outcome)
         yield from _check_release(item, request, outcome)
 
@@ -235,6 +258,28 @@ def _check_signature(item: BundleAttestation, request: Request, outcome: Outcome
     return Check(name, ok=True, detail=f"{item.key} signed this outcome and this receipt")
 
 
+def _check_envelope(item: BundleAttestation) -> Check:
+    name = f"envelope of node {item.node_id}"
+    if item.dsse_signature is None:
+        return Check(name, ok=True, detail="none was made; the attestation's signature is over the same receipt")
+    try:
+        signer = recover_digest(envelope_digest(item.receipt), item.dsse_signature)
+    except InvalidInput as exc:
+        return Check(name, ok=False, detail=str(exc))
+    if signer != item.key:
+        return Check(name, ok=False, detail=f"is not {item.key}'s: the receipt or dsse_signature was changed")
+    return Check(name, ok=True, detail=f"{item.key} signed the receipt's DSSE envelope")
+
+
+def _check_log(item: BundleAttestation) -> Check:
+    name = f"log of node {item.node_id}"
+    if item.log_proof is None:
+        return Check(name, ok=False, checked=False, detail="the bundle has no log_proof: the node gave none")
+    if not is_logged(receipt_hash(item.receipt), item.log_root, item.log_size, item.log_proof):
+        return Check(name, ok=False, detail="log_proof does not lead from the receipt to the log root")
+    return Check(name, ok=True, detail=f"the receipt is entry {item.log_size} of the log that the signature anchors")
+
+
 def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, outcome: Outcome) -> Check:
     name = f"receipt of node {item.node_id}"
     try:
@@ -243,13 +288,13 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
         of = definition["externalParameters"]["requestHash"]
         conversion = definition["internalParameters"].get("conversion")
         names = dependency_cids(receipt)
-        said = receipt["predicate"]["runDetails"]["byproducts"][0]["annotations"]["outcomeHash"]
+        details = receipt["predicate"]["runDetails"]
+        said = details["byproducts"][0]["annotations"]["outcomeHash"]
+        by, invocation = str(details["builder"]["id"]), str(details["metadata"]["invocationId"])
     except (InvalidInput, KeyError, IndexError, TypeError, AttributeError) as exc:
         return Check(name, ok=False, detail=f"is no receipt of ours: {exc}")
-    if of != f"0x{request.hash.hex()}":
-        return Check(name, ok=False, detail="is for another request")
-    if said != f"0x{outcome.hash.hex()}":
-        return Check(name, ok=False, detail="is for another outcome")
+    if problem := _misplaced(item, (of, said, by, invocation), request, outcome):
+        return Check(name, ok=False, detail=problem)
     if problem := conversion_problem(request.order, bundle.spec, conversion):
         return Check(name, ok=False, detail=problem)
     if outcome.status != Status.REFUSED:
@@ -258,6 +303,18 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
             return Check(name, ok=False, detail=f"does not name these inputs: {sorted(wanted - set(names.values()))}")
     report = f"; conversion report {conversion['reportSha256']}" if "reportSha256" in (conversion or {}) else ""
     return Check(name, ok=True, detail=f"names the request, the outcome and {len(names)} inputs{report}")
+
+
+def _misplaced(item: BundleAttestation, says: tuple[str, ...], request: Request, outcome: Outcome) -> str:
+    """Whether a receipt is of another request, outcome, node or slot: what is wrong, else nothing."""
+    of, said, by, invocation = says
+    if of != f"0x{request.hash.hex()}":
+        return "is for another request"
+    if said != f"0x{outcome.hash.hex()}":
+        return "is for another outcome"
+    if by != f"urn:insula:node:{item.key}" or not invocation.startswith(f"0x{request.hash.hex()}/{item.slot}/"):
+        return f"is of {by:.80} and invocation {invocation:.90}, not this key's and slot's"
+    return ""
 
 
 def _check_release(item: BundleAttestation, request: Request, outcome: Outcome) -> Iterator[Check]:

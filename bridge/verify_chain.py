@@ -60,7 +60,9 @@ def _anchors(request: Request, client: ChainClient, contract: str) -> str:
 
 def _request_event(bundle: Bundle, request: Request, client: ChainClient, contract: str) -> str:
     wanted = (compute_bridge().event_topic("JobRequested"), _word(request.id), request.hash)
-    _find(client, contract, bundle.request_block_number, bundle.request_tx, wanted, "JobRequested")
+    log = _find(client, contract, bundle.request_block_number, bundle.request_tx, wanted, "JobRequested")
+    if int.from_bytes(log.data[:32], "big") != request.deadline:
+        raise InvalidInput("event", f"JobRequested carries another deadline than {request.deadline}")
     return f"JobRequested in block {bundle.request_block_number} carries this request hash"
 
 
@@ -80,14 +82,15 @@ def _result_event(bundle: Bundle, outcome: Outcome, client: ChainClient, contrac
     if log.data[:32] != outcome.hash:
         raise InvalidInput("event", "JobSettled carries another outcome hash")
     anchored = {
-        (log.topics[3][-20:], log.data[:32])
+        (log.topics[2], log.topics[3][-20:], log.data[:96])
         for log in client.logs_by_range(bundle.settled_block_number, bundle.settled_block_number, contract)
         if log.topics[:2] == (compute_bridge().event_topic("Attested"), _word(bundle.request.id))
         and len(log.topics) == 4
     }
     for item in bundle.attestations:
-        if (bytes.fromhex(item.key[2:]), receipt_hash(item.receipt)) not in anchored:
-            raise InvalidInput("event", f"no Attested event anchors the receipt of key {item.key}")
+        words = receipt_hash(item.receipt) + item.log_root + _word(item.log_size)
+        if (_word(item.node_id), bytes.fromhex(item.key[2:]), words) not in anchored:
+            raise InvalidInput("event", f"no Attested event anchors receipt and log of key {item.key}")
     return f"JobSettled in block {bundle.settled_block_number}; {len(bundle.attestations)} receipts anchored"
 
 

@@ -4,8 +4,8 @@ One sqlite3 file (WAL, synchronous=FULL). The rule that matters is in `sign_once
 on disk before it leaves, so that neither kill -9 nor a second process makes this key sign two outcomes. A ledger
 belongs to one key; a lost ledger means a new key, never a new ledger for the old key.
 
-The log is a Merkle tree of RFC 6962 whose entries are receipt hashes. Only the roots of its full subtrees ("peaks", one
-per set bit of the size) are needed to append, so a signature costs the same whatever the log's length.
+The log is a Merkle tree of RFC 6962 (`executor/ledgerlog.py`): each receipt that was signed, and before and after
+it the begin and the end of every execution, signed or not.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from executor import ledgerlog
 from executor.errors import InsulaError, InvalidInput
-from executor.protocol.merkle import leaf_hash, node_hash, root_of
+from executor.ledgerlog import LogEntry
+from executor.protocol.canonical import sha256
+from executor.protocol.logentry import end_body, intent_body
+from executor.protocol.logproof import hashes_of
 from executor.protocol.receipt import receipt_hash
 
-VERSION: Final = 2
+VERSION: Final = 3
 BUSY_SECONDS: Final = 30.0
 
 _SCHEMA: Final = """
@@ -57,7 +61,13 @@ CREATE TABLE votes (
     reason INTEGER NOT NULL, signature BLOB NOT NULL, cast_at REAL NOT NULL, UNIQUE (execution_id, signer)
 );
 """
-
+#: since version 3: a receipt's envelope and its place in the log; the log's own words
+_RECORD: Final = """
+ALTER TABLE signed ADD COLUMN dsse_signature BLOB;
+ALTER TABLE signed ADD COLUMN log_proof BLOB;
+ALTER TABLE log ADD COLUMN body TEXT;
+"""
+_STEPS: Final = {1: _HOLDS, 2: _RECORD}
 
 _DAMAGED: Final = (
     ": the ledger is damaged, so nobody knows what this key has signed, and the key must sign no more. Keep the file; "
@@ -72,18 +82,25 @@ class LedgerError(InsulaError):
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What a node is about to sign: `outcome` is abi.encode(outcome), `receipt` the receipt's exact bytes."""
+    """What a node is about to sign: `outcome` is abi.encode(outcome), `receipt` the receipt's exact bytes.
+
+    dsse_signature: of the receipt's envelope, kept with the rest so that it, too, is the same when asked again.
+    """
 
     request_hash: bytes
     slot: int
     outcome: bytes
     receipt: bytes
     relayer: str
+    dsse_signature: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignedRecord:
-    """What a node has signed for a request, the one and only. `log_root` and `log_size` are after this receipt."""
+    """What a node has signed for a request, the one and only. `log_root` and `log_size` are after this receipt.
+
+    log_proof: that the receipt is the last of these entries. It and the envelope are None of records from before.
+    """
 
     request_hash: bytes
     slot: int
@@ -94,6 +111,8 @@ class SignedRecord:
     log_size: int
     signature: bytes
     signed_at: float
+    dsse_signature: bytes | None = None
+    log_proof: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +148,7 @@ class Ledger:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # its WAL gets the same mode
         with _translated(path), closing(_connect(path)) as db:
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(f"BEGIN;{_SCHEMA}{_HOLDS}PRAGMA user_version = {VERSION};COMMIT;")
+            db.executescript(f"BEGIN;{_SCHEMA}{''.join(_STEPS.values())}PRAGMA user_version = {VERSION};COMMIT;")
             db.execute("INSERT INTO meta VALUES ('key', ?)", (key,))
         return cls.open(path, key)
 
@@ -168,14 +187,20 @@ class Ledger:
             earlier = _signed(db, draft.request_hash)
             if earlier is not None:
                 return earlier
-            root, size = _append(db, receipt_hash(draft.receipt))
+            added = ledgerlog.append(db, receipt_hash(draft.receipt))
             record = SignedRecord(
-                **asdict(draft), log_root=root, log_size=size, signature=sign(root, size), signed_at=now
+                **asdict(draft),
+                log_root=added.root,
+                log_size=added.size,
+                signature=sign(added.root, added.size),
+                signed_at=now,
+                log_proof=added.proof,
             )
             db.execute(
-                "INSERT INTO signed VALUES (:request_hash, :slot, :outcome, :receipt, :relayer, :log_root, :log_size,"
-                " :signature, :signed_at)",
-                asdict(record),
+                "INSERT INTO signed (request_hash, slot, outcome, receipt, relayer, log_root, log_size, signature,"
+                " signed_at, dsse_signature, log_proof) VALUES (:request_hash, :slot, :outcome, :receipt, :relayer,"
+                " :log_root, :log_size, :signature, :signed_at, :dsse_signature, :log_proof)",
+                {**asdict(record), "log_proof": b"".join(added.proof)},
             )
         return record
 
@@ -194,34 +219,30 @@ class Ledger:
     def log_root(self) -> tuple[bytes, int]:
         """Root and size of the log now."""
         with self.reading() as db:
-            size = _size(db)
-            return _root(db, size), size
+            return ledgerlog.root_now(db), ledgerlog.size_of(db)
 
     def log_entries(self, size: int | None = None) -> list[bytes]:
-        """The log's first `size` entries (all by default): receipt hashes, for inclusion proofs."""
+        """The log's first `size` entries (all by default): hashes, for proofs."""
         with self.reading() as db:
-            rows = db.execute("SELECT entry FROM log ORDER BY position LIMIT ?", (-1 if size is None else size,))
-            return [row[0] for row in rows]
+            return ledgerlog.entries(db, size)
 
-    def check_log(self) -> bool:
-        """Whether every signed record's root follows from the log's entries; reads everything."""
-        entries = self.log_entries()
-        leaves = [leaf_hash(entry) for entry in entries]
+    def last_entries(self, count: int) -> list[LogEntry]:
+        """The log's newest entries, newest first, with what they say."""
         with self.reading() as db:
-            rows = db.execute("SELECT receipt, log_root, log_size FROM signed ORDER BY log_size").fetchall()
-        if len(rows) != len(leaves):
-            return False
-        return all(
-            receipt_hash(row["receipt"]) == entries[row["log_size"] - 1]
-            and root_of(leaves[: row["log_size"]]) == row["log_root"]
-            for row in rows
-        )
+            return ledgerlog.last_entries(db, count)
+
+    def check_log(self) -> str:
+        """What does not fit between the log and what was signed, empty where all does; reads everything."""
+        with self.reading() as db:
+            return ledgerlog.problem(db)
 
     # -- intents ---------------------------------------------------------------------------------------------------
 
     def begin(self, intent: Intent) -> None:
-        """Write down what is about to be done, before it is done."""
+        """Write down what is about to be done, before it is done; in the log, too."""
+        body = intent_body(intent.execution_id, intent.request_hash, intent.slot, intent.attempt, intent.started_at)
         with self.writing() as db:
+            ledgerlog.append(db, sha256(body), body.decode())
             db.execute(
                 "INSERT INTO intents VALUES (:execution_id, :request_hash, :request_id, :lease_id, :slot, :attempt,"
                 " :state, :detail, :started_at, :changed_at, :closed_at)",
@@ -237,7 +258,8 @@ class Ledger:
             )
 
     def finish(self, execution_id: str, state: str, detail: str, now: float) -> None:
-        """Close an execution, held or not: how it ended. Closing a closed one changes nothing."""
+        """Close an execution, held or not: how it ended, in the log, too. Closing a closed one changes nothing."""
+        body = end_body(execution_id, state, now)
         with self.writing() as db:
             # Of an output that was not released nothing stays, not even what a guess could be held against.
             db.execute(
@@ -245,11 +267,13 @@ class Ledger:
                 " manifest_hash = x'', salt = x'' WHERE execution_id = ? AND closed_at IS NULL",
                 (now, execution_id),
             )
-            db.execute(
+            closed = db.execute(
                 "UPDATE intents SET state = ?, detail = ?, changed_at = ?, closed_at = ?"
                 " WHERE execution_id = ? AND closed_at IS NULL",
                 (state, detail, now, now, execution_id),
             )
+            if closed.rowcount:
+                ledgerlog.append(db, sha256(body), body.decode())
 
     def open_intents(self) -> list[Intent]:
         """Executions that were begun and not closed, oldest first; after a start-up these are what a crash left."""
@@ -350,7 +374,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _check(path: Path, db: sqlite3.Connection, key: str) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version == 1:
+    if version in _STEPS:
         version = _upgrade(db)
     if version != VERSION:
         raise InvalidInput(str(path), f"is a ledger of version {version}; this program reads version {VERSION}")
@@ -360,14 +384,14 @@ def _check(path: Path, db: sqlite3.Connection, key: str) -> None:
 
 
 def _upgrade(db: sqlite3.Connection) -> int:
-    """From version 1, whoever comes first; the version then. Nothing that was there is touched."""
+    """From an older version, whoever comes first; the version then. Nothing that was there is touched."""
     db.execute("BEGIN IMMEDIATE")
     try:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if version == 1:
-            for statement in _HOLDS.split(";"):
+        while version in _STEPS:
+            for statement in _STEPS[version].split(";"):
                 db.execute(statement)
-            version = VERSION
+            version += 1
             db.execute(f"PRAGMA user_version = {version}")
         db.execute("COMMIT")
     except BaseException:
@@ -391,31 +415,6 @@ def _signed(db: sqlite3.Connection, request_hash: bytes) -> SignedRecord | None:
     if row is None:
         return None
     fields: dict[str, Any] = dict(row)
+    if fields["log_proof"] is not None:
+        fields["log_proof"] = hashes_of(fields["log_proof"])
     return SignedRecord(**fields)
-
-
-def _size(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT coalesce(max(position) + 1, 0) FROM log").fetchone()[0])
-
-
-def _append(db: sqlite3.Connection, entry: bytes) -> tuple[bytes, int]:
-    """Add an entry; the log's new root and size. Like adding 1 in binary: full subtrees of one size merge upwards."""
-    size = _size(db)
-    db.execute("INSERT INTO log VALUES (?, ?)", (size, entry))
-    top, level = leaf_hash(entry), 0
-    while size >> level & 1:
-        left = db.execute("SELECT hash FROM peaks WHERE level = ?", (level,)).fetchone()[0]
-        db.execute("DELETE FROM peaks WHERE level = ?", (level,))
-        top, level = node_hash(left, top), level + 1
-    db.execute("INSERT INTO peaks VALUES (?, ?)", (level, top))
-    return _root(db, size + 1), size + 1
-
-
-def _root(db: sqlite3.Connection, size: int) -> bytes:
-    if not size:
-        return root_of([])
-    smallest, *larger = (row[0] for row in db.execute("SELECT hash FROM peaks ORDER BY level"))
-    root: bytes = smallest
-    for left in larger:
-        root = node_hash(left, root)
-    return root

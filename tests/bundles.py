@@ -7,7 +7,9 @@ from executor.content.blockstore import BlockStore
 from executor.protocol.bundle import Bundle, BundleAttestation
 from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_report
+from executor.protocol.dsse import envelope_digest
 from executor.protocol.leases import RequestMessage
+from executor.protocol.merkle import inclusion_proof, leaf_hash, root_of
 from executor.protocol.receipt import Dependency, Run, receipt_bytes, receipt_hash
 from executor.protocol.signing import Key, Scope, attestation_message
 from executor.protocol.wire import Dialect, Order, Outcome, Request, ResultKind, Status
@@ -73,7 +75,7 @@ def settled(folder, *, nodes=1, result_kind=ResultKind.STDOUT, stdout=b"42 lines
         settled_tx=b"\2" * 32,
         settled_block_number=20,
         attestations=tuple(attest(request, outcome, n, [("module", module), ("log", data)]) for n in range(nodes)),
-    )
+    ).sealed()
     return Settled(bundle, store, module, data, output)
 
 
@@ -94,13 +96,14 @@ def attest(request, outcome, n, dependencies, **run_changes):
     )
     run = replace(run, **run_changes)
     receipt = receipt_bytes(request, request.order.spec, outcome, run)
+    log_root, log_size, log_proof = logged(receipt)
     message = attestation_message(
         Scope(request.chain_id, request.contract),
         request_hash=request.hash,
         outcome_hash=outcome.hash,
         receipt_hash=receipt_hash(receipt),
-        log_root=b"\3" * 32,
-        log_size=5,
+        log_root=log_root,
+        log_size=log_size,
         relayer=RELAYER,
     )
     return BundleAttestation(
@@ -109,16 +112,24 @@ def attest(request, outcome, n, dependencies, **run_changes):
         operator=OPERATORS[n],
         key=KEYS[n].address,
         receipt=receipt,
-        log_root=b"\3" * 32,
-        log_size=5,
+        log_root=log_root,
+        log_size=log_size,
         relayer=RELAYER,
         signature=KEYS[n].sign(message),
+        dsse_signature=KEYS[n].sign_digest(envelope_digest(receipt)),
+        log_proof=tuple(log_proof),
     )
 
 
+def logged(receipt):
+    """A log of five entries that ends with this receipt: root, size, proof."""
+    leaves = [leaf_hash(entry) for entry in (b"one", b"two", b"three", b"four", receipt_hash(receipt))]
+    return root_of(leaves), len(leaves), inclusion_proof(leaves, 4)
+
+
 def changed(bundle, **fields):
-    """The bundle with some fields replaced."""
-    return bundle.model_copy(update=fields)
+    """The bundle with some fields replaced, and the digests that whoever replaces them would make."""
+    return bundle.model_copy(update=fields).sealed()
 
 
 def with_attestation(bundle, **fields):

@@ -8,6 +8,7 @@ import structlog
 from tests.chain_nodes import _anvil, _hardhat, _standing, anvil_chain, any_chain, both_chains, devnet, hardhat_chain
 from tests.docker_engine import docker_engine
 from tests.integration.bridge_parts import close_engines
+from tests.kubo_daemon import kubo, second_kubo
 
 __all__ = [
     "_anvil",
@@ -19,6 +20,8 @@ __all__ = [
     "devnet",
     "docker_engine",
     "hardhat_chain",
+    "kubo",
+    "second_kubo",
 ]
 
 

@@ -26,7 +26,7 @@ from bridge.chain.shapes import (
     block_of,
     data_of,
     fields_of,
-    log_of,
+    logs_of,
     malformed,
     quantity,
     receipt_of,
@@ -35,7 +35,9 @@ from bridge.chain.transport import HttpTransport, Transport
 from bridge.errors import NullRound, RpcError, RpcRefused, RpcUnavailable, TooMuch
 
 MAX_RESPONSE_BYTES = 32 * 2**20
-MAX_VALUES = 4_000_000  # in one answer; as many logs as its bytes can hold have fewer
+MAX_VALUES = 4_000_000  # in one answer, each far larger once parsed; as many logs as its bytes can hold have fewer
+SURELY_FEW = 2 * MAX_VALUES  # bytes that cannot hold more values: one and its comma take two
+_NO_VALUE = bytes(set(range(256)) - set(b",[{"))
 MAX_LOGS = 100_000  # in one answer
 MAX_BATCH = 100  # calls in one HTTP request; some endpoints take no more
 BATCHES_SINGLY = 1000  # after a refused batch, so many are asked call by call before one is tried again
@@ -324,7 +326,7 @@ class ChainClient:
 
     def _post(self, document: Any, number: int | None = None) -> Any:
         status, body = self.transport.post(orjson.dumps(document))
-        if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES:  # each is far larger once it is parsed
+        if len(body) > SURELY_FEW and len(body.translate(None, _NO_VALUE)) > MAX_VALUES:
             raise TooMuch(RESPONSE_TOO_LARGE, f"the answer holds more than {MAX_VALUES} values")
         try:
             answer = orjson.loads(body)
@@ -381,7 +383,7 @@ def _logs_of(answer: Any, address: str) -> list[Log]:
         raise answer
     if not isinstance(answer, list) or len(answer) > MAX_LOGS:
         raise malformed("logs", answer)
-    logs = [log for log in map(log_of, answer) if log is not None]
+    logs = logs_of(answer)
     for other in {log.address for log in logs}:
         if other.lower() != address.lower():
             raise malformed("log.address", other)

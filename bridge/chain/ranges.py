@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 FIRST = 500  # epochs in the first range
 LARGEST = 2880  # what Lotus takes; others take less
 SMALLEST_UNANSWERED = 16  # when so few blocks get no answer, it is not for their number
+ENOUGH_LOGS = 1000  # of one answer: what is far larger no longer fits a processor's cache, and takes twice as long
 PATIENCE = 50  # so many ranges in a row pass before a learned limit is tried again a tenth higher
 
 
@@ -18,8 +19,10 @@ class RangeSize:
     limit: int = LARGEST
     calm: int = 0
 
-    def passed(self) -> RangeSize:
-        """A range was answered: the next one is a tenth larger."""
+    def passed(self, logs: int = 0) -> RangeSize:
+        """A range was answered with so many logs: the next one is a tenth larger, or smaller where they are many."""
+        if logs > ENOUGH_LOGS:
+            return replace(self, size=max(1, self.size * ENOUGH_LOGS // logs))
         if self.size < self.limit:
             return replace(self, size=min(self.limit, self.size + self.size // 10 + 1), calm=0)
         if self.limit < LARGEST and self.calm + 1 >= PATIENCE:

@@ -6,7 +6,7 @@ contract's own counter, and where that does not settle it another endpoint is as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
@@ -45,30 +45,29 @@ class LogReader:
 
     def between(self, first: int, last: int) -> list[Log]:
         """The logs of blocks first..last, in ranges that the endpoint takes."""
-        entries: list[Log] = []
-        while first <= last:
-            end = min(first + self.size.size - 1, last)
-            entries += self.range(first, end)
-            first = end + 1
-        return entries
+        return [entry for piece in self._pieces(first, last) for entry in piece]
 
     def range(self, first: int, last: int) -> list[Log]:
         """The logs of one range, halved as often as it is too much; a single block is read by its hash."""
         return self._with_calls(first, last, ())[0]
 
-    def final(self, before: int, last: int) -> tuple[list[Log], int | None]:
-        """The logs of blocks before+1..last, and how many requests the contract took there; None where nobody says."""
+    def final(self, before: int, last: int, take: Callable[[list[Log]], None]) -> int | None:
+        """How many requests the contract took in blocks before+1..last; None where nobody says.
+
+        `take` gets the logs, answer by answer: while they are still in the processor's cache.
+        """
         count = compute_bridge().encode("requestCount")
         calls: list[Call] = [
             ("eth_call", ({"to": self._contract, "data": "0x" + count.hex()}, hex(number))) for number in (last, before)
         ]
-        if last - before <= self.size.size:
-            entries, counts = self._with_calls(before + 1, last, calls)
-        else:
-            entries, counts = self.between(before + 1, last), self._client.batch(calls)
+        end = min(last, before + self.size.size)
+        entries, counts = self._with_calls(before + 1, end, calls)
+        take(entries)
+        for entries in self._pieces(end + 1, last):
+            take(entries)
         # Before its deployment the contract, which is not there yet, had taken none.
         after, earlier = _count_of(counts[0]), 0 if counts[1] == NO_CONTRACT else _count_of(counts[1])
-        return entries, None if after is None or earlier is None else after - earlier
+        return None if after is None or earlier is None else after - earlier
 
     def left_out(self, first: int, last: Block, known: Sequence[Log], check: Check) -> list[Log]:
         """What another endpoint shows of blocks first..last and the one in use left out; nothing when nobody can say.
@@ -135,6 +134,12 @@ class LogReader:
         self._watch.alarm(Alarm.ENDPOINTS_DISAGREE, text, self._clock())
         return text
 
+    def _pieces(self, first: int, last: int) -> Iterator[list[Log]]:
+        while first <= last:
+            end = min(first + self.size.size - 1, last)
+            yield self.range(first, end)
+            first = end + 1
+
     def _with_calls(self, first: int, last: int, calls: Sequence[Call]) -> tuple[list[Log], list[object]]:
         blocks = last - first + 1
         try:
@@ -149,7 +154,7 @@ class LogReader:
             self.size = self.size.unanswered(blocks)
             raise
         if blocks >= self.size.size:
-            self.size = self.size.passed()
+            self.size = self.size.passed(len(entries))
         return entries, answers
 
     def _single(self, number: int) -> list[Log]:

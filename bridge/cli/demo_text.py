@@ -38,6 +38,8 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for row in job.get("output", ()):
             if row.get("type") == "file":
                 yield "", f"{row['path']} ({row['size']} bytes)"
+    if "kubo" in job:
+        yield "at Kubo", f"kept at {job['kubo']['address']}; {job['kubo']['blocks']} blocks came back from it, verified"
     yield "settled in", f"{plain(job['resultTransaction'])} as {job['state']}"
     if "outcome" in job:
         outcome = job["outcome"]
@@ -53,6 +55,8 @@ def _facts(job: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "verified",
             f"{len(held)} of {len(job['checks'])} checks hold, from the chain's event to the output's bytes",
         )
+    if "replay" in job:
+        yield "replayed", job["replay"]["text"]
 
 
 def _who(job: dict[str, Any]) -> Iterator[tuple[str, str]]:

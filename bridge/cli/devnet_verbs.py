@@ -36,7 +36,8 @@ from bridge.cli.chaos_options import (
 from bridge.cli.demo_text import narrate
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors
 from bridge.devnet.processes import ProcessGroup, recorded, stop_recorded
-from executor.errors import InvalidInput
+from executor.content.kuboaddress import rpc_address
+from executor.errors import InvalidInput, PeerError
 
 app = typer.Typer(help="A chain, the contracts, a bridge and three labelled nodes, until Ctrl-C.")
 
@@ -117,13 +118,19 @@ def stop(folder: DirOption = DEVNET_DIR, as_json: JsonFlag = False) -> None:
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running; print URLs and next steps.")] = False,
     folder: DirOption = DEMO_DIR,
+    ipfs: Annotated[
+        str,
+        typer.Option(
+            help="Where outputs are also kept: embedded (nowhere else), kubo (the one on this machine), or URL."
+        ),
+    ] = "embedded",
     as_json: JsonFlag = False,
 ) -> None:
     """The main job, end to end, on real parts: order, run, deliver, verify. The exit status says whether all held."""
     say = _teller(as_json)
     started = time.monotonic()
     with _stoppable(), ProcessGroup(fresh(folder), detached=keep) as group:
-        result = _run_demo(group, say)
+        result = _run_demo(group, say, _kubo_at(ipfs))
         result["seconds"] = round(time.monotonic() - started, 1)
         if keep:
             result["stop"] = f"insula devnet stop --dir {quote(str(folder.absolute()))}"
@@ -152,9 +159,29 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
-def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]:
+def _kubo_at(ipfs: str) -> str:
+    """The RPC API that `--ipfs` names; empty for the embedded store alone. InvalidInput where no Kubo answers there."""
+    if ipfs == "embedded":
+        return ""
+    from bridge.demo.mirrored import USUAL
+    from executor.content.kubo import Kubo
+
+    address = rpc_address(USUAL if ipfs == "kubo" else ipfs)
+    with Kubo(address) as daemon:
+        try:
+            problem = daemon.facts().problem
+        except PeerError as exc:
+            problem = f"{exc}; start it: ipfs daemon"
+    if problem:
+        raise InvalidInput("--ipfs", problem)
+    return address
+
+
+def _run_demo(group: ProcessGroup, say: Callable[[str], None], kubo: str) -> dict[str, Any]:
     from bridge.chain.client import ChainClient
+    from bridge.cli.demo_replays import replay_all
     from bridge.demo.content import prepare
+    from bridge.demo.mirrored import look_at
     from bridge.demo.reviewing import decide
     from bridge.demo.run import PLANS, DemoRun, offers_containers
     from bridge.demo.slashing import prove, put_at_stake
@@ -163,7 +190,7 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]
     from executor.agent.review import open_review
     from executor.content.web import Http
 
-    net = devnet_net.start(group, init_node, say, plans=PLANS)
+    net = devnet_net.start(group, init_node, say, plans=PLANS, kubo=kubo)
     with Http(net.bridge_url) as http, ChainClient(net.rpc_url) as client:
         run = DemoRun(net, client, http, group.folder, say)
         with_image = offers_containers(http)
@@ -180,7 +207,12 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]
         say("a reviewer looks at what node vault holds, and signs: one output may leave, the other may not")
         decisions = {item.scenario.key: decide(run, item, open_review) for item in ordered if item.scenario.key in "gh"}
         say("waiting for results; each is verified from the chain's event down to the output's bytes")
-        jobs = [run.report(run.in_time(item)) for item in ordered[1:]]
+        latest = [run.in_time(item) for item in ordered[1:]]
+        jobs = [run.report(item) for item in latest]
+        if kubo:
+            say("fetching each output back from Kubo, which was given it when it became public")
+            for item, job in zip(latest, jobs, strict=True):
+                look_at(run, item, job, kubo)
         for job in jobs:
             if job["key"] in decisions:
                 job["review"] = decisions[job["key"]]
@@ -188,6 +220,11 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None]) -> dict[str, Any]
         twice = next(item for item in ordered if item.scenario.key == "f")
         next(job for job in jobs if job["key"] == "f")["slashed"] = prove(run, twice)
         jobs.append(run.report(ordered[0], explanation))  # it has waited for its deadline meanwhile
+        say("each wasm job is exported, verified offline and run again from its file alone")
+        replays = replay_all(run, latest)
+        for job in jobs:
+            if job["key"] in replays:
+                job["replay"] = replays[job["key"]]
     jobs.sort(key=lambda job: str(job["key"]))
     return {
         "ok": not run.problems,

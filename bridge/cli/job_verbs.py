@@ -22,6 +22,7 @@ from bridge.cli.context import (
     signer_of,
     understood,
 )
+from bridge.cli.export_verb import export
 from bridge.cli.ordering import (
     CuratorOption,
     DeliveryFeeOption,
@@ -41,6 +42,7 @@ from bridge.cli.ordering import (
 from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, printable
 from bridge.cli.quote_verb import quote
 from bridge.cli.reference import reference
+from bridge.cli.replay_verb import replay
 from bridge.cli.spec_verbs import DialectName
 from bridge.cli.texts import explanation_text, job_text, lines, paid, standing
 from bridge.cli.verify_verb import verify
@@ -324,6 +326,8 @@ def withdraw(
 
 
 app.command()(verify)
+app.command()(export)
+app.command()(replay)
 app.command()(quote)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge.cli import registry_verbs, slash_verbs, stake_verbs
+from bridge.cli import log_verbs, registry_verbs, slash_verbs, stake_verbs
 from bridge.cli.context import (
     BridgeOption,
     ContractOption,
@@ -221,5 +221,7 @@ for verb in (
     slash_verbs.evidence,
     slash_verbs.slash,
     slash_verbs.withdraw_reward,
+    log_verbs.log,
+    log_verbs.verify_log,
 ):
     app.command(verb.__name__.replace("_", "-"))(verb)

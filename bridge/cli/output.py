@@ -24,6 +24,9 @@ class Exit(IntEnum):
     TIMEOUT = 4  # waited as long as asked
     CHAIN_UNCHECKED = 5  # verification: all that can be checked offline holds; the chain was not asked
     CONTENT_UNCHECKED = 6  # verification: nothing is wrong, but some content could not be had, so it was not checked
+    NONDETERMINISTIC = 7  # replay: two runs on this machine differ from each other
+    ENGINE_MISSING = 8  # replay: this machine cannot run the job: engine, image or room is missing
+    NOT_COMPARABLE = 9  # replay: it ran, and the record names no output to compare with: it was withheld
     STOPPED = 130  # Ctrl-C
 
 

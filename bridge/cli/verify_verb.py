@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bridge.cli.content_verbs import download, home
+from bridge.cli.content_verbs import download
 from bridge.cli.context import BridgeOption, ContractOption, RpcOption, bridge_at, chain_at, contract_of, get_json
 from bridge.cli.output import Exit, JsonFlag, emit
 from bridge.cli.reference import reference
@@ -18,8 +18,7 @@ from bridge.cli.spec_verbs import read_limited
 from executor.content.blocks import BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.web import Http
-from executor.errors import InvalidInput
-from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
+from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle, parse_bundle
 from executor.protocol.cid import Cid
 from executor.protocol.wire import checksum_address
 
@@ -51,7 +50,7 @@ def verify(
     save: Annotated[Path | None, typer.Option("--save", help="Write the bundle to a file.")] = None,
     content: Annotated[
         list[Path],
-        typer.Option("--content", help="A folder with a block store to read from, beside $INSULA_HOME/content."),
+        typer.Option("--content", help="A CAR file, or a folder with a block store, beside $INSULA_HOME/content."),
     ] = [],  # noqa: B006 - typer reads it, nobody writes it
     bridge: BridgeOption = "",
     rpc: RpcOption = "",
@@ -64,14 +63,14 @@ def verify(
 
     given = read_limited(bundle_file, MAX_BUNDLE_BYTES, "--bundle") if bundle_file else None
     if given is not None:  # offline means offline: what happens to stand in the environment is not asked
-        bridge, rpc = (_typed(context, name, value) for name, value in (("bridge", bridge), ("rpc", rpc)))
+        bridge, rpc = (only_typed(context, name, value) for name, value in (("bridge", bridge), ("rpc", rpc)))
     keys = tuple(checksum_address(key, "--node-key") for key in node_key)
     anchors = Anchors(job, contract_of(contract) if contract else "", keys)
-    stores = [BlockStore(home() / "content", create=False), *(_block_store(folder) for folder in content)]
     with ExitStack() as stack:
-        from bridge.verify import Layered
+        from bridge.cli.contents import gather
 
         scratch = BlockStore(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        blocks, read = gather(content, bundle_file, scratch)
         http = stack.enter_context(bridge_at(bridge)) if bridge or given is None else None
         client = stack.enter_context(chain_at(rpc)) if rpc else None
         if http:
@@ -79,11 +78,11 @@ def verify(
         if client:
             client.chain_id()
             contract_of(contract)
-        raw = _bundle(http, job) if http and given is None else given or b""
+        raw = fetch_bundle(http, job) if http and given is None else given or b""
         bundle = parse_bundle(raw)
         if save:
             save.write_bytes(raw)
-        checks = look(bundle, anchors, Layered(stores, scratch), http, client)
+        checks = [*read, *look(bundle, anchors, blocks, http, client)]
     _tell(bundle, anchors, checks, with_chain=bool(rpc), as_json=as_json)
 
 
@@ -114,6 +113,8 @@ def _tell(bundle: Bundle, anchors: Anchors, checks: Sequence[Check], *, with_cha
     unchecked = [check for check in checks if not check.checked]
     result = {
         "ok": all(check.ok for check in checks),
+        "offline": _worst(c for c in checks if not _asked(c)),
+        "chain": _worst(c for c in checks if _asked(c)) if with_chain else "unasked",
         "chainChecked": with_chain,
         "contentChecked": not unchecked,
         "requestId": bundle.request.id,
@@ -121,7 +122,10 @@ def _tell(bundle: Bundle, anchors: Anchors, checks: Sequence[Check], *, with_cha
         "checks": [shown(check) for check in checks],
     }
     words = {"holds": "ok  ", "fails": "FAIL", "unchecked": "open"}
-    lines = [f"{words[_verdict(c)]} {c.basis.value:<8} {c.name}: {c.detail}" for c in checks]
+    lines = ["proved offline:"]
+    lines += [f"{words[_verdict(c)]} {c.basis.value:<8} {c.name}: {c.detail}" for c in checks if not _asked(c)]
+    lines += ["said by the chain:"] if with_chain else ["said by the chain: nothing, it was not asked (--rpc)"]
+    lines += [f"{words[_verdict(c)]} {c.basis.value:<8} {c.name}: {c.detail}" for c in checks if _asked(c)]
     if failed:
         said = "does NOT hold"
     elif unchecked:
@@ -130,7 +134,7 @@ def _tell(bundle: Bundle, anchors: Anchors, checks: Sequence[Check], *, with_cha
             "",
             "Content that is not public is only where its owner put it. If you have it, run",
             "    insula content add PATH --local",
-            "and verify again; or name a folder with its blocks: --content FOLDER.",
+            "and verify again; or name a folder or a CAR file with its blocks: --content FOLDER.",
         ]
     else:
         said = "holds" if with_chain else offline_verdict(anchors.contract, anchors.keys)
@@ -151,6 +155,15 @@ def shown(check: Check) -> dict[str, Any]:
     }
 
 
+def _asked(check: Check) -> bool:
+    return check.basis.value == "chain"
+
+
+def _worst(checks: Iterable[Check]) -> str:
+    verdicts = {_verdict(check) for check in checks}
+    return next((word for word in ("fails", "unchecked") if word in verdicts), "holds")
+
+
 def _verdict(check: Check) -> str:
     return "holds" if check.ok else "fails" if check.checked else "unchecked"
 
@@ -162,33 +175,12 @@ def offline_verdict(contract: str, keys: Sequence[str]) -> str:
     return "holds in itself, but nothing says that its keys are nodes': name --contract and --node-key, or ask --rpc"
 
 
-def parse_bundle(raw: bytes) -> Bundle:
-    """The bundle in these bytes. InvalidInput that names the field."""
-    from pydantic import ValidationError
-
-    try:
-        return Bundle.model_validate_json(raw)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        if not field:  # not even one JSON object
-            raise InvalidInput("--bundle", f"is no bundle, or cut: {first['msg']}; make one with --save FILE") from exc
-        raise InvalidInput(f"bundle: {field}", first["msg"]) from exc
-
-
-def _typed(context: typer.Context, name: str, value: str) -> str:
+def only_typed(context: typer.Context, name: str, value: str) -> str:
     """`value` if it was given on the command line, else nothing."""
     source = context.get_parameter_source(name)
     return value if source is not None and source.name == "COMMANDLINE" else ""
 
 
-def _block_store(folder: Path) -> BlockStore:
-    if not (folder / "blocks").is_dir():
-        raise InvalidInput(
-            "--content", f"{folder} is no block store: it has no folder blocks (see $INSULA_HOME/content)"
-        )
-    return BlockStore(folder, create=False)
-
-
-def _bundle(http: Http, job: str) -> bytes:
+def fetch_bundle(http: Http, job: str) -> bytes:
+    """The bundle of a job, as its bridge gives it."""
     return http.call("GET", f"/v1/jobs/{reference(job)}/bundle", max_bytes=MAX_BUNDLE_BYTES).body

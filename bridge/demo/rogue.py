@@ -21,6 +21,7 @@ from typing import Any
 from executor.content.web import Http, Signer
 from executor.errors import PeerError, PeerRefused
 from executor.protocol.leases import Advert, Attested, Capacity, Lease
+from executor.protocol.merkle import leaf_hash
 from executor.protocol.nodeauth import Audience
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import Dependency, Run, receipt_bytes, receipt_hash
@@ -59,7 +60,6 @@ class Rogue:
         self._advert = Advert(labels=labels, tiers=("wasm",), free=ROOM, total=ROOM, wait_seconds=WAIT_SECONDS)
         self._say = say
         self._clock = clock
-        self._signed = 0
         self._trouble = ""  # what the last answer lacked
 
     def step(self) -> bool:
@@ -88,8 +88,9 @@ class Rogue:
 
     def _attested(self, lease: Lease, request: Request, outcome: Outcome) -> Attested:
         receipt = self._receipt(lease, request, outcome)
-        self._signed += 1
-        fields: dict[str, Any] = {"log_root": bytes(32), "log_size": self._signed, "relayer": lease.relayer}
+        # Its log begins anew with every receipt: nothing that it signed before is in it.
+        log_root = leaf_hash(receipt_hash(receipt))
+        fields: dict[str, Any] = {"log_root": log_root, "log_size": 1, "relayer": lease.relayer}
         message = attestation_message(
             self._scope,
             request_hash=request.hash,
@@ -98,7 +99,8 @@ class Rogue:
             **fields,
         )
         signature = self._key.sign(message)
-        return Attested(token=lease.token, outcome=outcome.encode(), receipt=receipt, signature=signature, **fields)
+        fields |= {"signature": signature, "log_proof": ()}
+        return Attested(token=lease.token, outcome=outcome.encode(), receipt=receipt, **fields)
 
     def _receipt(self, lease: Lease, request: Request, outcome: Outcome) -> bytes:
         """It lies here too: it says that it had the inputs."""

@@ -119,8 +119,11 @@ def start(
     say: Say,
     chaos: ChaosRun | None = None,
     plans: Sequence[NodePlan] = PLANS,
+    kubo: str = "",
 ) -> Devnet:
     """Start everything in `group.folder` (made anew) and wait until all of it answers.
+
+    kubo: a daemon's RPC API, to which the bridge copies what becomes public.
 
     With `chaos`, bridge, nodes and everybody after them talk to the chain through it; deployment does not.
     """
@@ -165,7 +168,7 @@ def start(
         keys=keys,
         nodes=nodes,
     )
-    _write_files(net, chaos.depths if chaos else Depths())
+    _write_files(net, chaos.depths if chaos else Depths(), kubo)
     say(f"starting the bridge and the {len(plans)} nodes, each a process of its own")
     start_bridge(group, net)
     for plan, node in zip(plans, nodes, strict=True):
@@ -321,10 +324,10 @@ def _make_node(
     return DevnetNode(plan.name, node_id, made["key"], operator.address, plan.labels, str(work))
 
 
-def _write_files(net: Devnet, depths: Depths) -> None:
+def _write_files(net: Devnet, depths: Depths, kubo: str) -> None:
     folder = Path(net.folder)
     (folder / "bridge").mkdir(exist_ok=True)
-    (folder / "bridge" / "bridge.toml").write_text(_bridge_toml(net, depths))
+    (folder / "bridge" / "bridge.toml").write_text(_bridge_toml(net, depths, kubo))
     (folder / "devnet.json").write_text(json.dumps(asdict(net), indent=2) + "\n")
     (folder / "env").write_text(shell_variables(net))
 
@@ -347,7 +350,7 @@ def shell_variables(net: Devnet) -> str:
     return "".join(lines)
 
 
-def _bridge_toml(net: Devnet, depths: Depths) -> str:
+def _bridge_toml(net: Devnet, depths: Depths, kubo: str) -> str:
     requester = TxSigner.load(net.keys["requester"]).address
     return f"""# The bridge of a devnet: blocks every second, so depths and times are short.
 data_dir = {json.dumps(f"{net.folder}/bridge")}
@@ -382,4 +385,5 @@ agreement_grace_seconds = 5
 [content]
 upload_quota_bytes = {2**30}
 upload_accounts = ["{requester}"]
+kubo = {json.dumps(kubo)}
 """

@@ -40,6 +40,8 @@ class Slot:
     log_size: int | None
     relayer: str | None
     signature: bytes | None
+    dsse_signature: bytes | None
+    log_proof: bytes | None
     answered_at: float | None
 
 
@@ -80,7 +82,7 @@ class Holder:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a node signed, as it is kept. `log_root` and the hashes have 32 bytes."""
+    """What a node signed, as it is kept. `log_root` and the hashes have 32 bytes; `log_proof` is hashes in a row."""
 
     outcome: bytes
     outcome_hash: bytes
@@ -90,6 +92,8 @@ class Answer:
     log_size: int
     relayer: str
     signature: bytes
+    dsse_signature: bytes | None = None
+    log_proof: bytes | None = None
 
 
 def ensure_slots(connection: Connection, request_hash: bytes, count: int) -> None:
@@ -223,6 +227,8 @@ def answer(connection: Connection, lease: LeaseRow, given: Answer, now: float) -
             log_size=given.log_size,
             relayer=given.relayer,
             signature=given.signature,
+            dsse_signature=given.dsse_signature,
+            log_proof=given.log_proof,
             answered_at=now,
         )
     )

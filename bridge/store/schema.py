@@ -106,6 +106,8 @@ slots = Table(
     Column("relayer", String(42)),
     Column("signature", LargeBinary(65)),
     Column("answered_at", Float),
+    Column("dsse_signature", LargeBinary(65)),
+    Column("log_proof", LargeBinary),  # hashes of 32 bytes in a row; null where the node gave none
     UniqueConstraint("request_hash", "node_id", name="slots_one_per_node"),
     UniqueConstraint("request_hash", "operator", name="slots_one_per_operator"),
 )
@@ -317,4 +319,13 @@ alarms = Table(
     Column("last_at", Float, nullable=False),
     Column("times", BigInteger, nullable=False),
     Column("over_at", Float),
+)
+
+#: Roots that are copied to the operator's Kubo. `ours`: it did not keep them before; `done`: it says that it does.
+mirrored_roots = Table(
+    "mirrored_roots",
+    metadata,
+    Column("root", LargeBinary(64), primary_key=True),
+    Column("ours", Boolean, nullable=False),
+    Column("done", Boolean, nullable=False),
 )

@@ -76,6 +76,8 @@ class BridgeClient:
             log_size=record.log_size,
             relayer=record.relayer,
             signature=record.signature,
+            dsse_signature=record.dsse_signature,
+            log_proof=record.log_proof,
         )
         self._post(lease, "attestation", message, 20.0)
 

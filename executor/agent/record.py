@@ -10,6 +10,7 @@ from executor.agent.parts import Decided, Work
 from executor.errors import InsulaError
 from executor.ledger import Draft, SignedRecord
 from executor.protocol.conversions import conversion_report
+from executor.protocol.dsse import envelope_digest
 from executor.protocol.receipt import Run, receipt_bytes, receipt_hash
 from executor.protocol.signing import attestation_message
 from executor.protocol.wire import Outcome
@@ -33,6 +34,7 @@ def sign(work: Work, decided: Decided) -> SignedRecord:
         outcome=decided.outcome.encode(),
         receipt=receipt,
         relayer=lease.relayer,
+        dsse_signature=parts.key.sign_digest(envelope_digest(receipt)),
     )
 
     def make(log_root: bytes, log_size: int) -> bytes:

@@ -22,7 +22,7 @@ _thread = threading.local()
 
 @contextmanager
 def until(seconds: float) -> Iterator[None]:
-    """Everything on the network inside ends after `seconds` with httpx.TimeoutException."""
+    """Everything on the network inside ends after `seconds` with the timeout of its library."""
     before = getattr(_thread, "deadline", None)
     mine = time.monotonic() + seconds
     _thread.deadline = mine if before is None else min(mine, before)
@@ -91,7 +91,12 @@ class _Stream(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-def _seconds(timeout: float | None, late: type[httpcore.TimeoutException]) -> float | None:
+def seconds_left(timeout: float | None) -> float | None:
+    """What one wait may take inside `until`; TimeoutError when the whole is over."""
+    return _seconds(timeout, TimeoutError)
+
+
+def _seconds(timeout: float | None, late: type[httpcore.TimeoutException | TimeoutError]) -> float | None:
     deadline: float | None = getattr(_thread, "deadline", None)
     if deadline is None:
         return timeout

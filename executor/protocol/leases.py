@@ -60,6 +60,8 @@ def _address_in(value: Any) -> str:
 
 HexBytes = Annotated[bytes, BeforeValidator(_bytes_in), PlainSerializer(lambda b: "0x" + b.hex(), when_used="json")]
 Hash = Annotated[HexBytes, Field(min_length=32, max_length=32)]
+Signature = Annotated[HexBytes, Field(min_length=65, max_length=65)]
+LogProof = Annotated[tuple[Hash, ...], Field(max_length=63)]  # siblings from the leaf up
 Amount = Annotated[int, BeforeValidator(_amount_in), PlainSerializer(str, when_used="json"), Field(ge=0, lt=2**256)]
 Address = Annotated[str, BeforeValidator(_address_in)]
 ShortText = Annotated[str, StringConstraints(max_length=1000)]
@@ -202,7 +204,11 @@ class Missing(Message):
 
 
 class Attested(Message):
-    """A node's signed outcome, with its receipt's exact bytes."""
+    """A node's signed outcome, with its receipt's exact bytes.
+
+    dsse_signature: of the receipt's DSSE envelope (`executor.protocol.dsse`). log_proof: that the receipt is the last
+    entry of the log of `log_root` and `log_size`. None of a record from before there were such.
+    """
 
     token: int = Field(ge=1, lt=2**63)
     outcome: HexBytes = Field(max_length=32 * 1024)
@@ -210,7 +216,9 @@ class Attested(Message):
     log_root: Hash
     log_size: int = Field(ge=1, lt=2**63)
     relayer: Address
-    signature: HexBytes = Field(min_length=65, max_length=65)
+    signature: Signature
+    dsse_signature: Signature | None = None
+    log_proof: LogProof | None = None
 
     def decoded(self) -> Outcome:
         """The outcome. InvalidInput("outcome")."""

@@ -17,11 +17,14 @@ from typing import Any, Self
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 from eth_account.signers.local import LocalAccount
+from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
+from eth_typing import Hash32
 from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 
 from executor.errors import InvalidInput
+from executor.protocol.dsse import envelope_digest
 from executor.protocol.keystore import MAX_KEYSTORE_BYTES, parse_keystore
 
 MAX_PASSWORD = 1000  # characters
@@ -158,6 +161,10 @@ class Key:
         """65 bytes r || s || v with low s and v 27 or 28."""
         return bytes(self._account.sign_message(message).signature)
 
+    def sign_digest(self, digest: bytes) -> bytes:
+        """Likewise over 32 bytes that are a hash already (a DSSE envelope, a checkpoint), with no prefix."""
+        return bytes(self._account.unsafe_sign_hash(Hash32(digest)).signature)
+
 
 def _keystore_password(field: str) -> str:
     """The password for keystores, from the environment alone: a command line is seen by everybody."""
@@ -279,14 +286,36 @@ def struct_message(name: str, scope: Scope, struct_hash: bytes) -> SignableMessa
 
 def recover(message: SignableMessage, signature: bytes) -> str:
     """The address that signed. InvalidInput("signature") for anything but 65 bytes with low s that recover to a key."""
-    if len(signature) != 65 or signature[64] not in (27, 28):
-        raise InvalidInput("signature", "must be 65 bytes that end in 27 or 28")
-    if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
-        raise InvalidInput("signature", "has a high s (EIP-2); only the low form is accepted")
+    _check_form(signature)
     try:
         return str(Account.recover_message(message, signature=signature))
     except (BadSignature, ValidationError, ValueError) as exc:
         raise InvalidInput("signature", "recovers to no key") from exc
+
+
+def recover_digest(digest: bytes, signature: bytes) -> str:
+    """The address that signed these 32 bytes by `Key.sign_digest`. InvalidInput("signature") as `recover`."""
+    _check_form(signature)
+    try:
+        made = Signature(signature[:64] + bytes([signature[64] - 27]))
+        return str(made.recover_public_key_from_msg_hash(digest).to_checksum_address())
+    except (BadSignature, ValidationError, ValueError) as exc:
+        raise InvalidInput("signature", "recovers to no key") from exc
+
+
+def is_enveloped(receipt: bytes, signature: bytes, key: str) -> bool:
+    """Whether this is the key's signature over the receipt's DSSE envelope."""
+    try:
+        return recover_digest(envelope_digest(receipt), signature) == key
+    except InvalidInput:
+        return False
+
+
+def _check_form(signature: bytes) -> None:
+    if len(signature) != 65 or signature[64] not in (27, 28):
+        raise InvalidInput("signature", "must be 65 bytes that end in 27 or 28")
+    if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
+        raise InvalidInput("signature", "has a high s (EIP-2); only the low form is accepted")
 
 
 def digest(message: SignableMessage) -> bytes:

@@ -112,7 +112,8 @@ def test_what_was_signed_before_a_kill_9_is_handed_in_unchanged_after_it(twin, f
         (attested,) = twin.wait_for(lambda: twin.attested)
 
     assert (attested.outcome, attested.receipt) == (record.outcome, record.receipt)
-    assert (attested.signature, attested.log_root, attested.log_size) == (record.signature, record.log_root, 1)
+    assert (attested.signature, attested.log_root, attested.log_size) == (record.signature, record.log_root, 2)
+    assert (attested.dsse_signature, attested.log_proof) == (record.dsse_signature, record.log_proof)
     assert node_status(folder)["signed"] == 1
 
 

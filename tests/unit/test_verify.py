@@ -95,6 +95,12 @@ def test_a_receipt_from_before_reports_is_right_as_it_is(tmp_path):
     ]
 
 
+def test_a_record_from_before_envelopes_and_proofs_leaves_its_place_in_the_log_open(job):
+    checks = check_bundle(with_attestation(job.bundle, dsse_signature=None, log_proof=None))
+
+    assert (failures(checks), open_checks(checks)) == ([], ["log of node 1"])
+
+
 def test_three_nodes_that_agree_pass(tmp_path):
     assert failures(check_bundle(settled(tmp_path, nodes=3).bundle)) == []
 
@@ -103,12 +109,25 @@ TAMPERED = {
     "a byte of the request hash": (lambda b: changed(b, request_hash=flip(b.request_hash)), {"request hash"}),
     "a byte of the receipt": (
         lambda b: with_attestation(b, receipt=flip(b.attestations[0].receipt)),
-        {"signature of node 1", "receipt of node 1"},
+        {"signature of node 1", "envelope of node 1", "log of node 1", "receipt of node 1"},
     ),
     "a time in the receipt": (
         lambda b: with_attestation(b, receipt=b.attestations[0].receipt.replace(b"2023-11-14", b"2023-11-15")),
-        {"signature of node 1"},
+        {"signature of node 1", "envelope of node 1", "log of node 1"},
     ),
+    "the envelope's signature": (
+        lambda b: with_attestation(b, dsse_signature=flip(b.attestations[0].dsse_signature, 0)),
+        {"envelope of node 1"},
+    ),
+    "the form of the envelope's signature": (
+        lambda b: with_attestation(b, dsse_signature=b.attestations[0].dsse_signature[:64] + b"\x1d"),
+        {"envelope of node 1"},
+    ),
+    "a hash of the log's proof": (
+        lambda b: with_attestation(b, log_proof=(flip(b.attestations[0].log_proof[0]),)),
+        {"log of node 1"},
+    ),
+    "the log's proof, cut": (lambda b: with_attestation(b, log_proof=()), {"log of node 1"}),
     "the signature's r": (
         lambda b: with_attestation(b, signature=flip(b.attestations[0].signature, 0)),
         {"signature of node 1"},
@@ -119,19 +138,23 @@ TAMPERED = {
     ),
     "the log root": (
         lambda b: with_attestation(b, log_root=flip(b.attestations[0].log_root)),
-        {"signature of node 1"},
+        {"signature of node 1", "log of node 1"},
     ),
-    "the log size": (lambda b: with_attestation(b, log_size=6), {"signature of node 1"}),
+    "the log size": (lambda b: with_attestation(b, log_size=6), {"signature of node 1", "log of node 1"}),
     "the relayer": (
         lambda b: with_attestation(b, relayer="0x" + "99" * 20),
         {"signature of node 1"},
     ),
-    "the key": (lambda b: with_attestation(b, key="0x" + "99" * 20), {"signature of node 1"}),
+    "the key": (
+        lambda b: with_attestation(b, key="0x" + "99" * 20),
+        {"signature of node 1", "envelope of node 1", "receipt of node 1"},
+    ),
     "no attestation at all": (lambda b: changed(b, attestations=()), {"quorum"}),
     "one operator twice": (
         lambda b: changed(b, attestations=b.attestations * 2),
         {"quorum"},
     ),
+    "the slot": (lambda b: with_attestation(b, slot=2), {"receipt of node 1"}),
     "another spec": (lambda b: changed(b, spec=b.spec + b" "), {"spec"}),
     "an order with another price": (
         lambda b: with_order(b, unit_price=1),

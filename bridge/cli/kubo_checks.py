@@ -1,0 +1,51 @@
+"""What `insula doctor` looks at in an operator's Kubo."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from bridge.cli.findings import Finding, note, ok, problem
+from executor.content.kubo import Kubo
+from executor.errors import PeerError
+
+NAME = "kubo"
+
+
+def check_kubo(address: str) -> Iterator[Finding]:
+    """Whether it answers, can be used, is not open to others, keeps what it is given and tells the network of it."""
+    try:
+        with Kubo(address) as daemon:
+            facts = daemon.facts()
+            if facts.problem:
+                yield problem(NAME, facts.problem, "install a newer Kubo, run `ipfs repo migrate`")
+                return
+            yield ok(NAME, f"{facts.version}, peer {facts.peer_id}, {len(daemon.peers())} peers connected")
+            yield from _settings(daemon)
+    except PeerError as exc:
+        yield problem(NAME, str(exc), "start it (`ipfs daemon`), or correct content.kubo")
+        return
+    if not _is_loopback(address):
+        remedy = "bind Addresses.API to loopback, and reach it through a tunnel"
+        yield note(NAME, f"{address} is not on loopback; whoever reaches it owns the daemon", remedy)
+
+
+def _settings(daemon: Kubo) -> Iterator[Finding]:
+    strategy = str(daemon.setting("Provide.Strategy") or "all")
+    if not {"all", "roots", "pinned"} & set(strategy.split("+")):
+        remedy = "ipfs config Provide.Strategy roots"
+        yield note(NAME, f"Provide.Strategy is {strategy}: results may not be found by others", remedy)
+    if daemon.setting("Provide.Enabled") is False:
+        yield note(
+            NAME, "Provide.Enabled is false: nobody is told of results", "ipfs config --json Provide.Enabled true"
+        )
+    yield ok(NAME, f"Datastore.StorageMax {daemon.setting('Datastore.StorageMax') or 'not set'}")
+
+
+def _is_loopback(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,56 @@
+"""What the demo looks at in an operator's Kubo: that each output is kept there and comes back whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from bridge.demo.run import POLL_SECONDS, WAIT_SECONDS, DemoRun, Ordered
+from executor.content.blocks import MemoryBlocks
+from executor.content.kubo import Kubo
+from executor.content.patience import Patience
+from executor.content.transfer import fetch_dag
+from executor.errors import CarError, PeerError
+from executor.protocol.cid import Cid
+
+USUAL = "http://127.0.0.1:5001"
+
+
+class _Alone:
+    """The daemon as a source that asks no peers."""
+
+    def __init__(self, daemon: Kubo) -> None:
+        self._daemon = daemon
+
+    def get_car(self, cid: Cid) -> AbstractContextManager[Iterator[bytes]]:
+        """See `executor.content.transfer.CarSource`."""
+        return self._daemon.get_car(cid, offline=True)
+
+
+def look_at(run: DemoRun, ordered: Ordered, job: dict[str, Any], address: str) -> None:
+    """Fetch a job's output from the daemon alone, every block verified; `job` says what came of it."""
+    if not job.get("outputCid"):
+        return
+    root = Cid.parse(job["outputCid"])
+    store = MemoryBlocks()
+    try:
+        with Kubo(address) as daemon:
+            kept = _wait_until_kept(daemon, root)
+            patience = Patience(time.time() + WAIT_SECONDS)
+            moved = fetch_dag(_Alone(daemon), store, root, max_bytes=2**30, patience=patience)
+    except (PeerError, CarError) as exc:
+        run.hold(ordered, False, f"Kubo: {exc}")
+        return
+    run.hold(ordered, kept, f"Kubo does not keep {root}")
+    job["kubo"] = {"address": address, "kept": kept, "blocks": moved.blocks, "bytes": moved.bytes}
+
+
+def _wait_until_kept(daemon: Kubo, root: Cid) -> bool:
+    end = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < end:
+        if daemon.is_pinned(root):
+            return True
+        time.sleep(POLL_SECONDS)
+    return False

@@ -1,0 +1,96 @@
+"""A copy of every public result at the operator's Kubo, for as long as the bridge serves it itself.
+
+The block store stays what counts: a Kubo that is away, full or wrong costs its copies and nothing else. Each root is
+written down before it is given to the daemon and after, so that whatever was begun is finished or taken back after a
+kill -9, and a root that the daemon's owner kept before is never taken from him.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from bridge.store.engine import Engine, reading, transaction
+from bridge.store.mirror import Mirrored, forget_mirrored, keep_mirrored, mirrored
+from executor.content.blocks import BlockSource
+from executor.content.roots import RootSet
+from executor.errors import ContentError, PeerRefused
+from executor.protocol.cid import Cid
+
+log = structlog.get_logger("bridge.mirror")
+
+AGAIN_SECONDS = 600.0
+"""A root that the daemon refuses is offered again after this long."""
+
+
+class PinningPeer(Protocol):
+    """What is needed of a daemon; see `executor.content.kubo.Kubo`."""
+
+    def publish(self, store: BlockSource, root: Cid) -> None:
+        """Give it a whole DAG, and have it keep it. PeerUnavailable, PeerRefused."""
+
+    def is_pinned(self, root: Cid) -> bool:
+        """Whether it keeps a DAG."""
+
+    def unpin(self, root: Cid) -> None:
+        """Have it keep a DAG no longer."""
+
+
+class Mirror:
+    """`step` moves one root. clock: seconds since 1970."""
+
+    def __init__(
+        self, engine: Engine, store: BlockSource, roots: RootSet, daemon: PinningPeer, clock: Callable[[], float]
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._roots = roots
+        self._daemon = daemon
+        self._clock = clock
+        self._refused: dict[Cid, float] = {}
+
+    def step(self) -> bool:
+        """Give the daemon one public root that it has not, or take one back that is public no longer; whether it did.
+
+        PeerUnavailable while it does not answer.
+        """
+        now = self._clock()
+        public = {root.cid for root in self._roots.live(now) if root.public}
+        with reading(self._engine) as connection:
+            known = {one.root: one for one in mirrored(connection)}
+        self._refused = {root: until for root, until in self._refused.items() if until > now and root in public}
+        for root in sorted(known.keys() - public, key=str):
+            self._take_back(known[root])
+            return True
+        for root in sorted(public - self._refused.keys(), key=str):
+            if root not in known or not known[root].done:
+                self._give(known.get(root) or self._begin(root))
+                return True
+        return False
+
+    def _begin(self, root: Cid) -> Mirrored:
+        """Write down that this root is about to be given, and whether the daemon keeps it anyway."""
+        found = Mirrored(root, ours=not self._daemon.is_pinned(root), done=False)
+        with transaction(self._engine) as connection:
+            keep_mirrored(connection, found)
+        return found
+
+    def _give(self, one: Mirrored) -> None:
+        try:
+            self._daemon.publish(self._store, one.root)
+        except (PeerRefused, ContentError) as exc:  # the daemon has no room, or garbage collection was faster
+            self._refused[one.root] = self._clock() + AGAIN_SECONDS
+            log.warning("kubo does not take a result", cid=str(one.root), error=str(exc))
+            return
+        with transaction(self._engine) as connection:
+            keep_mirrored(connection, Mirrored(one.root, ours=one.ours, done=True))
+        log.info("result copied to kubo", cid=str(one.root))
+
+    def _take_back(self, one: Mirrored) -> None:
+        if one.ours:
+            self._daemon.unpin(one.root)
+        with transaction(self._engine) as connection:
+            forget_mirrored(connection, one.root)
+        log.info("result taken from kubo", cid=str(one.root), ours=one.ours)

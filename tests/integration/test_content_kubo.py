@@ -1,0 +1,311 @@
+"""Kubo's daemon as store and source: what holds against a real, current one, and against one that fails or lies."""
+
+import gzip
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from executor.content.blocks import MemoryBlocks
+from executor.content.car import export_car
+from executor.content.importer import import_bytes, import_listing, import_tree
+from executor.content.kubo import Kubo, KuboFacts
+from executor.content.limits import TreeLimits
+from executor.content.patience import Patience
+from executor.content.transfer import fetch_dag
+from executor.content.walk import missing
+from executor.errors import CarError, InvalidInput, PeerRefused, PeerUnavailable
+from executor.protocol.cid import RAW, Cid
+from tests.chain_nodes import wait_for
+from tests.raw_server import RawServer, drip, flood, head, send, silent
+
+MIB = 2**20
+LIMITS = TreeLimits(10**9)
+ROOT = Cid.of(RAW, b"content")
+WHOLE = {"report.txt": b"ok\n", "data/0.bin": bytes(range(256)) * 12_000, "data/1.bin": b""}
+
+
+@pytest.fixture
+def daemon(kubo):
+    with Kubo(kubo.api) as client:
+        yield client
+
+
+class Offline:
+    """A daemon that asks no peers, as a source."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def get_car(self, cid):
+        return self._client.get_car(cid, offline=True)
+
+
+def patience(seconds=20.0):
+    return Patience(time.time() + seconds, pause=lambda wanted: time.sleep(min(wanted, 0.01)))
+
+
+def made(files):
+    store = MemoryBlocks()
+    return store, import_listing(store, files, LIMITS)
+
+
+def random_files(size):
+    return {"noise.bin": os.urandom(size)}
+
+
+def test_a_current_daemon_is_fit_and_says_who_it_is(daemon):
+    facts = daemon.facts()
+
+    assert facts.problem == ""
+    assert facts.peer_id.startswith("12D3Koo")
+    assert facts.addresses[0].startswith("/ip4/127.0.0.1/tcp/")
+
+
+@pytest.mark.parametrize("version", ["0.29.0", "0.8.0-rc1", "", "none"])
+def test_a_daemon_that_is_too_old_is_named_with_what_to_do(version):
+    assert "install 0.30.0 or newer" in KuboFacts(version, "", ()).problem
+
+
+def test_what_is_published_is_kept_and_comes_back_whole(daemon):
+    store, root = made(WHOLE)
+
+    daemon.publish(store, root)
+    again = MemoryBlocks()
+    moved = fetch_dag(Offline(daemon), again, root, max_bytes=10 * MIB, patience=patience())
+
+    assert daemon.is_pinned(root)
+    assert missing(again, root) == []
+    assert moved.blocks == len(store)
+
+
+def test_publishing_again_changes_nothing_and_unpinning_twice_neither(daemon):
+    store, root = made({"a": b"published twice"})
+    daemon.publish(store, root)
+    daemon.publish(store, root)
+    assert daemon.is_pinned(root)
+
+    daemon.unpin(root)
+    daemon.unpin(root)
+
+    assert not daemon.is_pinned(root)
+
+
+def test_what_kubo_added_itself_comes_here(kubo, daemon, tmp_path):
+    (tmp_path / "file").write_bytes(os.urandom(3 * MIB))
+    root = Cid.parse(kubo.run("add", "-Q", str(tmp_path / "file")))
+    store = MemoryBlocks()
+
+    fetch_dag(Offline(daemon), store, root, max_bytes=10 * MIB, patience=patience())
+
+    assert daemon.has(root)
+    assert missing(store, root) == []
+
+
+def test_a_large_dag_is_published_in_constant_memory_and_comes_back(daemon):
+    store, root = made(random_files(40 * MIB))
+
+    daemon.publish(store, root)
+    again = MemoryBlocks()
+    fetch_dag(Offline(daemon), again, root, max_bytes=50 * MIB, patience=patience(60))
+
+    assert missing(again, root) == []
+
+
+def test_absent_content_is_refused_where_nobody_is_asked_and_given_up_where_nobody_answers(kubo):
+    absent = Cid.of(RAW, os.urandom(32))
+    with Kubo(kubo.api, silence_seconds=0.5) as client:
+        assert not client.has(absent)
+        with pytest.raises(PeerRefused) as refused:
+            fetch_dag(Offline(client), MemoryBlocks(), absent, max_bytes=MIB, patience=patience())
+        with pytest.raises(PeerUnavailable):
+            fetch_dag(client, MemoryBlocks(), absent, max_bytes=MIB, patience=patience(2))
+
+    assert refused.value.status == 404
+
+
+def test_a_setting_is_read_and_one_that_there_is_not_is_none(daemon):
+    assert daemon.setting("Addresses.Gateway").startswith("/ip4/127.0.0.1/")
+    assert daemon.setting("No.Such.Setting") is None
+
+
+def test_a_daemon_without_routing_knows_no_providers(daemon):
+    assert daemon.providers(ROOT, seconds=2) == ()
+
+
+def test_two_daemons_that_are_peers_exchange_what_one_of_them_has(kubo, second_kubo):
+    store, root = made(random_files(3 * MIB))
+    with Kubo(kubo.api) as first, Kubo(second_kubo.api) as second:
+        first.publish(store, root)
+        address = next(item for item in first.facts().addresses if "/p2p/" in item)
+        second.peer_with(address)
+        wait_for(lambda: first.facts().peer_id in second.peers(), 20, "they are peers")
+        again = MemoryBlocks()
+
+        fetch_dag(second, again, root, max_bytes=10 * MIB, patience=patience())
+
+        assert missing(again, root) == []
+        assert not second.is_pinned(root)
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def publish(client):
+    store = MemoryBlocks()
+    import_bytes(store, b"content")
+    client.publish(store, ROOT)
+
+
+def export(client):
+    fetch_dag(client, MemoryBlocks(), ROOT, max_bytes=MIB, patience=patience(3))
+
+
+def answer(*rows, status="200 OK"):
+    return send(head(status, Content_Type="application/json"), *(json.dumps(row).encode() + b"\n" for row in rows))
+
+
+def car_of(content):
+    blocks = MemoryBlocks()
+    return b"".join(export_car(blocks, import_bytes(blocks, content)))
+
+
+def imported(root=ROOT, problem=""):
+    return {"Root": {"Cid": {"/": str(root)}, "PinErrorMsg": problem}}
+
+
+OTHER = Cid.of(RAW, b"other")
+KEPT = {"Keys": {str(ROOT): {"Type": "recursive"}}}
+FAULTS = {
+    "an error inside an import that began well": (
+        publish,
+        [answer({"Stats": {"BlockCount": 1}}, {"Message": "disk\nis full", "Code": 0, "Type": "error"})],
+        PeerRefused,
+        "disk is full",
+    ),
+    "a pin that fails within 200": (publish, [answer(imported(problem="no space"))], PeerRefused, "does not pin"),
+    "another root": (publish, [answer(imported(OTHER))], PeerRefused, "took another root"),
+    "no root at all": (publish, [answer({"Stats": {"BlockCount": 1}})], PeerRefused, "took another root"),
+    "a root that is no CID": (publish, [answer({"Root": {"Cid": {"/": "x"}}})], PeerRefused, "another root"),
+    "taken and not kept": (publish, [answer(imported()), answer({"Keys": {}})], PeerRefused, "does not keep it"),
+    "an error of the daemon": (
+        publish,
+        [answer({"Message": "repo is locked", "Code": 0, "Type": "error"}, status="500 Internal Server Error")],
+        PeerRefused,
+        "repo is locked",
+    ),
+    "an answer that is no JSON": (publish, [send(head(), b"<html>")], PeerRefused, "RPC API of Kubo"),
+    "an answer that is a list": (publish, [send(head(), b"[1]\n")], PeerRefused, "answer as Kubo does"),
+    "deep JSON": (publish, [send(head(), b"[" * 100_000)], PeerRefused, "JSON"),
+    "an answer without end": (publish, [flood(head(), b" " * 65536)], PeerRefused, "more than 1048576 bytes"),
+    "rows without end": (publish, [flood(head(), b"{}\n" * 1000)], PeerRefused, "more than 10000 rows"),
+    "an error text without end": (
+        publish,
+        [flood(head("500 Internal Server Error"), b" " * 65536)],
+        PeerUnavailable,
+        "",
+    ),
+    "a gateway's refusal": (publish, [send(head("403 Forbidden"), b"no")], PeerRefused, "RPC API of Kubo"),
+    "bad gateway": (publish, [send(head("502 Bad Gateway"), b"")], PeerUnavailable, "502"),
+    "a redirect": (
+        publish,
+        [send(head("307 Temporary Redirect", Location="http://192.0.2.1/"))],
+        PeerRefused,
+        "redirects",
+    ),
+    "compression": (
+        publish,
+        [send(head(Content_Encoding="gzip"), gzip.compress(b"{}"))],
+        PeerRefused,
+        "compresses",
+    ),
+    "silence": (publish, [silent], PeerUnavailable, "Timeout"),
+    "silence after the head": (export, [lambda c, s: (c.sendall(head()), s.wait(60))], PeerUnavailable, ""),
+    "a head that drips": (export, [drip(b"H")], PeerUnavailable, ""),
+    "headers without end": (export, [flood(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 1000)], PeerUnavailable, ""),
+    "closed at once": (export, [send()], PeerUnavailable, ""),
+    "an empty export": (export, [send(head())], PeerUnavailable, ""),
+    "a CAR that is cut": (export, [send(head(), car_of(b"content")[:-3])], PeerUnavailable, ""),
+    "a CAR of something else": (export, [send(head(), car_of(b"other"))], CarError, "asked for"),
+    "a CAR with a wrong block": (export, [send(head(), car_of(b"content")[:-1] + b"!")], CarError, "hash"),
+    "not here": (
+        export,
+        [answer({"Message": "ipld: could not find it", "Code": 0, "Type": "error"}, status="500 Error")],
+        PeerRefused,
+        "could not find",
+    ),
+}
+
+
+@pytest.mark.parametrize(("act", "scripts", "error", "words"), FAULTS.values(), ids=FAULTS)
+def test_a_daemon_that_fails_or_lies_is_a_clear_error_within_its_budget(act, scripts, error, words):
+    before = descriptors()
+    began = time.monotonic()
+    with RawServer(*scripts) as server:
+        client = Kubo(server.url, silence_seconds=0.3, head_seconds=1)
+        with pytest.raises(error) as caught:
+            act(client)
+        client.close()
+
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - began < 15
+    wait_for(lambda: descriptors() <= before, 10, "the descriptors are closed")
+
+
+def test_a_daemon_that_is_not_there_is_unavailable():
+    with Kubo("http://127.0.0.1:1") as client, pytest.raises(PeerUnavailable, match="does not answer"):
+        client.facts()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "127.0.0.1:5001",
+        "http://127.0.0.1",
+        "https://127.0.0.1:5001",
+        "http://127.0.0.1:99999",
+        "ftp://h:1",
+        "http://h:1/api",
+    ],
+)
+def test_an_address_that_is_none_is_named(address):
+    with pytest.raises(InvalidInput, match="RPC API"):
+        Kubo(address)
+
+
+@pytest.mark.parametrize("address", ["http://localhost:5001/", "http://127.0.0.1:5001", "http://[::1]:5001"])
+def test_usual_addresses_are_taken(address):
+    Kubo(address).close()
+
+
+NAMES = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\0"), min_size=1, max_size=20
+).filter(lambda name: name not in (".", "..") and len(name.encode()) < 200)
+SIZES = st.one_of(st.integers(0, 300), st.sampled_from([MIB - 1, MIB, MIB + 1, 2 * MIB]))
+TREES = st.recursive(SIZES, lambda inner: st.dictionaries(NAMES, inner, max_size=6), max_leaves=12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(tree=st.dictionaries(NAMES, TREES, min_size=1, max_size=6), seed=st.integers(0, 2**32))
+def test_the_cid_of_any_tree_is_kubos(kubo, tmp_path_factory, tree, seed):
+    folder = tmp_path_factory.mktemp("tree")
+    _write(folder, tree, seed)
+    arguments = ("--hidden", "--only-hash", "-rQ", str(folder))
+
+    assert str(import_tree(MemoryBlocks(), folder, LIMITS)) == kubo.run("add", *arguments)
+
+
+def _write(folder, tree, seed):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            (folder / name).mkdir()
+            _write(folder / name, value, seed + 1)
+        else:
+            (folder / name).write_bytes((seed.to_bytes(8, "big") * (value // 8 + 1))[:value])

@@ -1,0 +1,189 @@
+"""Public results have a copy at the operator's Kubo for as long as they are public."""
+
+import os
+
+import pytest
+
+from bridge.cli.kubo_checks import check_kubo
+from bridge.config import ContentConfig
+from bridge.mirror import AGAIN_SECONDS, Mirror
+from bridge.store.engine import reading
+from bridge.store.mirror import mirrored
+from executor.content.importer import import_listing
+from executor.content.kubo import Kubo
+from executor.content.limits import TreeLimits
+from executor.errors import PeerRefused, PeerUnavailable
+from tests.bridge_kit import Bridge
+from tests.raw_server import RawServer, head, send
+
+LIMITS = TreeLimits(10**9)
+
+
+@pytest.fixture
+def bridge(tmp_path):
+    bridge = Bridge(tmp_path, content=ContentConfig())
+    yield bridge
+    bridge.close()
+
+
+@pytest.fixture
+def daemon(kubo):
+    with Kubo(kubo.api) as client:
+        yield client
+
+
+class Unreliable:
+    """A daemon of which the next acts fail as `failures` says, None for one that goes through."""
+
+    def __init__(self, daemon, *failures):
+        self._daemon = daemon
+        self._failures = list(failures)
+
+    def _act(self, name, *args):
+        failure = self._failures.pop(0) if self._failures else None
+        if failure:
+            raise failure
+        return getattr(self._daemon, name)(*args)
+
+    def publish(self, store, root):
+        self._act("publish", store, root)
+
+    def is_pinned(self, root):
+        return self._act("is_pinned", root)
+
+    def unpin(self, root):
+        self._act("unpin", root)
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_800_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+def stored(bridge, *, public=True, until=None):
+    """A fresh tree that the bridge keeps."""
+    root = import_listing(bridge.store, {"a": os.urandom(100), "b/c": os.urandom(300_000)}, LIMITS)
+    (bridge.dispatcher.roots.publish if public else bridge.dispatcher.roots.keep)(root, "test", until)
+    return root
+
+
+def mirror_of(bridge, daemon, clock):
+    return Mirror(bridge.engine, bridge.store, bridge.dispatcher.roots, daemon, clock)
+
+
+def rest(mirror):
+    steps = 0
+    while mirror.step():
+        steps += 1
+    return steps
+
+
+def known(bridge):
+    with reading(bridge.engine) as connection:
+        return {one.root: (one.ours, one.done) for one in mirrored(connection)}
+
+
+def test_a_public_root_is_copied_once_and_a_private_one_never(bridge, daemon):
+    public, private = stored(bridge), stored(bridge, public=False)
+
+    assert rest(mirror_of(bridge, daemon, Clock())) == 1
+    assert rest(mirror_of(bridge, daemon, Clock())) == 0
+
+    assert daemon.is_pinned(public)
+    assert not daemon.has(private)
+
+
+def test_what_is_public_no_longer_is_taken_back(bridge, daemon):
+    clock = Clock()
+    root = stored(bridge, until=clock.now + 10)
+    rest(mirror_of(bridge, daemon, clock))
+    assert daemon.is_pinned(root)
+
+    clock.now += 11
+    rest(mirror_of(bridge, daemon, clock))
+
+    assert not daemon.is_pinned(root)
+    assert known(bridge) == {}
+
+
+def test_what_the_daemons_owner_kept_before_stays_his(bridge, daemon):
+    clock = Clock()
+    root = stored(bridge, until=clock.now + 10)
+    daemon.publish(bridge.store, root)
+    rest(mirror_of(bridge, daemon, clock))
+
+    clock.now += 11
+    rest(mirror_of(bridge, daemon, clock))
+
+    assert daemon.is_pinned(root)
+    assert known(bridge) == {}
+
+
+@pytest.mark.parametrize("act", [1, 2])
+def test_a_daemon_that_goes_away_is_tried_again_and_nothing_is_lost(bridge, daemon, act):
+    root = stored(bridge)
+    failing = Unreliable(daemon, *[None] * (act - 1), PeerUnavailable("away"))
+    mirror = mirror_of(bridge, failing, Clock())
+
+    with pytest.raises(PeerUnavailable):
+        mirror.step()
+    rest(mirror_of(bridge, daemon, Clock()))
+
+    assert daemon.is_pinned(root)
+    assert known(bridge) == {root: (True, True)}
+
+
+def test_what_was_given_and_not_noted_at_a_kill_9_is_still_ours_to_take_back(bridge, daemon):
+    clock = Clock()
+    root = stored(bridge, until=clock.now + 10)
+    with pytest.raises(PeerUnavailable):
+        mirror_of(bridge, Unreliable(daemon, None, PeerUnavailable("killed")), clock).step()
+    daemon.publish(bridge.store, root)
+
+    clock.now += 11
+    rest(mirror_of(bridge, daemon, clock))
+
+    assert not daemon.is_pinned(root)
+
+
+def test_a_root_that_is_refused_waits_and_keeps_no_other_one(bridge, daemon):
+    clock = Clock()
+    first, second = sorted((stored(bridge), stored(bridge)), key=str)
+    mirror = mirror_of(bridge, Unreliable(daemon, None, PeerRefused(500, "no space")), clock)
+
+    rest(mirror)
+    assert not daemon.is_pinned(first)
+    assert daemon.is_pinned(second)
+
+    clock.now += AGAIN_SECONDS + 1
+    rest(mirror)
+    assert daemon.is_pinned(first)
+
+
+def test_a_root_whose_blocks_went_before_it_was_copied_does_no_harm(bridge, daemon):
+    root = stored(bridge)
+    bridge.store.delete(root)
+
+    rest(mirror_of(bridge, daemon, Clock()))
+
+    assert known(bridge) == {root: (True, False)}
+
+
+def test_the_doctor_looks_at_a_real_daemon(kubo):
+    found = list(check_kubo(kubo.api))
+
+    assert {finding.level for finding in found} <= {"ok", "note"}
+    assert "0.43.0" in found[0].detail
+
+
+def test_the_doctor_names_a_daemon_that_is_away_and_what_is_no_kubo():
+    (away,) = check_kubo("http://127.0.0.1:1")
+    with RawServer(send(head(), b"<html>")) as server:
+        (other,) = check_kubo(server.url)
+
+    assert away.level == other.level == "problem"
+    assert "ipfs daemon" in away.remedy
+    assert "RPC API of Kubo" in other.detail
