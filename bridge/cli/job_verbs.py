@@ -26,6 +26,7 @@ from bridge.cli.export_verb import export
 from bridge.cli.ordering import (
     CuratorOption,
     DeliveryFeeOption,
+    DialectOption,
     FailPriceOption,
     LabelOption,
     NodesOption,
@@ -42,6 +43,7 @@ from bridge.cli.output import Exit, JsonFlag, console, emit, errors, fail, print
 from bridge.cli.quote_verb import quote
 from bridge.cli.reference import reference
 from bridge.cli.replay_verb import replay
+from bridge.cli.spec_verbs import DialectName
 from bridge.cli.texts import explanation_text, job_text, lines, paid, standing
 from bridge.cli.verify_verb import verify
 from bridge.errors import BridgeError, RpcUnavailable
@@ -84,6 +86,7 @@ def submit(
     key: KeyOption = "",
     bridge: BridgeOption = "",
     result: ResultOption = "cid",
+    dialect: DialectOption = DialectName.INSULA_V1,
     ttl: TtlOption = 3600,
     nodes: NodesOption = 1,
     quorum: QuorumOption = 0,
@@ -104,6 +107,7 @@ def submit(
     """
     order = Wish(
         file=file,
+        dialect=dialect,
         result=result,
         ttl=ttl,
         nodes=nodes,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bridge.cli.node_call import label_words
-from bridge.cli.spec_verbs import read_limited
+from bridge.cli.spec_verbs import DIALECTS, DialectName, read_limited
 from executor.errors import InvalidInput
 from executor.protocol.spec import InvalidSpec, job_of
 from executor.protocol.wire import MAX_SPEC_BYTES, ZERO_ADDRESS, Order, ResultKind, checksum_address, label_hash
@@ -23,7 +23,8 @@ KINDS = {
 
 MAX_PRICE = 2**128 - 1  # a uint128 of the order
 
-SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="The job spec, JSON in the format insula/v1.")]
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="The job spec, in the format that --dialect names.")]
+DialectOption = Annotated[DialectName, typer.Option("--dialect", help="The spec's format, as nodes will read it.")]
 ResultOption = Annotated[str, typer.Option("--result", help=f"What goes on-chain: {', '.join(KINDS)}.")]
 TtlOption = Annotated[
     int, typer.Option("--ttl", min=1, max=2**32 - 1, help="Seconds until the request can be refunded.")
@@ -56,6 +57,7 @@ class Wish:
     """What was asked for on the command line."""
 
     file: Path
+    dialect: DialectName
     result: str
     ttl: int
     nodes: int
@@ -79,6 +81,7 @@ class Wish:
             raise InvalidInput("--quorum", f"is {quorum}; of {self.nodes} nodes it is more than half, and at most all")
         labels = label_words(self.labels, "--label")
         order = Order(
+            dialect=DIALECTS[self.dialect],
             spec=read_limited(self.file, MAX_SPEC_BYTES, "SPEC"),
             result_kind=int(KINDS[self.result]),
             nodes=self.nodes,
@@ -97,5 +100,6 @@ class Wish:
             problem = exc.problem
             for word in labels:  # nodes know a label of the order by its hash alone
                 problem = problem.replace(f"0x{label_hash(word).hex()}", word)
-            raise InvalidInput(exc.field, f"{problem} ({exc.reason.name}); nothing was ordered") from exc
+            said = f"{problem} ({exc.reason.name}, read as {self.dialect}); nothing was ordered"
+            raise InvalidInput(exc.field, said) from exc
         return order

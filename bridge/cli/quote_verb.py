@@ -11,6 +11,7 @@ from bridge.cli.context import ContractOption, RpcOption, chain_at, contract_of
 from bridge.cli.ordering import (
     CuratorOption,
     DeliveryFeeOption,
+    DialectOption,
     FailPriceOption,
     LabelOption,
     NodesOption,
@@ -24,6 +25,7 @@ from bridge.cli.ordering import (
     Wish,
 )
 from bridge.cli.output import Exit, JsonFlag, emit, fail
+from bridge.cli.spec_verbs import DialectName
 from bridge.cli.texts import lines, paid
 from bridge.errors import RpcRefused
 from executor.errors import InvalidInput
@@ -49,6 +51,7 @@ def quote(
     contract: ContractOption = "",
     lens: LensOption = "",
     result: ResultOption = "cid",
+    dialect: DialectOption = DialectName.INSULA_V1,
     ttl: TtlOption = 3600,
     nodes: NodesOption = 1,
     quorum: QuorumOption = 0,
@@ -67,6 +70,7 @@ def quote(
     """
     order = Wish(
         file=file,
+        dialect=dialect,
         result=result,
         ttl=ttl,
         nodes=nodes,

@@ -31,7 +31,8 @@ class DialectName(StrEnum):
     LILYPAD = "lilypad"
 
 
-_DIALECTS = {
+DIALECTS = {
+    DialectName.INSULA_V1: Dialect.INSULA_V1,
     DialectName.V1BETA: Dialect.BACALHAU_V1BETA,
     DialectName.BACALHAU_1X: Dialect.BACALHAU_1X,
     DialectName.LILYPAD: Dialect.LILYPAD_MODULE,
@@ -71,14 +72,18 @@ def read(data: bytes, dialect: DialectName, quorum: int) -> tuple[JobSpec, Conve
     """The job of a spec, and how it was converted if it was. InvalidSpec."""
     if dialect is DialectName.INSULA_V1:
         return JobSpec.parse(data, MAX_SPEC_BYTES), None
-    return converted(data, quorum, _DIALECTS[dialect])
+    return converted(data, quorum, DIALECTS[dialect])
 
 
-def refused(exc: InvalidSpec, *, as_json: bool) -> typer.Exit:
+def refused(exc: InvalidSpec, dialect: DialectName, *, as_json: bool) -> typer.Exit:
     """Say why nodes refuse a spec, and give the exception to raise."""
     result = {"ok": False, "reason": exc.reason.name, "code": int(exc.reason), "field": exc.field}
-    emit({**result, "problem": exc.problem}, as_json=as_json, text=f"{exc.reason.name} {exc}")
+    emit({**result, "problem": exc.problem}, as_json=as_json, text=f"{exc.reason.name} {exc} ({_read_as(dialect)})")
     return typer.Exit(int(Exit.NOT_SO))
+
+
+def _read_as(dialect: DialectName) -> str:
+    return f"read as {dialect}; --dialect names another format"
 
 
 def changes_of(conversion: Conversion) -> list[dict[str, str]]:
@@ -98,7 +103,7 @@ def validate(
     try:
         spec, conversion = read(data, dialect, quorum)
     except InvalidSpec as exc:
-        raise refused(exc, as_json=as_json) from exc
+        raise refused(exc, dialect, as_json=as_json) from exc
     found = summary(spec, len(data))
     if conversion is not None:
         found["changes"] = changes_of(conversion)
@@ -120,14 +125,14 @@ def convert(
     if dialect is DialectName.INSULA_V1:
         raise InvalidInput("--dialect", f"is {dialect}; there is nothing to convert")
     if report:
-        write_report(report, report_bytes(conversions.report(data, quorum, _DIALECTS[dialect])))
+        write_report(report, report_bytes(conversions.report(data, quorum, DIALECTS[dialect])))
     try:
-        conversion = converted(data, quorum, _DIALECTS[dialect])[1]
+        conversion = converted(data, quorum, DIALECTS[dialect])[1]
     except InvalidSpec as exc:
         if report == "-":
-            errors.print(printable(f"{exc.reason.name} {exc}"), markup=False)
+            errors.print(printable(f"{exc.reason.name} {exc} ({_read_as(dialect)})"), markup=False)
             raise typer.Exit(int(Exit.NOT_SO)) from exc
-        raise refused(exc, as_json=as_json) from exc
+        raise refused(exc, dialect, as_json=as_json) from exc
     if report == "-":
         return
     changes = changes_of(conversion)

@@ -23,7 +23,7 @@ from executor.content.blockstore import BlockStore
 from executor.content.export import export_tree
 from executor.content.limits import TreeLimits
 from executor.content.reader import Manifest, ManifestEntry, read_file
-from executor.errors import InvalidInput
+from executor.errors import ContentError, DiskFull, InvalidInput
 from executor.holds import Hold, Holds
 from executor.ledger import Ledger, is_locked
 from executor.protocol.cid import Cid
@@ -39,6 +39,8 @@ from executor.protocol.release import (
 from executor.protocol.signing import Key, Scope
 
 T = TypeVar("T")
+
+_DAMAGED = "the quarantine is not what was held; do not approve it, and look at the disk"
 
 
 class Review:
@@ -88,8 +90,10 @@ class Review:
 
     def show(self, hold: Hold) -> dict[str, Any]:
         """All that can be said of one: its files with their types, broken rules, decisions, what is to be signed."""
-        found = self._manifest(hold)
         subject = self._subject(hold)
+        with _undamaged():
+            found = self._manifest(hold)
+            files = [self._row(hold, entry) for entry in found.entries]
         return {
             **self._summary(hold),
             "outputCid": hold.root,
@@ -99,7 +103,7 @@ class Review:
             "held": hold.held.hash,
             "policyHash": hold.policy_hash,
             "totalBytes": found.total_bytes,
-            "files": [self._row(hold, entry) for entry in found.entries],
+            "files": files,
             "findings": [one_line(line) for line in hold.findings.splitlines()],
             "approveDigest": release_digest(subject, True, 0),
         }
@@ -111,6 +115,10 @@ class Review:
 
     def save(self, hold: Hold, path: str | None, target: Path) -> int:
         """Write one file of the output (0600), or the whole of it below a new folder (0700); how many bytes."""
+        with _undamaged():
+            return self._save(hold, path, target)
+
+    def _save(self, hold: Hold, path: str | None, target: Path) -> int:
         source = self._quarantine(hold)
         found = self._manifest(hold)
         if path is None:
@@ -133,8 +141,10 @@ class Review:
         field = "--signature"
         if isinstance(signer, Key):
             field = "--key"
-            if manifest_hash(self._manifest(hold)) != hold.manifest_hash:
-                raise InvalidInput("ID", "the quarantine is not what was held; do not approve it, and look at the disk")
+            with _undamaged():
+                found = self._manifest(hold)
+            if manifest_hash(found) != hold.manifest_hash:
+                raise InvalidInput("ID", _DAMAGED)
             vote = sign_release(subject, signer, approve, reason)
         else:
             vote = signed_release(subject, approve, reason, signer)
@@ -211,6 +221,16 @@ class Review:
                     break
             row["type"] = type_of(head[:HEAD_BYTES])
         return row
+
+
+@contextmanager
+def _undamaged() -> Iterator[None]:
+    try:
+        yield
+    except DiskFull:  # of what is saved
+        raise
+    except ContentError as exc:
+        raise InvalidInput("ID", f"{_DAMAGED} ({exc})") from exc
 
 
 @contextmanager

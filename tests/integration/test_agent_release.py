@@ -375,6 +375,9 @@ def test_a_quarantine_that_was_damaged_is_not_released(twin, folder):
             if path.is_file() and SECRET in path.read_bytes():
                 path.chmod(0o600)
                 path.write_bytes(b"the answer is 43")
+        for look in (shown, lambda node: decide(node, KEYS[0])):
+            with pytest.raises(InvalidInput, match="not what was held"):
+                look(folder)
         about = subject_of_hold(folder)
         push(folder, sign_release(about, KEYS[0], True, 0))
         (found,) = twin.wait_for(lambda: twin.returned)
