@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import structlog
 
-from bridge.chain.budget import believable, weight
+from bridge.chain.budget import Estimate, believable, weight
 from bridge.chain.client import ChainClient
 from bridge.chain.contracts import delivered_flags, fulfil_many_calldata, fulfilled_outcome
 from bridge.chain.sendstate import SendAnswer, classify_send_error
-from bridge.chain.simulate import Verdict, WouldRevert, needed_gas
+from bridge.chain.simulate import Verdict, WouldRevert, estimated_gas, needed_gas, with_margin
 from bridge.config import BridgeConfig
 from bridge.errors import BridgeError, RpcError, RpcRefused, RpcUnavailable, StaleTransition
 from bridge.sender import NotNow, OverBudget, Sender
@@ -56,6 +56,7 @@ class Poster:
         self._clock = clock
         self._watch = watch
         self._postponed_at: dict[int, float] = {}
+        self._estimates: dict[int, Estimate] = {}  # the last one for so many deliveries; may be lost at any time
 
     def post(self, cases: Sequence[Case], chain: Survey) -> bool:
         """Sign and send deliveries that are NEW, as many as may be under way."""
@@ -63,6 +64,8 @@ class Poster:
         if ready and self._sender.is_paused:
             self._watch.count("signing_refused", reason="no funds")
             return False
+        if any(_has_failed_batch(case) for case in ready):
+            self._estimates.clear()
         alone = [case for case in ready if not self._may_share(case)]
         together = [case for case in ready if self._may_share(case)]
         moved, size = False, self._config.max_batch
@@ -128,25 +131,55 @@ class Poster:
         return None, [], []
 
     def _try_batch(self, group: list[Case], chain: Survey) -> _Split:
-        keep, alone = self._simulated(group)
-        if alone or len(keep) < 2:
-            return (None, keep, alone) if len(keep) > 1 else (None, [], group)
+        gas = self._known_gas(group)
+        if gas is None:
+            keep, alone = self._simulated(group)
+            if alone or len(keep) < 2:
+                return (None, keep, alone) if len(keep) > 1 else (None, [], group)
         calldata = fulfil_many_calldata([case.item.calldata for case in group])
-        callbacks = sum(_callback_gas(case) for case in group)
-        gas = needed_gas(self._client, self._sender.address, self._contract, calldata, callbacks)
+        if gas is None:
+            gas = self._batch_gas(group, calldata)
         if gas > min(self._config.max_batch_gas, chain.gas_limit):
             raise _TooMuchGas(f"{len(group)} deliveries need {gas} gas")
         self._check_gas(group, gas, chain)
         weights = {case.item.id: _weight(case) for case in group}
         return self._sender.first([case.item for case in group], weights, calldata, gas, chain), [], []
 
-    def _simulated(self, group: list[Case]) -> tuple[list[Case], list[Case]]:
-        """Which of them a batch would deliver now, and which not."""
+    def _known_gas(self, group: list[Case]) -> int | None:
+        """A limit by an earlier estimate, for a batch like that one which with so much gas delivers all of them.
+
+        An endpoint that searches for the least gas that is enough executes the batch some twenty times.
+        """
+        known = self._estimates.get(len(group))
+        if known is None or any(_callback_gas(case) for case in group):
+            return None
+        estimate = known.for_batch([len(case.item.calldata) for case in group], self._clock())
+        if estimate is None:
+            return None
+        try:
+            if not self._simulated(group, estimate)[1]:
+                return with_margin(estimate)
+        except RpcRefused as exc:
+            log.info("an earlier estimate is not enough", gas=estimate, reason=str(exc))
+        del self._estimates[len(group)]
+        return None
+
+    def _batch_gas(self, group: list[Case], calldata: bytes) -> int:
+        callbacks = sum(_callback_gas(case) for case in group)
+        if callbacks:
+            return needed_gas(self._client, self._sender.address, self._contract, calldata, callbacks)
+        gas = estimated_gas(self._client, self._sender.address, self._contract, calldata)
+        size = sum(len(case.item.calldata) for case in group)
+        self._estimates[len(group)] = Estimate(gas, len(group), size, self._clock())
+        return with_margin(gas)
+
+    def _simulated(self, group: list[Case], gas: int | None = None) -> tuple[list[Case], list[Case]]:
+        """Which of them a batch would deliver now, with so much gas at most, and which not."""
         fit = [case for case in group if _fault(case) is None]
         if not fit:
             return [], group
         calldata = fulfil_many_calldata([case.item.calldata for case in fit])
-        flags = delivered_flags(self._client.call(self._contract, calldata, sender=self._sender.address))
+        flags = delivered_flags(self._client.call(self._contract, calldata, sender=self._sender.address, gas=gas))
         if len(flags) != len(fit):
             raise InvalidInput("fulfilMany", "returned another number of entries; is this another contract?")
         keep = [case for case, delivered in zip(fit, flags, strict=True) if delivered]
@@ -285,6 +318,10 @@ class Poster:
         """A clock that went back ends the waiting."""
         at = self._postponed_at.get(item.id)
         return at is not None and 0 <= self._clock() - at < self._config.resend_after_seconds
+
+
+def _has_failed_batch(case: Case) -> bool:
+    return any(attempt.is_batch and attempt.mined_ok is False for attempt in case.attempts)
 
 
 def _callback_gas(case: Case) -> int:

@@ -11,6 +11,7 @@ from executor.protocol.wire import ZERO_ADDRESS, Order
 #: weight of a delivery in a batch: gas of its work apart from calldata and callback, by EVM prices
 BASE_WEIGHT = 40_000
 BYTE_WEIGHT = 8  # gas of a byte of calldata: most are zero
+REMEMBERED_SECONDS = 600.0  # so long an estimate is taken for batches like the one that it was made for
 JUMP = 5  # an estimate beyond so many times the median is not believed
 MIN_SAMPLES = 5  # fewer deliveries than these say nothing
 
@@ -37,6 +38,27 @@ class Sample:
     gas: int
     size: int
     cost: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an endpoint thought that a batch without callbacks needs, and when. size: bytes of its deliveries."""
+
+    gas: int
+    deliveries: int
+    size: int
+    at: float
+
+    def for_batch(self, sizes: Sequence[int], now: float) -> int | None:
+        """The same for another batch; None for one that is not as many deliveries of about as many bytes, or later.
+
+        To be confirmed by a call with so much gas: what each delivery needs depends on the contract's state too.
+        """
+        size = sum(sizes)
+        alike = len(sizes) == self.deliveries and abs(size - self.size) * 10 <= self.size
+        if not alike or not 0 <= now - self.at < REMEMBERED_SECONDS:
+            return None
+        return share(self.gas, max(size, self.size), self.size)
 
 
 def weight(calldata: bytes, callback_gas: int) -> int:

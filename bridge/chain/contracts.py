@@ -18,6 +18,7 @@ from eth_utils.abi import collapse_if_tuple
 from eth_utils.crypto import keccak
 
 from executor.errors import InvalidInput
+from executor.protocol.abiwords import NotEncoded, Reader
 from executor.protocol.evidence import Evidence
 from executor.protocol.wire import Attestation, Order, Outcome
 
@@ -151,8 +152,13 @@ def delivered_flags(returned: bytes) -> tuple[bool, ...]:
 
 @lru_cache(maxsize=256)  # a delivery that waits is looked at in each step
 def fulfilled_outcome(calldata: bytes) -> Outcome:
-    """The outcome in the calldata of `fulfil`."""
-    return Outcome.from_tuple(compute_bridge().decode_input("fulfil", calldata)[2])
+    """The outcome in the calldata of `fulfil`. InvalidInput("fulfil") when it is no call of that function."""
+    if calldata[:4] != compute_bridge().selector("fulfil"):
+        raise InvalidInput("fulfil", "the calldata is of another function")
+    try:
+        return Outcome.read(Reader(calldata, 4).inner(2))
+    except NotEncoded as exc:
+        raise InvalidInput("fulfil", "the calldata holds no outcome") from exc
 
 
 def expire_calldata(request_id: int, order: Order) -> bytes:

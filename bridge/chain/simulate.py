@@ -40,17 +40,26 @@ class WouldRevert(BridgeError):
         self.verdict = verdict
 
 
+def estimated_gas(client: ChainClient, sender: str, to: str, calldata: bytes) -> int:
+    """What the endpoint thinks that a transaction needs. Errors as those of `needed_gas`."""
+    try:
+        return client.estimate_gas(sender, to, calldata)
+    except RpcRefused as exc:
+        raise _translated(exc) from exc
+
+
+def with_margin(estimate: int) -> int:
+    """A gas limit for an estimate: a tenth above. Not more: Filecoin burns what is over-estimated."""
+    return estimate + estimate // 10
+
+
 def needed_gas(client: ChainClient, sender: str, to: str, calldata: bytes, callback_gas: int = 0) -> int:
     """A gas limit: the endpoint's estimate and a tenth, and enough for the callback's full gas (EIP-150).
 
-    Not more than a tenth: Filecoin burns what is over-estimated. WouldRevert when the contract refuses; RpcRefused for
+    WouldRevert when the contract refuses; RpcRefused for
     any other refusal.
     """
-    try:
-        estimate = client.estimate_gas(sender, to, calldata)
-    except RpcRefused as exc:
-        raise _translated(exc) from exc
-    gas = estimate + estimate // 10
+    gas = with_margin(estimated_gas(client, sender, to, calldata))
     if callback_gas and not _suffices(client, sender, to, calldata, gas):
         # An endpoint that estimates by what was used, not by what had to be there, misses the callback's reserve.
         gas += callback_gas * 64 // 63 + CALLBACK_RESERVE

@@ -232,6 +232,84 @@ def test_a_step_asks_for_everything_in_few_requests(on_anvil):
     assert set(parts.states(requests)) == {SendState.SENT}
 
 
+def estimates(parts):
+    return [call for call in parts.proxy.calls() if call["method"] == "eth_estimateGas"]
+
+
+def with_a_batch_before(parts, size):
+    """So many deliveries wait, and as many like them have just gone out together."""
+    parts.posting(size)
+    run(parts.relayer)
+    parts.mine()
+    parts.proxy.seen.clear()
+    return parts.posting(size)
+
+
+def test_a_batch_like_one_before_is_signed_by_the_estimate_that_was_made_for_that_one(parts):
+    requests = with_a_batch_before(parts, 3)
+    parts.finish(requests)
+
+    (sent,) = parts.sent(requests)
+    assert (len(sent.weights), sent.mined_ok) == (3, True)
+    assert sent.gas_used < sent.gas < 2 * sent.gas_used
+    assert estimates(parts) == []
+
+
+@pytest.mark.parametrize("change", [{"spec": b"{" + b" " * 500 + b"}"}, {"callback_gas": 50_000}])
+def test_a_batch_of_another_kind_gets_an_estimate_of_its_own(on_anvil, change):
+    parts = on_anvil
+    with_a_batch_before(parts, 3)
+    run(parts.relayer)
+    if "callback_gas" in change:
+        change = change | {"callback": parts.chain.deployment.result_book}
+    requests = parts.posting(3, **change)
+    run(parts.relayer)
+
+    assert len(estimates(parts)) == 1
+    assert [len(sent.weights) for sent in parts.sent(requests)] == [3]
+
+
+def test_an_estimate_that_a_call_does_not_confirm_is_made_anew(parts):
+    requests = with_a_batch_before(parts, 3)
+
+    def needs_more(request, forward):
+        return error(request, -32000, "out of gas") if "gas" in request["params"][0] else forward(request)
+
+    parts.proxy.rules["eth_call"] = needs_more
+    parts.finish(requests)
+
+    assert len(estimates(parts)) == 1
+    assert [len(sent.weights) for sent in parts.sent(requests)] == [3]
+
+
+def test_an_entry_that_a_known_batch_would_leave_out_is_judged_alone(on_anvil):
+    parts = on_anvil
+    parts.posting(3, ttl=3600)
+    run(parts.relayer)
+    parts.mine()
+    (late,), good = parts.posting(1, ttl=30), parts.posting(2)
+    parts.chain.client.ask("evm_increaseTime", 60)
+    parts.chain.mine()
+    run(parts.relayer)
+
+    assert parts.states([late]) == [SendState.DEAD]
+    assert [len(sent.weights) for sent in parts.sent(good)] == [2]
+
+
+def test_a_batch_with_too_little_gas_after_all_loses_and_doubles_nothing(parts):
+    requests = with_a_batch_before(parts, 3)
+    poster = parts.relayer._poster
+    poster._estimates[3] = replace(poster._estimates[3], gas=poster._estimates[3].gas // 2)
+    parts.proxy.rules["eth_call"] = believes_all_entries(3)
+    run(parts.relayer)
+    parts.proxy.rules.clear()
+    parts.finish(requests)
+
+    assert [(len(sent.weights), sent.mined_ok) for sent in parts.sent(requests)] == [(3, False), *[(1, True)] * 3]
+    assert parts.chain.bridge.credit_of(parts.relayer.address) == 6 * 7
+    assert poster._estimates == {}
+
+
 def test_with_nothing_to_send_nothing_is_asked(on_anvil):
     parts = on_anvil
     parts.finish(parts.posting(2))

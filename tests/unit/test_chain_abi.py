@@ -77,6 +77,11 @@ def test_calldata_of_another_function_is_no_fulfil():
         fulfilled_outcome(request_job_calldata(ORDER))
 
 
+def test_calldata_of_fulfil_that_ends_too_soon_holds_no_outcome():
+    with pytest.raises(InvalidInput, match="holds no outcome"):
+        fulfilled_outcome(fulfil_calldata(7, ORDER, OUTCOME, [ATTESTATION])[:100])
+
+
 def test_labels_go_as_key_and_value():
     assert node_registry().decode_input("register", register_calldata(["a=b=c", "tier="], "me")) == (
         (("a", "b=c"), ("tier", "")),

@@ -4,7 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.chain.budget import MIN_SAMPLES, Cost, Sample, believable, beyond, earned, share, spent, usual_cost, weight
+from bridge.chain.budget import (
+    MIN_SAMPLES,
+    REMEMBERED_SECONDS,
+    Cost,
+    Estimate,
+    Sample,
+    believable,
+    beyond,
+    earned,
+    share,
+    spent,
+    usual_cost,
+    weight,
+)
 from executor.protocol.wire import Order
 
 PARTS = st.lists(st.integers(1, 10**9), min_size=1, max_size=64)
@@ -19,6 +32,29 @@ def test_the_shares_of_a_cost_cover_it_and_not_much_more(cost, parts):
 
 def test_a_dearer_delivery_weighs_more():
     assert weight(b"", 0) < weight(b"\0" * 100, 0) < weight(b"\0" * 100, 100_000)
+
+
+KNOWN = Estimate(3_000_000, 3, 3000, 1000.0)
+#: sizes of another batch's deliveries, seconds later -> what they are taken to need
+BATCHES = {
+    "the same": ([1000, 1000, 1000], 0.0, 3_000_000),
+    "other sizes, the same sum": ([900, 1000, 1100], REMEMBERED_SECONDS - 1, 3_000_000),
+    "a little more": ([1000, 1000, 1001], 1.0, 3_001_000),
+    "as much more as may be": ([1100, 1100, 1100], 1.0, 3_300_000),
+    "more than that": ([1100, 1100, 1101], 1.0, None),
+    "less": ([900, 900, 900], 1.0, 3_000_000),
+    "less than that": ([900, 900, 899], 1.0, None),
+    "another number": ([1500, 1500], 1.0, None),
+    "too late": ([1000, 1000, 1000], REMEMBERED_SECONDS, None),
+    "a clock that went back": ([1000, 1000, 1000], -1.0, None),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_an_estimate_is_taken_for_a_batch_like_its_own(name):
+    sizes, later, needed = BATCHES[name]
+
+    assert KNOWN.for_batch(sizes, 1000.0 + later) == needed
 
 
 def test_a_fee_in_another_token_pays_for_no_gas():
