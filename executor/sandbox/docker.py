@@ -291,6 +291,8 @@ class DockerSandbox:
                     run.over, run.detail = _wall(execution, run)
                 elif not _listen(descriptor, run, deadline):
                     descriptor = None  # it closed its streams: it has ended, or it goes on in silence
+                    # at once: the engine takes the control groups away when it hears of the end
+                    run.pressure = run.pressure.most(groups.pressure())
                     if not api.inspect_container(container)["State"]["Running"]:
                         return
                 run.pressure = run.pressure.most(groups.pressure())
@@ -419,7 +421,14 @@ def _judge(execution: Execution, run: _Run, state: dict[str, Any]) -> tuple[int,
     if over:
         return 0, over, detail
     code = int(state["ExitCode"])
+    if code and _is_gvisor(execution) and run.pressure.refused_processes:
+        # gVisor's kernel breaks down, without a word, where the host refuses it a thread that a job wants
+        return 0, Reason.PIDS_LIMIT, f"the limit is {execution.limits.pids} processes"
     return code, Reason.EXIT_NON_ZERO if code else Reason.NONE, str(state.get("Error") or "")[:500]
+
+
+def _is_gvisor(execution: Execution) -> bool:
+    return isinstance(execution.program, ContainerProgram) and execution.program.runtime == "runsc"
 
 
 def _remove(api: docker.APIClient, container: str) -> None:

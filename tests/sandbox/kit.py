@@ -19,7 +19,9 @@ LIMITS = Limits(
     log_bytes=4096,
     pids=16,
 )
-HOSTILE = Path(__file__).parent / "programs" / "hostile.c"
+PROGRAMS = Path(__file__).parent / "programs"
+HOSTILE = PROGRAMS / "hostile.c"
+ABUSE = tuple(sorted(PROGRAMS.glob("abuse*.c")))
 
 
 def never():
@@ -41,6 +43,32 @@ def hostile(tmp_path_factory):
     compile_c(HOSTILE, folder / "hostile", native_target())
     image = build_image_archive(folder / "hostile", folder / "hostile.tar", "hostile")
     return Hostile(folder / "hostile.wasm", folder / "hostile.tar", image)
+
+
+@dataclass
+class AbuseImage:
+    id: str
+    archive: Path
+    binary: Path
+
+
+@pytest.fixture(scope="session")
+def abuse_image(tmp_path_factory):
+    """An image that holds the program `abuse` and nothing else."""
+    folder = tmp_path_factory.mktemp("abuse")
+    compile_c(ABUSE, folder / "abuse", native_target())
+    archive = folder / "abuse.tar"
+    return AbuseImage(build_image_archive(folder / "abuse", archive, "abuse"), archive, folder / "abuse")
+
+
+@pytest.fixture
+def engine_of(request):
+    """The engine of a tier; one without gVisor fails in CI, and is skipped elsewhere."""
+
+    def engine(tier):
+        return request.getfixturevalue("gvisor_engine" if tier == "gvisor" else "docker_engine")
+
+    return engine
 
 
 @dataclass

@@ -79,7 +79,7 @@ def test_the_receipt_shows_what_the_engine_applied_and_no_path_of_the_host(sandb
 
     assert runtime["applied"]["host"]["NetworkMode"] == "none"
     assert runtime["applied"]["host"]["CapDrop"] == ["ALL"]
-    assert runtime["profile"] == "insula/container/1"
+    assert runtime["profile"] == "insula/container/2"
     assert str(tmp_path) not in json.dumps(runtime)
 
 
