@@ -30,6 +30,7 @@ PURE = (
     "bridge/devnet/chaos/settings.py",
     "bridge/devnet/chaos/view.py",
     "executor/agent/outcome.py",
+    "executor/audit/accepted.py",
     "executor/audit/magic.py",
     "executor/audit/policy.py",
     "executor/audit/release.py",
@@ -76,6 +77,8 @@ PURE = (
     "executor/protocol/spec.py",
     "executor/protocol/specparts.py",
     "executor/protocol/wire.py",
+    "executor/sandbox/escapes.py",
+    "executor/sandbox/seccomp.py",
 )
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from executor.protocol.labels import Label
 from executor.protocol.leases import Address, Amount
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Key, Scope
+from executor.sandbox.escapes import names
 
 Tier = Literal["wasm", "container", "gvisor"]
 CONFIG_NAME = "node.toml"
@@ -126,10 +127,11 @@ class NodeConfig(BaseModel):
         return policy.model_copy(update=prices)
 
 
-def init_node(folder: Path, **fields: Any) -> dict[str, Any]:
+def init_node(folder: Path, *, accepts_known_escapes: bool = False, **fields: Any) -> dict[str, Any]:
     """Make a work folder (0700) with a new key and an empty ledger; `fields` are those of NodeConfig.
 
-    Gives {"folder", "key", "config"}: the folder, the key's address, the configuration file. InvalidInput if there is a
+    accepts_known_escapes: write a policy that accepts every escape that is known now, by name; for nodes that run their
+    owner's jobs only. Gives {"folder", "key", "config"}: the folder, the key's address, the configuration file. InvalidInput if there is a
     node already or a field is not valid; nothing is written then.
     """
     config = NodeConfig.parse(fields, "node")
@@ -142,6 +144,8 @@ def init_node(folder: Path, **fields: Any) -> dict[str, Any]:
     key = config.load_key(folder) if kind in ("env", "keystore") else Key.create(folder / "key")
     Ledger.create(folder / "ledger.db", key.address).close()
     _write_new(path, to_toml(config))
+    if accepts_known_escapes:
+        _write_new(folder / "policy.toml", f"accept_escapes = {json.dumps(names())}\n")
     return {"folder": str(folder), "key": key.address, "config": str(path)}
 
 

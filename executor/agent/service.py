@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -133,7 +133,7 @@ def _parts(
     held = {hold.execution_id for hold in holds.open()}
     _close_crashed(ledger, held, clock)
     if sandboxes is None:
-        sandboxes = make_sandboxes(config, key.address)
+        sandboxes = make_sandboxes(config, key.address, policy.accept_escapes)
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
     # After the sandboxes have reaped: what they mounted there is gone now.
     _remove_left_over(folder / "executions", held)
@@ -168,10 +168,11 @@ def _parts(
     )
 
 
-def make_sandboxes(config: NodeConfig, node: str = "check") -> list[Sandbox]:
+def make_sandboxes(config: NodeConfig, node: str = "check", accepted: Sequence[str] = ()) -> list[Sandbox]:
     """One sandbox for each wanted tier; their libraries are imported only here.
 
-    node: marks containers as this node's, so that it reaps its own only; [A-Za-z0-9_.-].
+    node: marks containers as this node's, so that it reaps its own only; [A-Za-z0-9_.-]. accepted: known escapes of
+    container runtimes that the operator's policy accepts.
     """
     found: list[Sandbox] = []
     if "wasm" in config.tiers:
@@ -182,9 +183,9 @@ def make_sandboxes(config: NodeConfig, node: str = "check") -> list[Sandbox]:
         from executor.sandbox.docker import DockerSandbox
 
         if "container" in config.tiers:
-            found.append(DockerSandbox(node, "runc"))
+            found.append(DockerSandbox(node, "runc", accept_escapes=accepted))
         if "gvisor" in config.tiers:
-            found.append(DockerSandbox(node, "runsc"))
+            found.append(DockerSandbox(node, "runsc", accept_escapes=accepted))
     return found
 
 
@@ -201,6 +202,8 @@ def _offer(folder: Path, sandboxes: Iterable[Sandbox], stop: threading.Event) ->
             log.warning("reaped a left-over execution", tier=sandbox.tier, execution=execution_id)
         probe = sandbox.probe(lambda: "the node is stopping" if stop.is_set() else None)
         probes.append(probe)
+        for escape in probe.accepted:
+            log.warning("the policy accepts a known escape", tier=sandbox.tier, escape=escape)
         if probe.usable:
             offered[sandbox.tier] = sandbox
             log.info("tier offered", tier=sandbox.tier, version=probe.version, checks=len(probe.checks))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from executor.audit.accepted import AcceptedEscapes
 from executor.errors import InsulaError, InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.leases import Address, Amount, ByToken, TokenPrice
@@ -119,6 +120,7 @@ class Policy(BaseModel):
     tokens: ByToken[TokenPrice] = {}  # what is asked for in other tokens than the chain's own
     outputs: OutputRules = OutputRules()
     release: Annotated[ReleaseRules, BeforeValidator(_as_table)] = ReleaseRules()
+    accept_escapes: AcceptedEscapes = ()  # known escapes of the container runtime to run jobs in spite of
 
     @classmethod
     def parse(cls, value: object, where: str = "policy") -> Self:

@@ -11,7 +11,7 @@ import os
 import platform
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,9 @@ from executor.sandbox.attached import Streams
 from executor.sandbox.cgroups import ControlGroups, Pressure
 from executor.sandbox.container_probe import checks as probe_checks
 from executor.sandbox.engine_facts import EngineFacts
+from executor.sandbox.escapes import Danger, Found, dangers, refusal
 from executor.sandbox.mounts import QuotaMount, may_mount, mount_quota, quota_mounts, unmount
+from executor.sandbox.runtimes import found_runtimes
 from executor.sandbox.staging import stage_inputs
 from executor.sandbox.tree import OutputUnsafe, Usage, measure
 from executor.sandbox.types import (
@@ -79,7 +81,8 @@ class DockerSandbox:
     """Containers by one runtime of one engine.
 
     node: marks this node's containers; [A-Za-z0-9_.-]. runtime: `runc` or `runsc`. base_url: the engine's Unix socket,
-    else DOCKER_HOST or the usual place. clock: seconds since 1970, for reports.
+    else DOCKER_HOST or the usual place. clock: seconds since 1970, for reports. accept_escapes: names of published escapes
+    (`escapes.names`) in spite of which the runtime is used.
     """
 
     def __init__(
@@ -89,12 +92,15 @@ class DockerSandbox:
         base_url: str | None = None,
         clock: Callable[[], float] = time.time,
         max_image_bytes: int = MAX_IMAGE_BYTES,
+        accept_escapes: Collection[str] = (),
     ) -> None:
         self._node = node
         self._runtime = runtime
         self._base_url = base_url
         self._clock = clock
         self._max_image_bytes = max_image_bytes
+        self._accepted = frozenset(accept_escapes)
+        self._runtimes: tuple[Found, ...] | None = None
 
     @property
     def tier(self) -> str:
@@ -106,7 +112,7 @@ class DockerSandbox:
         try:
             with self._engine() as api:
                 facts = _facts(api)
-            problem = facts.problem(self._runtime)
+                problem, accepted = self._problem(api, facts)
             if problem:
                 return Probe(self.tier, False, facts.version, problem, (), facts.notes)
             found = probe_checks(self, self._runtime, cancelled)
@@ -119,7 +125,8 @@ class DockerSandbox:
             return Probe(self.tier, False, "", exc.text)
         broken = [check.name for check in found if not check.held]
         problem = f"these limits do not hold here: {', '.join(broken)}" if broken else ""
-        return Probe(self.tier, not broken, facts.version, problem, found, facts.notes)
+        names = tuple(map(str, accepted))
+        return Probe(self.tier, not broken, facts.version, problem, found, facts.notes, names)
 
     def run(self, execution: Execution, cancelled: Cancelled) -> RunReport:
         """Run a ContainerProgram. See Sandbox.run."""
@@ -128,9 +135,11 @@ class DockerSandbox:
             raise SandboxUnavailable(Reason.ENGINE_MISSING, f"this sandbox runs containers by {self._runtime} only")
         with self._engine() as api:
             facts = _facts(api)
-            problem = facts.problem(self._runtime)
+            problem, accepted = self._problem(api, facts)
             if problem:
                 raise SandboxUnavailable(Reason.ENGINE_MISSING, problem)
+            summary = {**facts.summary(self._runtime), **_profile()}
+            summary["acceptedEscapes"] = sorted(danger.name for danger in accepted)
             started = self._clock()
             try:
                 image = self._image(api, program)
@@ -139,12 +148,10 @@ class DockerSandbox:
                 report = self._run(
                     api, execution, profile.container(program, image, execution.limits, place), cancelled
                 )
-                facts_used = {**facts.summary(self._runtime), **_profile()}
-                facts_used["outputs"] = "quota mount" if place.quota_bytes else "watched folder"
-                return replace(report, runtime={**facts_used, **report.runtime})
+                summary["outputs"] = "quota mount" if place.quota_bytes else "watched folder"
+                return replace(report, runtime={**summary, **report.runtime})
             except _Invalid as exc:
-                runtime = {**facts.summary(self._runtime), **_profile()}
-                return RunReport(0, Reason.PROGRAM_INVALID, str(exc), b"", b"", started, self._clock(), runtime)
+                return RunReport(0, Reason.PROGRAM_INVALID, str(exc), b"", b"", started, self._clock(), summary)
 
     def release(self, execution: Execution) -> None:
         """Take the quota mount of the outputs away, with all that is in it."""
@@ -185,6 +192,16 @@ class DockerSandbox:
             raise SandboxUnavailable(Reason.NODE_FAULT, f"the Docker Engine: {_words(exc)}") from exc
         except _ENGINE_ERRORS as exc:
             raise _no_engine(str(exc)[:200]) from exc
+
+    def _problem(self, api: docker.APIClient, facts: EngineFacts) -> tuple[str, tuple[Danger, ...]]:
+        """Why this engine is not used, empty where it is; and the known escapes in spite of which it is."""
+        problem = facts.problem(self._runtime)
+        if problem:
+            return problem, ()
+        if self._runtimes is None:  # asks programs of this machine: once is enough
+            self._runtimes = found_runtimes(facts.info, dict(api.version()), self._runtime)
+        found = tuple(danger for runtime in self._runtimes for danger in dangers(runtime))
+        return refusal(found, self._accepted), found
 
     # -- images
 

@@ -8,6 +8,8 @@ import pytest
 
 from bridge.demo.image import build_image_archive
 from bridge.demo.programs.build import WASM_TARGET, compile_c, native_target
+from executor.sandbox.docker import DockerSandbox
+from executor.sandbox.escapes import names
 from executor.sandbox.types import ContainerProgram, Execution, InputMount, Limits, RunReport, WasmProgram
 
 LIMITS = Limits(
@@ -105,6 +107,11 @@ def run(sandbox, job, cancelled=never):
     began = time.monotonic()
     report = sandbox.run(job, cancelled)
     return Ran(report, job.outputs, time.monotonic() - began)
+
+
+def containers(node, engine, runtime="runc", **options):
+    """A sandbox of containers that accepts every known escape: whatever is installed here is tested."""
+    return DockerSandbox(node, runtime, base_url=engine, accept_escapes=names(), **options)
 
 
 def limited(**changes):

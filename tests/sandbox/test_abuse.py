@@ -8,13 +8,12 @@ import pytest
 import wasmtime
 
 from executor.sandbox.collect import OutputTooLarge, collect
-from executor.sandbox.docker import DockerSandbox
 from executor.sandbox.tree import OutputUnsafe, measure
 from executor.sandbox.types import ContainerProgram, WasmProgram
 from executor.sandbox.wasm import WasmSandbox
 from tests.sandbox.attacks import CONTAINERS, MODULES
 from tests.sandbox.host import Host
-from tests.sandbox.kit import data_input, execution, limited, run, wasm
+from tests.sandbox.kit import containers, data_input, execution, limited, run, wasm
 
 RUNTIMES = {"container": "runc", "gvisor": "runsc"}
 CASES = [(name, tier) for tier in RUNTIMES for name in CONTAINERS]
@@ -47,7 +46,7 @@ def test_abuse(name, tier, engine_of, abuse_image, host, tmp_path):
         args = [word for item in row.args for word in words.get(item, [item])]
         program = ContainerProgram(abuse_image.id, abuse_image.archive, args=tuple(args), runtime=runtime)
         job = execution(tmp_path, program, limits, [before.given])
-        sandbox = DockerSandbox("test-abuse", runtime, base_url=engine)
+        sandbox = containers("test-abuse", engine, runtime)
         try:
             ran = run(sandbox, job)
             check(ran, row.on(tier), job, tmp_path)
