@@ -63,8 +63,7 @@ class NodePlan:
     """A node of the devnet: its name is its operator's account's.
 
     module: a program to run with the node's folder in place of `insula node run`; empty: that.
-    policy: the text of its policy.toml, to which the devnet adds that it accepts every known escape: it runs nobody's jobs
-    but one's own.
+    policy: the text of its policy.toml. The devnet adds that every known escape is accepted: it runs its owner's jobs.
     """
 
     name: str

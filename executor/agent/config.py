@@ -6,6 +6,7 @@ FOLDER/policy.toml    the operator's policy (optional; `policy` names another pl
 FOLDER/ledger.db      what the key has signed: never copy, restore or delete it while the key is in use
 FOLDER/content/       blocks: inputs, programs, released outputs
 FOLDER/executions/    one folder for each running job, with its quarantine
+FOLDER/containers/    the ids of containers that were started, for the clean-up after a crash
 FOLDER/drain          while this file exists, the node asks for no more work
 """
 
@@ -130,8 +131,10 @@ class NodeConfig(BaseModel):
 def init_node(folder: Path, *, accepts_known_escapes: bool = False, **fields: Any) -> dict[str, Any]:
     """Make a work folder (0700) with a new key and an empty ledger; `fields` are those of NodeConfig.
 
-    accepts_known_escapes: write a policy that accepts every escape that is known now, by name; for nodes that run their
-    owner's jobs only. Gives {"folder", "key", "config"}: the folder, the key's address, the configuration file. InvalidInput if there is a
+    accepts_known_escapes: write a policy that accepts every escape that is known now, by name, for nodes that run only
+    their owner's jobs.
+
+    Gives {"folder", "key", "config"}: the folder, the key's address, the configuration file. InvalidInput if there is a
     node already or a field is not valid; nothing is written then.
     """
     config = NodeConfig.parse(fields, "node")

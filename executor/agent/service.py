@@ -133,7 +133,7 @@ def _parts(
     held = {hold.execution_id for hold in holds.open()}
     _close_crashed(ledger, held, clock)
     if sandboxes is None:
-        sandboxes = make_sandboxes(config, key.address, policy.accept_escapes)
+        sandboxes = make_sandboxes(config, key.address, policy.accept_escapes, folder / "containers")
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
     # After the sandboxes have reaped: what they mounted there is gone now.
     _remove_left_over(folder / "executions", held)
@@ -168,11 +168,13 @@ def _parts(
     )
 
 
-def make_sandboxes(config: NodeConfig, node: str = "check", accepted: Sequence[str] = ()) -> list[Sandbox]:
+def make_sandboxes(
+    config: NodeConfig, node: str = "check", accepted: Sequence[str] = (), state: Path | None = None
+) -> list[Sandbox]:
     """One sandbox for each wanted tier; their libraries are imported only here.
 
     node: marks containers as this node's, so that it reaps its own only; [A-Za-z0-9_.-]. accepted: known escapes of
-    container runtimes that the operator's policy accepts.
+    container runtimes that the operator's policy accepts. state: a folder for the ids of containers that were started.
     """
     found: list[Sandbox] = []
     if "wasm" in config.tiers:
@@ -183,9 +185,9 @@ def make_sandboxes(config: NodeConfig, node: str = "check", accepted: Sequence[s
         from executor.sandbox.docker import DockerSandbox
 
         if "container" in config.tiers:
-            found.append(DockerSandbox(node, "runc", accept_escapes=accepted))
+            found.append(DockerSandbox(node, "runc", accept_escapes=accepted, state=state))
         if "gvisor" in config.tiers:
-            found.append(DockerSandbox(node, "runsc", accept_escapes=accepted))
+            found.append(DockerSandbox(node, "runsc", accept_escapes=accepted, state=state))
     return found
 
 

@@ -45,7 +45,9 @@ ESCAPES: Final = (
     Escape("CVE-2022-29162", "runc", ("1.1.2",), "capabilities are inherited that should not be"),
     Escape("CVE-2023-27561", "runc", ("1.1.5",), "CVE-2019-19921 again", since="1.0.0-rc95"),
     Escape("CVE-2023-28642", "runc", ("1.1.5",), "a link in place of /proc evades AppArmor and SELinux"),
-    Escape("CVE-2024-21626", "runc", ("1.1.12",), "a working folder of /proc/self/fd is the host's", since="1.0.0-rc93"),
+    Escape(
+        "CVE-2024-21626", "runc", ("1.1.12",), "a working folder in /proc/self/fd is the host's", since="1.0.0-rc93"
+    ),
     Escape("CVE-2024-45310", "runc", ("1.1.14", "1.2.0-rc3"), "empty files and folders are made on the host"),
     Escape("CVE-2025-31133", "runc", ("1.2.8", "1.3.3", "1.4.0-rc3"), "a link in place of /dev/null unmasks /proc"),
     Escape("CVE-2025-52565", "runc", ("1.2.8", "1.3.3", "1.4.0-rc3"), "a link in place of /dev/pts: /dev/console"),

@@ -15,11 +15,11 @@ access chdir chmod chown chown32 close close_range copy_file_range creat dup dup
 fadvise64_64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr
 flistxattr flock fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate ftruncate64 futimesat
 getcwd getdents getdents64 getxattr inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl lchown lchown32
-lgetxattr link linkat listxattr llistxattr lremovexattr lseek _llseek lsetxattr lstat lstat64 mkdir mkdirat mknod mknodat
-newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink
+lgetxattr link linkat listxattr llistxattr lremovexattr lseek _llseek lsetxattr lstat lstat64 mkdir mkdirat mknod
+mknodat newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink
 readlinkat readv removexattr rename renameat renameat2 rmdir sendfile sendfile64 setxattr splice stat stat64 statfs
-statfs64 statx symlink symlinkat sync sync_file_range syncfs tee truncate truncate64 umask unlink unlinkat utime utimensat
-utimensat_time64 utimes vmsplice write writev
+statfs64 statx symlink symlinkat sync sync_file_range syncfs tee truncate truncate64 umask unlink unlinkat utime
+utimensat utimensat_time64 utimes vmsplice write writev
 """
 _MEMORY: Final = """
 brk cachestat get_mempolicy madvise map_shadow_stack membarrier memfd_create mincore mlock mlock2 mlockall mmap mmap2
@@ -68,7 +68,7 @@ def _allow(names: list[str], *arguments: dict[str, Any]) -> dict[str, Any]:
 
 def seccomp() -> dict[str, Any]:
     """The filter. Only the processor's own way of calling: 32-bit programs on 64 bits are killed."""
-    names = sorted("".join((_FILES, _MEMORY, _PROCESSES, _WAITING, _SOCKETS)).split())
+    names = sorted(f"{_FILES}{_MEMORY}{_PROCESSES}{_WAITING}{_SOCKETS}".split())
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "archMap": [

@@ -1,4 +1,4 @@
-"""The host as an attack must leave it: files, mounts, processes, containers, kernel settings, and listeners untouched."""
+"""The host as an attack must leave it: files, mounts, processes, containers, settings of the kernel, listeners."""
 
 import platform
 import secrets
@@ -72,7 +72,7 @@ class Host:
         }
 
     def _processes(self):
-        """Of the engine's runtimes: those that name a container of this attack; of a job, what its control group says."""
+        """Those of a runtime that name a container of this attack, and a job's own by their control group."""
         if self.api is None:
             return []
         filters = {"label": f"insula.node={self.node}", "event": "create", "type": "container"}

@@ -6,7 +6,17 @@ import pytest
 
 from executor.audit.policy import Policy
 from executor.errors import InvalidInput
-from executor.sandbox.escapes import ESCAPES, EXCLUDED, PACKAGES, UNKNOWN_VERSION, Found, dangers, names, parsed, refusal
+from executor.sandbox.escapes import (
+    ESCAPES,
+    EXCLUDED,
+    PACKAGES,
+    UNKNOWN_VERSION,
+    Found,
+    dangers,
+    names,
+    parsed,
+    refusal,
+)
 
 PROC = {"CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881"}
 NEWEST = PROC | {"CVE-2026-41579"}
@@ -24,8 +34,7 @@ CASES = {
     "an old one": (Found("runc", "1.1.11"), NEWEST | {"CVE-2024-21626", "CVE-2024-45310"}),
     "before the leak of descriptors": (
         Found("runc", "1.0.0-rc92"),
-        NEWEST
-        | {"CVE-2021-30465", "CVE-2022-29162", "CVE-2023-28642", "CVE-2024-45310"},
+        NEWEST | {"CVE-2021-30465", "CVE-2022-29162", "CVE-2023-28642", "CVE-2024-45310"},
     ),
     "Debian 12": (Found("runc", "1.1.5+ds1", "runc 1.1.5+ds1-1+deb12u1"), NEWEST | {"CVE-2024-45310"}),
     "Debian 12, rebuilt": (Found("runc", "1.1.5+ds1", "runc 1.1.5+ds1-1+deb12u1+b3"), NEWEST | {"CVE-2024-45310"}),
