@@ -82,13 +82,13 @@ def _missing(why):
     pytest.skip(text)
 
 
-def _private():
-    """A private engine; ends the test where none can be started. A generator, for fixtures."""
+def private_engine(runtimes=None):
+    """A private engine with these runtimes, else the usual ones; ends the test where none can be started. A generator."""
     if shutil.which("dockerd") is None or os.geteuid() != 0:
         _missing("no engine answers, and none can be started: no dockerd, or not root")
     # a short path: the name of a Unix socket has at most 107 bytes
     folder = Path(tempfile.mkdtemp(prefix="insula-dockerd-", dir="/tmp"))
-    process, address = _start(folder)
+    process, address = _start(folder, runtimes)
     try:
         if address is None:
             _missing(f"dockerd did not start: {(folder / 'log').read_text()[-2000:]}")
@@ -112,7 +112,7 @@ def gvisor_engine(docker_engine):
         return
     if shutil.which("runsc") is None:
         _missing("the engine has no runtime runsc, and gVisor is not installed: apt-get install runsc")
-    yield from _private()
+    yield from private_engine()
 
 
 @pytest.fixture(scope="session")
@@ -122,4 +122,4 @@ def docker_engine():
     if answers(usual):
         yield usual
         return
-    yield from _private()
+    yield from private_engine()

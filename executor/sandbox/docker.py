@@ -11,7 +11,7 @@ import os
 import platform
 import select
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +36,7 @@ from executor.sandbox.runtimes import found_runtimes
 from executor.sandbox.staging import stage_inputs
 from executor.sandbox.types import (
     Cancelled,
+    Check,
     ContainerProgram,
     Execution,
     JobCancelled,
@@ -114,12 +115,15 @@ class DockerSandbox:
             found = probe_checks(self, self._runtime, cancelled)
             for _ in range(PROBES - 1):
                 # A busy engine ends a job another way now and then; a limit that does not hold fails each time.
-                if all(check.held for check in found):
+                before = _broken(found)
+                if not before:
                     break
                 found = probe_checks(self, self._runtime, cancelled)
+                if _broken(found) == before:
+                    break
         except SandboxUnavailable as exc:
             return Probe(self.tier, False, "", exc.text)
-        broken = [check.name for check in found if not check.held]
+        broken = _broken(found)
         problem = f"these limits do not hold here: {', '.join(broken)}" if broken else ""
         names = tuple(map(str, accepted))
         return Probe(self.tier, not broken, facts.version, problem, found, facts.notes, names)
@@ -341,6 +345,10 @@ class DockerSandbox:
 
     def _programs(self, api: docker.APIClient) -> tuple[str, ...]:
         return (str(((api.info().get("Runtimes") or {}).get(self._runtime) or {}).get("path") or self._runtime),)
+
+
+def _broken(checks: Iterable[Check]) -> list[str]:
+    return [check.name for check in checks if not check.held]
 
 
 def _no_engine(why: str) -> SandboxUnavailable:

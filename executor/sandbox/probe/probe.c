@@ -63,7 +63,7 @@ static int facts(void) {
 
 static int memory(void) {
     size_t step = 1 << 20;
-    for (int taken = 0; taken < 512; taken++) {
+    for (int taken = 0; taken < 192; taken++) {
         volatile char *block = malloc(step);
         if (!block) return 1;
         for (size_t i = 0; i < step; i += 512) block[i] = 1;
@@ -87,7 +87,7 @@ static int disk(void) {
 
 /* its exit code is 7 where it was refused a process, 0 where it had as many as it wanted */
 static int pids(void) {
-    for (int i = 0; i < 1500; i++) {
+    for (int i = 0; i < 700; i++) {
         pid_t child = fork();
         if (child < 0) return 7;
         if (child == 0)
