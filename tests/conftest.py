@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from tests.chain_nodes import _anvil, _hardhat, _standing, anvil_chain, any_chain, both_chains, devnet, hardhat_chain
-from tests.docker_engine import docker_engine
+from tests.docker_engine import docker_engine, gvisor_engine
 from tests.integration.bridge_parts import close_engines
 from tests.kubo_daemon import kubo, second_kubo
 
@@ -19,6 +19,7 @@ __all__ = [
     "both_chains",
     "devnet",
     "docker_engine",
+    "gvisor_engine",
     "hardhat_chain",
     "kubo",
     "second_kubo",

@@ -18,11 +18,15 @@ from pathlib import Path
 import docker
 import pytest
 
+RUNSC = shutil.which("runsc")
+#: kvm hangs on some nested hosts, systrap is not in every distribution's version: ptrace works wherever tests run
+RUNSC_ARGS = ["--platform=ptrace", "--network=none"]
+RUNTIMES = {"runsc": {"path": RUNSC, "runtimeArgs": RUNSC_ARGS}} if RUNSC else {}
 START_SECONDS = 60
 STOP_SECONDS = 30
 HOW_TO = (
     "tests marked `docker` need a Docker Engine: start one (its socket or DOCKER_HOST is used), or install the package "
-    "docker.io and run the tests as root, then they start a private dockerd"
+    "docker.io, for gVisor also runsc, and run the tests as root, then they start a private dockerd"
 )
 
 
@@ -39,11 +43,9 @@ def answers(address):
         return False
 
 
-def _start(folder):
+def _start(folder, runtimes=None):
     """dockerd with everything of its own below `folder`, on a leash: it dies with this process."""
-    config = {"runtimes": {}}
-    if runsc := shutil.which("runsc"):
-        config["runtimes"]["runsc"] = {"path": runsc, "runtimeArgs": ["--platform=ptrace", "--network=none"]}
+    config = {"runtimes": RUNTIMES if runtimes is None else runtimes}
     (folder / "daemon.json").write_text(json.dumps(config))
     address = f"unix://{folder}/docker.sock"
     command = [
@@ -87,18 +89,13 @@ def needs_root():
         missing_engine("this test mounts memory, which only root may")
 
 
-@pytest.fixture(scope="session")
-def docker_engine():
-    """The address of an engine, such as unix:///var/run/docker.sock."""
-    usual = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if answers(usual):
-        yield usual
-        return
+def private_engine(runtimes=None):
+    """A private engine with these runtimes, else the usual ones; a generator, which ends a test that cannot have one."""
     if shutil.which("dockerd") is None or os.geteuid() != 0:
         missing_engine("no engine answers, and none can be started: no dockerd, or not root")
     # a short path: the name of a Unix socket has at most 107 bytes
     folder = Path(tempfile.mkdtemp(prefix="insula-dockerd-", dir="/tmp"))
-    process, address = _start(folder)
+    process, address = _start(folder, runtimes)
     try:
         if address is None:
             missing_engine(f"dockerd did not start: {(folder / 'log').read_text()[-2000:]}")
@@ -106,3 +103,30 @@ def docker_engine():
     finally:
         _stop(process)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def has_runtime(address, name):
+    """Whether the engine knows a runtime of this name."""
+    with contextlib.closing(docker.APIClient(base_url=address, version="auto", timeout=10)) as api:
+        return name in (api.info().get("Runtimes") or {})
+
+
+@pytest.fixture(scope="session")
+def gvisor_engine(docker_engine):
+    """The address of an engine with the runtime `runsc`: the usual one, else a private one beside it."""
+    if has_runtime(docker_engine, "runsc"):
+        yield docker_engine
+        return
+    if shutil.which("runsc") is None:
+        missing_engine("the engine has no runtime runsc, and gVisor is not installed: apt-get install runsc")
+    yield from private_engine()
+
+
+@pytest.fixture(scope="session")
+def docker_engine():
+    """The address of an engine, such as unix:///var/run/docker.sock."""
+    usual = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if answers(usual):
+        yield usual
+        return
+    yield from private_engine()

@@ -34,6 +34,7 @@ PURE = (
     "executor/audit/archives.py",
     "executor/audit/content.py",
     "executor/audit/egressrules.py",
+    "executor/audit/accepted.py",
     "executor/audit/magic.py",
     "executor/audit/needles.py",
     "executor/audit/openings.py",
@@ -97,6 +98,8 @@ PURE = (
     "executor/protocol/spec.py",
     "executor/protocol/specparts.py",
     "executor/protocol/wire.py",
+    "executor/sandbox/escapes.py",
+    "executor/sandbox/seccomp.py",
 )
 
 if __name__ == "__main__":

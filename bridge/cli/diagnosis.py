@@ -129,16 +129,20 @@ def _node() -> Finding:
 def _sandboxes() -> Iterator[Finding]:
     from executor.agent.config import NodeConfig
     from executor.agent.service import make_sandboxes
+    from executor.sandbox.escapes import names
 
     nobody = NodeConfig(
         bridge_url="http://127.0.0.1", chain_id=1, bridge_contract=ZERO_ADDRESS, registry=ZERO_ADDRESS
     )  # only its list of tiers is looked at
-    for sandbox in make_sandboxes(nobody):
+    for sandbox in make_sandboxes(nobody, accepted=names()):  # what else is wrong is worth knowing, too
         probe = sandbox.probe()
         name = f"sandbox {probe.tier}"
         if probe.usable:
             held = sum(check.held for check in probe.checks)
             yield Finding("ok", name, f"{probe.version}; {held} of {len(probe.checks)} limits proved")
+            for escape in probe.accepted:
+                remedy = "upgrade it; a node offers this tier only if its policy.toml names it in accept_escapes"
+                yield Finding("note", name, escape, remedy)
         else:
             yield Finding("note", name, "not offered by a node on this machine", probe.problem)
 

@@ -57,7 +57,7 @@ def check(
         try:
             spec = read(data, dialect, quorum)[0]
         except InvalidSpec as exc:
-            raise refused(exc, as_json=as_json) from exc
+            raise refused(exc, dialect, as_json=as_json) from exc
         asked = _request(spec, data, requester, callback, curator) if requester else None
         classes = _classes(found, folder, spec)
         problems = objections(found, spec, asked, classes)

@@ -170,6 +170,8 @@ def _node(found: dict[str, Any]) -> Iterator[Fact]:
                 f"tier {probe['tier']}",
                 f"offered; {probe['version']}, {held} of {len(probe['checks'])} limits proved",
             )
+            for escape in probe.get("accepted", ()):  # nodes of earlier versions have no list
+                yield f"tier {probe['tier']}", f"accepted: {escape}"
         else:
             yield f"tier {probe['tier']}", f"not offered: {probe['problem']}"
     yield "signed", f"{found['signed']} outcomes; log of {found['log_size']}, root {found['log_root']}"

@@ -6,6 +6,7 @@ FOLDER/policy.toml    the operator's policy (optional; `policy` names another pl
 FOLDER/ledger.db      what the key has signed: never copy, restore or delete it while the key is in use
 FOLDER/content/       blocks: inputs, programs, released outputs
 FOLDER/executions/    one folder for each running job, with its quarantine
+FOLDER/containers/    the ids of containers that were started, for the clean-up after a crash
 FOLDER/drain          while this file exists, the node asks for no more work
 """
 
@@ -26,6 +27,7 @@ from executor.protocol.labels import Label
 from executor.protocol.leases import Address, Amount
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Key, Scope
+from executor.sandbox.escapes import names
 
 Tier = Literal["wasm", "container", "gvisor"]
 CONFIG_NAME = "node.toml"
@@ -128,8 +130,11 @@ class NodeConfig(BaseModel):
         return policy.model_copy(update=prices)
 
 
-def init_node(folder: Path, **fields: Any) -> dict[str, Any]:
+def init_node(folder: Path, *, accepts_known_escapes: bool = False, **fields: Any) -> dict[str, Any]:
     """Make a work folder (0700) with a new key and an empty ledger; `fields` are those of NodeConfig.
+
+    accepts_known_escapes: write a policy that accepts every escape that is known now, by name, for nodes that run only
+    their owner's jobs.
 
     Gives {"folder", "key", "config"}: the folder, the key's address, the configuration file. InvalidInput if there is a
     node already or a field is not valid; nothing is written then.
@@ -144,6 +149,8 @@ def init_node(folder: Path, **fields: Any) -> dict[str, Any]:
     key = config.load_key(folder) if kind in ("env", "keystore") else Key.create(folder / "key")
     Ledger.create(folder / "ledger.db", key.address).close()
     _write_new(path, to_toml(config))
+    if accepts_known_escapes:
+        _write_new(folder / "policy.toml", f"accept_escapes = {json.dumps(names())}\n")
     return {"folder": str(folder), "key": key.address, "config": str(path)}
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -141,7 +141,7 @@ def _parts(
     for execution_id in reap_secrets(key.address):
         structlog.get_logger("insula.node").warning("wiped left-over secrets", execution=execution_id)
     if sandboxes is None:
-        sandboxes = make_sandboxes(config, key.address)
+        sandboxes = make_sandboxes(config, key.address, policy.accept_escapes, folder / "containers")
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
     check_scanners(policy, folder, offered)
     # After the sandboxes have reaped: what they mounted there is gone now.
@@ -191,10 +191,13 @@ def _gates(policy: Policy) -> Gates | None:
     return gates
 
 
-def make_sandboxes(config: NodeConfig, node: str = "check") -> list[Sandbox]:
+def make_sandboxes(
+    config: NodeConfig, node: str = "check", accepted: Sequence[str] = (), state: Path | None = None
+) -> list[Sandbox]:
     """One sandbox for each wanted tier; their libraries are imported only here.
 
-    node: marks containers as this node's, so that it reaps its own only; [A-Za-z0-9_.-].
+    node: marks containers as this node's, so that it reaps its own only; [A-Za-z0-9_.-]. accepted: known escapes of
+    container runtimes that the operator's policy accepts. state: a folder for the ids of containers that were started.
     """
     found: list[Sandbox] = []
     if "wasm" in config.tiers:
@@ -205,9 +208,9 @@ def make_sandboxes(config: NodeConfig, node: str = "check") -> list[Sandbox]:
         from executor.sandbox.docker import DockerSandbox
 
         if "container" in config.tiers:
-            found.append(DockerSandbox(node, "runc"))
+            found.append(DockerSandbox(node, "runc", accept_escapes=accepted, state=state))
         if "gvisor" in config.tiers:
-            found.append(DockerSandbox(node, "runsc"))
+            found.append(DockerSandbox(node, "runsc", accept_escapes=accepted, state=state))
     return found
 
 
@@ -224,6 +227,8 @@ def _offer(folder: Path, sandboxes: Iterable[Sandbox], stop: threading.Event) ->
             log.warning("reaped a left-over execution", tier=sandbox.tier, execution=execution_id)
         probe = sandbox.probe(lambda: "the node is stopping" if stop.is_set() else None)
         probes.append(probe)
+        for escape in probe.accepted:
+            log.warning("the policy accepts a known escape", tier=sandbox.tier, escape=escape)
         if probe.usable:
             offered[sandbox.tier] = sandbox
             log.info("tier offered", tier=sandbox.tier, version=probe.version, checks=len(probe.checks))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from executor.audit.accepted import AcceptedEscapes
 from executor.audit.egressrules import EgressRules
 from executor.audit.openings import CidText, ImageText, Name, Opening, SecretRules
 from executor.audit.outputrules import OutputRules
@@ -134,6 +135,8 @@ class Policy(BaseModel):
 
     egress: EgressRules = EgressRules()
     scanners: tuple[Scanner, ...] = Field(default=(), max_length=MAX_SCANNERS)
+
+    accept_escapes: AcceptedEscapes = ()  # known escapes of the container runtime to run jobs in spite of
 
     @model_validator(mode="before")
     @classmethod

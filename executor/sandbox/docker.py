@@ -11,8 +11,8 @@ import os
 import platform
 import select
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,16 +25,20 @@ from executor.protocol.reasons import Reason
 from executor.sandbox import profile
 from executor.sandbox.archive import BadArchive, check_archive
 from executor.sandbox.attached import Streams
-from executor.sandbox.cgroups import ControlGroups, Pressure
+from executor.sandbox.cgroups import ControlGroups
 from executor.sandbox.container_probe import checks as probe_checks
 from executor.sandbox.container_probe import probe_archive
+from executor.sandbox.endings import TICK_SECONDS, Run, Watch, at_the_wall, is_gvisor, judge
 from executor.sandbox.engine_facts import EngineFacts
+from executor.sandbox.escapes import Danger, Found, dangers, refusal
 from executor.sandbox.holder import network_namespace
+from executor.sandbox.leftovers import Started, end_processes
 from executor.sandbox.mounts import QuotaMount, may_mount, mount_quota, quota_mounts, unmount
+from executor.sandbox.runtimes import found_runtimes
 from executor.sandbox.staging import stage_inputs
-from executor.sandbox.tree import OutputUnsafe, Usage, measure
 from executor.sandbox.types import (
     Cancelled,
+    Check,
     ContainerProgram,
     Execution,
     JobCancelled,
@@ -47,8 +51,9 @@ from executor.sandbox.types import (
 
 CALL_SECONDS: Final = 60
 """For each read of an engine's answer; creating and starting are the slow ones."""
+START_SECONDS: Final = 45
+"""gVisor may hang in a start for ever, on some hosts by its platform kvm."""
 LOAD_SECONDS: Final = 600.0
-TICK_SECONDS: Final = 0.1
 MAX_IMAGE_BYTES: Final = 4 * 2**30
 MAX_QUOTA_BYTES: Final = 2**30
 """Larger outputs do not go to memory: they are watched on the disk instead."""
@@ -67,21 +72,12 @@ class _Invalid(Exception):
     """The program can run nowhere."""
 
 
-@dataclass(slots=True)
-class _Run:
-    """What is known of a running container."""
-
-    streams: Streams
-    pressure: Pressure = field(default_factory=Pressure)
-    over: Reason = Reason.NONE
-    detail: str = ""
-
-
 class DockerSandbox:
     """Containers by one runtime of one engine.
 
     node: marks this node's containers; [A-Za-z0-9_.-]. runtime: `runc` or `runsc`. base_url: the engine's Unix socket,
-    else DOCKER_HOST or the usual place. clock: seconds since 1970, for reports.
+    else DOCKER_HOST or the usual place. clock: seconds since 1970, for reports. accept_escapes: published escapes in
+    spite of which the runtime is used (`escapes.names`). state: a folder for what a later start of the node must know.
     """
 
     def __init__(
@@ -91,12 +87,19 @@ class DockerSandbox:
         base_url: str | None = None,
         clock: Callable[[], float] = time.time,
         max_image_bytes: int = MAX_IMAGE_BYTES,
+        accept_escapes: Collection[str] = (),
+        state: Path | None = None,
+        start_seconds: int = START_SECONDS,
     ) -> None:
         self._node = node
         self._runtime = runtime
         self._base_url = base_url
         self._clock = clock
         self._max_image_bytes = max_image_bytes
+        self._accepted = frozenset(accept_escapes)
+        self._started = Started(state)
+        self._start_seconds = start_seconds
+        self._runtimes: tuple[Found, ...] | None = None
 
     @property
     def tier(self) -> str:
@@ -108,20 +111,24 @@ class DockerSandbox:
         try:
             with self._engine() as api:
                 facts = _facts(api)
-            problem = facts.problem(self._runtime)
+                problem, accepted = self._problem(api, facts)
             if problem:
                 return Probe(self.tier, False, facts.version, problem, (), facts.notes)
             found = probe_checks(self, self._runtime, cancelled)
             for _ in range(PROBES - 1):
                 # A busy engine ends a job another way now and then; a limit that does not hold fails each time.
-                if all(check.held for check in found):
+                before = _broken(found)
+                if not before:
                     break
                 found = probe_checks(self, self._runtime, cancelled)
+                if _broken(found) == before:
+                    break
         except SandboxUnavailable as exc:
             return Probe(self.tier, False, "", exc.text)
-        broken = [check.name for check in found if not check.held]
+        broken = _broken(found)
         problem = f"these limits do not hold here: {', '.join(broken)}" if broken else ""
-        return Probe(self.tier, not broken, facts.version, problem, found, facts.notes)
+        names = tuple(map(str, accepted))
+        return Probe(self.tier, not broken, facts.version, problem, found, facts.notes, names)
 
     def run(self, execution: Execution, cancelled: Cancelled) -> RunReport:
         """Run a ContainerProgram. See Sandbox.run."""
@@ -130,9 +137,11 @@ class DockerSandbox:
             raise SandboxUnavailable(Reason.ENGINE_MISSING, f"this sandbox runs containers by {self._runtime} only")
         with self._engine() as api:
             facts = _facts(api)
-            problem = facts.problem(self._runtime)
+            problem, accepted = self._problem(api, facts)
             if problem:
                 raise SandboxUnavailable(Reason.ENGINE_MISSING, problem)
+            summary = {**facts.summary(self._runtime), **_profile()}
+            summary["acceptedEscapes"] = sorted(danger.name for danger in accepted)
             started = self._clock()
             try:
                 image = self._image(api, program)
@@ -141,12 +150,10 @@ class DockerSandbox:
                 body = profile.container(program, image, execution.limits, place)
                 with self._network(api, execution, place) as change:
                     report = self._run(api, execution, change(body), cancelled)
-                facts_used = {**facts.summary(self._runtime), **_profile()}
-                facts_used["outputs"] = "quota mount" if place.quota_bytes else "watched folder"
-                return replace(report, runtime={**facts_used, **report.runtime})
+                summary["outputs"] = "quota mount" if place.quota_bytes else "watched folder"
+                return replace(report, runtime={**summary, **report.runtime})
             except _Invalid as exc:
-                runtime = {**facts.summary(self._runtime), **_profile()}
-                return RunReport(0, Reason.PROGRAM_INVALID, str(exc), b"", b"", started, self._clock(), runtime)
+                return RunReport(0, Reason.PROGRAM_INVALID, str(exc), b"", b"", started, self._clock(), summary)
 
     def release(self, execution: Execution) -> None:
         """Take the quota mount of the outputs away, with all that is in it."""
@@ -154,7 +161,7 @@ class DockerSandbox:
             unmount(execution.outputs.absolute())
 
     def reap(self, live: set[str]) -> list[str]:
-        """Remove this node's containers and quota mounts of executions that are not in `live`.
+        """Remove this node's containers, their runtimes' processes and the quota mounts of executions not in `live`.
 
         Where no engine answers, the mounts only: `probe` says what is wrong with the engine.
         """
@@ -164,7 +171,13 @@ class DockerSandbox:
                 execution = found["Labels"].get(f"{LABEL}.execution", "")
                 if execution not in live:
                     _remove(api, found["Id"])
+                    end_processes(found["Id"])
                     gone.add(execution)
+        for container, execution in self._started.all().items():
+            if execution not in live:
+                if end_processes(container):
+                    gone.add(execution)
+                self._started.forget(container)
         for mount in quota_mounts(self._node):
             if mount.execution not in live and unmount(mount.path):
                 gone.add(mount.execution)
@@ -187,6 +200,16 @@ class DockerSandbox:
             raise SandboxUnavailable(Reason.NODE_FAULT, f"the Docker Engine: {_words(exc)}") from exc
         except _ENGINE_ERRORS as exc:
             raise _no_engine(str(exc)[:200]) from exc
+
+    def _problem(self, api: docker.APIClient, facts: EngineFacts) -> tuple[str, tuple[Danger, ...]]:
+        """Why this engine is not used, empty where it is; and the known escapes in spite of which it is."""
+        problem = facts.problem(self._runtime)
+        if problem:
+            return problem, ()
+        if self._runtimes is None:  # asks programs of this machine: once is enough
+            self._runtimes = found_runtimes(facts.info, dict(api.version()), self._runtime)
+        found = tuple(danger for runtime in self._runtimes for danger in dangers(runtime))
+        return refusal(found, self._accepted), found
 
     # -- images
 
@@ -242,7 +265,7 @@ class DockerSandbox:
             if wrong:
                 raise SandboxUnavailable(Reason.NODE_FAULT, f"the engine did not apply: {', '.join(wrong)[:500]}")
             try:
-                _begin(api, holder)
+                self._begin(api, holder)
             except _Invalid as exc:
                 raise SandboxUnavailable(Reason.NODE_FAULT, f"the holder of a network does not start: {exc}") from exc
             with network_namespace(api.inspect_container(holder)["State"]["Pid"], holder) as namespace:
@@ -282,17 +305,21 @@ class DockerSandbox:
     ) -> RunReport:
         container = _create(api, body)
         try:
+            self._started.note(container, execution.execution_id)
             inspected = api.inspect_container(container)
             wrong = profile.differences(body, inspected)
             if wrong:
                 raise SandboxUnavailable(Reason.NODE_FAULT, f"the engine did not apply: {', '.join(wrong)[:500]}")
-            run = _Run(Streams(execution.limits.log_bytes))
+            run = Run(Streams(execution.limits.log_bytes))
             started = self._clock()
             self._attend(api, container, execution, cancelled, run)
             state = api.inspect_container(container)["State"]
         finally:
             _remove(api, container)
-        code, reason, detail = _judge(execution, run, state)
+            if is_gvisor(execution):
+                end_processes(container)
+            self._started.forget(container)
+        code, reason, detail = judge(execution, run, state)
         return RunReport(
             exit_code=code,
             reason=reason,
@@ -305,26 +332,28 @@ class DockerSandbox:
         )
 
     def _attend(
-        self, api: docker.APIClient, container: str, execution: Execution, cancelled: Cancelled, run: _Run
+        self, api: docker.APIClient, container: str, execution: Execution, cancelled: Cancelled, run: Run
     ) -> None:
         """Start it and stay until it has ended by itself or must end; then `run.over` says why."""
         connection = api.attach_socket(container, {"stdout": 1, "stderr": 1, "stream": 1})
         # what is returned is a reader around the socket; closing it alone leaves the socket open
         connection_socket = getattr(connection, "_sock", connection)
         try:
-            _begin(api, container)
+            self._begin(api, container)
             deadline = time.monotonic() + execution.limits.wall_seconds
             groups = ControlGroups(api.inspect_container(container)["State"].get("Pid") or 0)
-            watch = _Watch(execution)
+            watch = Watch(execution)
             descriptor: int | None = connection.fileno()
             while not run.over:
                 why = cancelled()
                 if why is not None:
                     raise JobCancelled(why)
                 if time.monotonic() >= deadline:
-                    run.over, run.detail = _wall(execution, run)
+                    run.over, run.detail = at_the_wall(execution, run)
                 elif not _listen(descriptor, run, deadline):
                     descriptor = None  # it closed its streams: it has ended, or it goes on in silence
+                    # at once: the engine takes the control groups away when it hears of the end
+                    run.pressure = run.pressure.most(groups.pressure())
                     if not api.inspect_container(container)["State"]["Running"]:
                         return
                 run.pressure = run.pressure.most(groups.pressure())
@@ -333,23 +362,27 @@ class DockerSandbox:
             connection.close()
             connection_socket.close()
 
+    def _begin(self, api: docker.APIClient, container: str) -> None:
+        api.timeout = self._start_seconds
+        try:
+            api.start(container)
+        except docker.errors.APIError as exc:
+            if exc.status_code in (400, 404):  # no such executable in the image, or it may not be executed
+                raise _Invalid(_words(exc)) from exc
+            raise
+        except OSError as exc:  # requests' timeout: the engine cannot remove it while its runtime hangs
+            end_processes(container, self._programs(api))
+            text = f"container {container[:12]} did not start within {self._start_seconds} s: {exc!s:.100}"
+            raise SandboxUnavailable(Reason.NODE_FAULT, text) from exc
+        finally:
+            api.timeout = CALL_SECONDS
 
-class _Watch:
-    """Measures the outputs of a living job, so that too much ends it; seldom where measuring itself takes long."""
+    def _programs(self, api: docker.APIClient) -> tuple[str, ...]:
+        return (str(((api.info().get("Runtimes") or {}).get(self._runtime) or {}).get("path") or self._runtime),)
 
-    def __init__(self, execution: Execution) -> None:
-        self._outputs = execution.outputs
-        self._limits = execution.limits
-        self._next = 0.0
 
-    def step(self, run: _Run) -> None:
-        """Look, when it is time to."""
-        now = time.monotonic()
-        if run.over or now < self._next:
-            return
-        with contextlib.suppress(OSError, OutputUnsafe):  # it moves under our feet: the end decides
-            run.over, run.detail = _over(measure(self._outputs), self._limits.disk_bytes, self._limits.output_files)
-        self._next = now + max(TICK_SECONDS, 10 * (time.monotonic() - now))
+def _broken(checks: Iterable[Check]) -> list[str]:
+    return [check.name for check in checks if not check.held]
 
 
 def _no_engine(why: str) -> SandboxUnavailable:
@@ -396,16 +429,7 @@ def _create(api: docker.APIClient, body: dict[str, Any]) -> str:
     return str(answer["Id"])
 
 
-def _begin(api: docker.APIClient, container: str) -> None:
-    try:
-        api.start(container)
-    except docker.errors.APIError as exc:
-        if exc.status_code in (400, 404):  # no such executable in the image, or it may not be executed
-            raise _Invalid(_words(exc)) from exc
-        raise
-
-
-def _listen(descriptor: int | None, run: _Run, deadline: float) -> bool:
+def _listen(descriptor: int | None, run: Run, deadline: float) -> bool:
     """Wait for output for at most one tick and take it; False when the stream is at its end."""
     wait = max(0.0, min(TICK_SECONDS, deadline - time.monotonic()))
     if descriptor is None:
@@ -422,38 +446,6 @@ def _listen(descriptor: int | None, run: _Run, deadline: float) -> bool:
     if run.streams.over:
         run.over, run.detail = Reason.LOG_LIMIT, f"{run.streams.over}: more bytes than the limit"
     return bool(data)
-
-
-def _wall(execution: Execution, run: _Run) -> tuple[Reason, str]:
-    """At the wall limit: a job that was refused processes is stuck because of that, as fork bombs are."""
-    if run.pressure.refused_processes:
-        return Reason.PIDS_LIMIT, f"the limit is {execution.limits.pids} processes"
-    return Reason.WALL_LIMIT, f"still running after {execution.limits.wall_seconds} s"
-
-
-def _over(usage: Usage, disk_bytes: int, output_files: int) -> tuple[Reason, str]:
-    if usage.size > disk_bytes:
-        return Reason.DISK_LIMIT, f"/outputs: more than {disk_bytes} bytes"
-    if usage.entries > output_files:
-        return Reason.FILES_LIMIT, f"/outputs: more than {output_files} entries"
-    return Reason.NONE, ""
-
-
-def _judge(execution: Execution, run: _Run, state: dict[str, Any]) -> tuple[int, Reason, str]:
-    """Exit code, reason and detail of a container that is dead. What the kernel did comes before what the job says."""
-    if run.over:
-        return 0, run.over, run.detail
-    if state.get("OOMKilled") or run.pressure.memory_kills:
-        return 0, Reason.MEMORY_LIMIT, f"the limit is {execution.limits.memory_bytes} bytes"
-    try:
-        usage = measure(execution.outputs)
-    except OutputUnsafe as exc:
-        return 0, Reason.OUTPUT_UNSAFE, str(exc)
-    over, detail = _over(usage, execution.limits.disk_bytes, execution.limits.output_files)
-    if over:
-        return 0, over, detail
-    code = int(state["ExitCode"])
-    return code, Reason.EXIT_NON_ZERO if code else Reason.NONE, str(state.get("Error") or "")[:500]
 
 
 def _remove(api: docker.APIClient, container: str) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: the first runc whose published escapes are mended; distributions mend older ones without a new number
-SAFE_RUNC: Final = (1, 2, 8)
 _NEEDED: Final = {
     "MemoryLimit": "memory limits",
     "SwapLimit": "swap limits (boot with swapaccount=1)",
@@ -38,12 +35,6 @@ class EngineFacts:
     def notes(self) -> tuple[str, ...]:
         """What an operator should know, though it does not stop the node."""
         found = []
-        numbers = tuple(int(part) for part in re.findall(r"\d+", self.components.get("runc", ""))[:3])
-        if numbers and numbers < SAFE_RUNC:
-            found.append(
-                f"runc {self.components['runc']} is older than {'.'.join(map(str, SAFE_RUNC))}: make sure that your "
-                "distribution mended CVE-2024-21626, CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881 in it"
-            )
         if not any("apparmor" in item or "selinux" in item for item in self._security()):
             found.append("the engine uses neither AppArmor nor SELinux: one fence less around containers")
         return tuple(found)

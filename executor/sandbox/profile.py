@@ -11,9 +11,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from executor.sandbox.seccomp import seccomp_option
 from executor.sandbox.types import ContainerProgram, Limits
 
-PROFILE_ID: Final = "insula/container/1"
+PROFILE_ID: Final = "insula/container/2"
 INPUTS: Final = "/inputs"
 OUTPUTS: Final = "/outputs"
 SECRETS: Final = "/secrets"
@@ -23,6 +24,9 @@ TMP_INODES: Final = 4096
 OPEN_FILES: Final = 1024
 HOLD: Final = ("wall",)
 """What the node's own image is told to do nothing with, until it is removed."""
+#: what gVisor's own kernel takes of a container's limits: each of the job's threads is some of the host's there
+GVISOR_PIDS: Final = 512
+GVISOR_BYTES: Final = 64 * MIB
 
 #: the same for every job
 HOST: Final[dict[str, Any]] = {
@@ -54,7 +58,7 @@ HOST: Final[dict[str, Any]] = {
     "PublishAllPorts": False,
     "ReadonlyRootfs": True,
     "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-    "SecurityOpt": ["no-new-privileges"],
+    "SecurityOpt": ["no-new-privileges", seccomp_option()],
     "ShmSize": 16 * MIB,
     "Sysctls": {},
     "UTSMode": "",
@@ -146,14 +150,15 @@ def joined(body: dict[str, Any], holder_id: str, env: tuple[tuple[str, str], ...
 
 
 def _host(program: ContainerProgram, limits: Limits, place: Place) -> dict[str, Any]:
-    memory = limits.memory_bytes + place.quota_bytes
+    gvisor = program.runtime == "runsc"
+    memory = limits.memory_bytes + place.quota_bytes + (GVISOR_BYTES if gvisor else 0)
     owner = f"uid={place.owner},gid={place.owner}"
     tmp = max(MIB, min(limits.disk_bytes, MAX_TMP_BYTES))
     return {
         "Memory": memory,
         "MemorySwap": memory,
         "NanoCpus": limits.cpu_millis * 10**6,
-        "PidsLimit": limits.pids + 1,  # the engine's own init is one
+        "PidsLimit": limits.pids + 1 + (GVISOR_PIDS if gvisor else 0),  # the engine's own init is one
         "Runtime": program.runtime,
         "Tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,size={tmp},nr_inodes={TMP_INODES},{owner},mode=0700"},  # noqa: S108
         "Ulimits": [
@@ -227,8 +232,15 @@ def applied(inspected: dict[str, Any]) -> dict[str, Any]:
     """The settings in force, for the receipt: without paths of the host."""
     host = inspected["HostConfig"]
     shown = {key: host.get(key) for key in sorted({*HOST, *PER_JOB_HOST, "MaskedPaths", "ReadonlyPaths"})}
+    shown["SecurityOpt"] = [_short(option) for option in host.get("SecurityOpt") or []]
     shown["Mounts"] = [{key: mount[key] for key in ("Target", "ReadOnly") if key in mount} for mount in host["Mounts"]]
     return {"host": shown, "user": inspected["Config"]["User"]}
+
+
+def _short(option: str) -> str:
+    """The filter of system calls is the profile's: its hash says which one."""
+    name, _, value = option.partition("=")
+    return f"seccomp=sha256:{hashlib.sha256(value.encode()).hexdigest()}" if name == "seccomp" else option
 
 
 def profile() -> dict[str, Any]:
@@ -242,6 +254,7 @@ def profile() -> dict[str, Any]:
         "masked": sorted(MASKED),
         "readOnly": sorted(READ_ONLY),
         "openFiles": OPEN_FILES,
+        "gvisor": {"pids": GVISOR_PIDS, "bytes": GVISOR_BYTES},
         "maxTmpBytes": MAX_TMP_BYTES,
         "tmpInodes": TMP_INODES,
     }

@@ -164,7 +164,8 @@ class Check:
 class Probe:
     """Whether a sandbox can be used here. problem: empty where usable, else what is wrong and how to mend it.
 
-    notes: what the operator should know though it stops nothing.
+    notes: what the operator should know though it stops nothing. accepted: known escapes of the runtime that the policy
+    accepts.
     """
 
     tier: str
@@ -173,6 +174,7 @@ class Probe:
     problem: str
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
 
 
 class Sandbox(Protocol):

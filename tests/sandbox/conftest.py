@@ -1,5 +1,5 @@
 """Fixtures of the sandbox tests."""
 
-from tests.sandbox.kit import hostile
+from tests.sandbox.kit import abuse_image, engine_of, hostile
 
-__all__ = ["hostile"]
+__all__ = ["abuse_image", "engine_of", "hostile"]

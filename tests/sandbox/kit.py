@@ -8,6 +8,8 @@ import pytest
 
 from bridge.demo.image import build_image_archive
 from bridge.demo.programs.build import WASM_TARGET, compile_c, native_target
+from executor.sandbox.docker import DockerSandbox
+from executor.sandbox.escapes import names
 from executor.sandbox.types import ContainerProgram, Execution, InputMount, Limits, RunReport, WasmProgram
 
 LIMITS = Limits(
@@ -19,7 +21,9 @@ LIMITS = Limits(
     log_bytes=4096,
     pids=16,
 )
-HOSTILE = Path(__file__).parent / "programs" / "hostile.c"
+PROGRAMS = Path(__file__).parent / "programs"
+HOSTILE = PROGRAMS / "hostile.c"
+ABUSE = tuple(sorted(PROGRAMS.glob("abuse*.c")))
 
 
 def never():
@@ -41,6 +45,32 @@ def hostile(tmp_path_factory):
     compile_c(HOSTILE, folder / "hostile", native_target())
     image = build_image_archive(folder / "hostile", folder / "hostile.tar", "hostile")
     return Hostile(folder / "hostile.wasm", folder / "hostile.tar", image)
+
+
+@dataclass
+class AbuseImage:
+    id: str
+    archive: Path
+    binary: Path
+
+
+@pytest.fixture(scope="session")
+def abuse_image(tmp_path_factory):
+    """An image that holds the program `abuse` and nothing else."""
+    folder = tmp_path_factory.mktemp("abuse")
+    compile_c(ABUSE, folder / "abuse", native_target())
+    archive = folder / "abuse.tar"
+    return AbuseImage(build_image_archive(folder / "abuse", archive, "abuse"), archive, folder / "abuse")
+
+
+@pytest.fixture
+def engine_of(request):
+    """The engine of a tier; one without gVisor fails in CI, and is skipped elsewhere."""
+
+    def engine(tier):
+        return request.getfixturevalue("gvisor_engine" if tier == "gvisor" else "docker_engine")
+
+    return engine
 
 
 @dataclass
@@ -77,6 +107,11 @@ def run(sandbox, job, cancelled=never):
     began = time.monotonic()
     report = sandbox.run(job, cancelled)
     return Ran(report, job.outputs, time.monotonic() - began)
+
+
+def containers(node, engine, runtime="runc", **options):
+    """A sandbox of containers that accepts every known escape: whatever is installed here is tested."""
+    return DockerSandbox(node, runtime, base_url=engine, accept_escapes=names(), **options)
 
 
 def limited(**changes):

@@ -16,14 +16,14 @@ from executor.sandbox.collect import collect
 from executor.sandbox.docker import DockerSandbox
 from executor.sandbox.tree import OutputUnsafe
 from executor.sandbox.types import ContainerProgram, JobCancelled, SandboxUnavailable
-from tests.sandbox.kit import LIMITS, container, data_input, execution, limited, never, run
+from tests.sandbox.kit import LIMITS, container, containers, data_input, execution, limited, never, run
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
 def sandbox(docker_engine):
-    made = DockerSandbox("test-docker", base_url=docker_engine)
+    made = containers("test-docker", docker_engine)
     yield made
     made.reap(set())  # whatever a failing test left
 
@@ -57,7 +57,7 @@ def test_the_probe_proves_the_profile(sandbox):
 
 
 def test_the_gvisor_tier_proves_its_limits_or_says_what_is_missing(docker_engine):
-    probe = DockerSandbox("test-gvisor", "runsc", base_url=docker_engine).probe()
+    probe = containers("test-gvisor", docker_engine, "runsc").probe()
 
     assert probe.tier == "gvisor"
     assert probe.usable == all(check.held for check in probe.checks) or not probe.checks
@@ -79,7 +79,7 @@ def test_the_receipt_shows_what_the_engine_applied_and_no_path_of_the_host(sandb
 
     assert runtime["applied"]["host"]["NetworkMode"] == "none"
     assert runtime["applied"]["host"]["CapDrop"] == ["ALL"]
-    assert runtime["profile"] == "insula/container/1"
+    assert runtime["profile"] == "insula/container/2"
     assert str(tmp_path) not in json.dumps(runtime)
 
 
@@ -190,7 +190,7 @@ def test_a_cancelled_job_s_container_is_gone(sandbox, hostile, tmp_path, api):
 
 
 def test_reaping_takes_what_a_crash_left_and_leaves_the_living_and_others(docker_engine, hostile, tmp_path, api):
-    seeded = DockerSandbox("test-reap", base_url=docker_engine)
+    seeded = containers("test-reap", docker_engine)
     run(seeded, execution(tmp_path, container(hostile, "done"), name="seed"))  # so that the image is there
     for node, name in (("test-reap", "dead"), ("test-reap", "alive"), ("test-other", "theirs")):
         labels = {"insula.node": node, "insula.execution": name}
@@ -203,7 +203,7 @@ def test_reaping_takes_what_a_crash_left_and_leaves_the_living_and_others(docker
     assert "dead" in gone
     assert not {"alive", "theirs"} & set(gone)
     assert sorted(left) == ["alive", "theirs"]
-    assert DockerSandbox("test-other", base_url=docker_engine).reap(set()) == ["theirs"]
+    assert containers("test-other", docker_engine).reap(set()) == ["theirs"]
     assert seeded.reap(set()) == ["alive"]
     assert mounts.quota_mounts("test-reap") == []
 

@@ -127,9 +127,3 @@ def test_an_engine_that_cannot_hold_the_profile_is_not_used(name):
 
 def test_a_missing_runtime_is_named():
     assert "'runsc'" in EngineFacts.of(GOOD, {}).problem("runsc")
-
-
-def test_an_old_runc_is_noted():
-    facts = EngineFacts.of(GOOD, {"Components": [{"Name": "runc", "Version": "1.1.5+ds1"}]})
-
-    assert "CVE-2024-21626" in facts.notes[0]

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,15 +32,19 @@ def native_target() -> str:
     return f"{machine}-linux-musl"
 
 
-def compile_c(source: Path, output: Path, target: str) -> None:
-    """Compile one source for `target`, statically. CalledProcessError with the compiler's words where it does not."""
+def compile_c(source: Path | Sequence[Path], output: Path, target: str) -> None:
+    """Compile a source, or several of one folder, for `target`, statically.
+
+    CalledProcessError with the compiler's words where it does not.
+    """
+    sources = [source] if isinstance(source, Path) else source
     # a small stack: the linker's 16 MiB are more than the least memory that a job can ask for
     linking = (f"-Wl,-z,stack-size={WASM_STACK_BYTES}",) if target == WASM_TARGET else ("-static",)
     # by its name alone, from its own folder: no path of this machine gets into the file
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *linking, *_FLAGS]
     subprocess.run(
-        [*command, source.name, "-o", os.fspath(output.absolute())],
-        cwd=source.parent,
+        [*command, *(each.name for each in sources), "-o", os.fspath(output.absolute())],
+        cwd=sources[0].parent,
         check=True,
         timeout=BUILD_SECONDS,
         env={**os.environ, "SOURCE_DATE_EPOCH": "0"},

@@ -1,4 +1,5 @@
-/* probe MODE: a job of the node's own that goes for one limit. Static, no shell: it is all there is in its image.
+/* probe MODE: a job of the node's own that goes for one limit, and not much further: where a limit does not hold, the host
+ * must live. Static, no shell: it is all there is in its image.
  * "facts" prints what a job can see and do, one "name value" a line; the other modes try to pass a limit. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -61,17 +62,19 @@ static int facts(void) {
 }
 
 static int memory(void) {
-    for (size_t step = 1 << 20;;) {
+    size_t step = 1 << 20;
+    for (int taken = 0; taken < 192; taken++) {
         volatile char *block = malloc(step);
         if (!block) return 1;
         for (size_t i = 0; i < step; i += 512) block[i] = 1;
     }
+    return 0;
 }
 
 static int disk(void) {
     static char block[1 << 16];
     char path[64];
-    for (int i = 0;; i++) {
+    for (int i = 0; i < 64; i++) {
         snprintf(path, sizeof path, "/outputs/%d", i);
         int fd = open(path, O_CREAT | O_WRONLY, 0644);
         if (fd < 0) return 1;
@@ -79,11 +82,18 @@ static int disk(void) {
             if (write(fd, block, sizeof block) < 0) return 1;
         close(fd);
     }
+    return 0;
 }
 
+/* its exit code is 7 where it was refused a process, 0 where it had as many as it wanted */
 static int pids(void) {
-    for (;;)
-        if (fork() < 0) usleep(1000);
+    for (int i = 0; i < 700; i++) {
+        pid_t child = fork();
+        if (child < 0) return 7;
+        if (child == 0)
+            for (;;) pause();
+    }
+    return 0;
 }
 
 int main(int argc, char **argv) {
