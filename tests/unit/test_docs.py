@@ -134,10 +134,10 @@ def test_every_key_of_a_release_is_documented():
 
 
 def keys_of_policy(model, prefix=""):
-    """As `keys_of`; what is named by the operator stands as NAME or ADDRESS. Release has a table of its own."""
+    """As `keys_of`; what is named by the operator stands as NAME or ADDRESS. Some have a table of their own."""
     for name, field in model.model_fields.items():
         nested = field.annotation
-        if name == "release":
+        if name in ("release", "egress"):
             yield prefix + name
         elif isinstance(nested, type) and issubclass(nested, BaseModel):
             yield from keys_of_policy(nested, f"{prefix}{name}.")
