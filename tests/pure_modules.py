@@ -44,6 +44,7 @@ PURE = (
     "executor/content/unixfs_node.py",
     "executor/content/varint.py",
     "executor/protocol/abiwords.py",
+    "executor/protocol/bundle.py",
     "executor/protocol/canonical.py",
     "executor/protocol/checkpoint.py",
     "executor/protocol/cid.py",
