@@ -59,6 +59,7 @@ PURE = (
     "executor/egress/heads.py",
     "executor/egress/record.py",
     "executor/protocol/abiwords.py",
+    "executor/protocol/bundle.py",
     "executor/protocol/canonical.py",
     "executor/protocol/checkpoint.py",
     "executor/protocol/cid.py",

@@ -136,6 +136,26 @@ def test_the_job_that_no_node_matches_is_explained_node_by_node_and_refunded(dem
     assert found["paymentsInWei"] == {"requester (the dApp contract)": str(11 * 10**14)}
 
 
+def test_each_wasm_job_is_proved_or_disproved_from_its_exported_file_alone(demo):
+    verdicts = {item["key"]: item["replay"]["verdict"] for item in demo["jobs"] if "replay" in item}
+
+    assert verdicts == {
+        "a": "reproduced", "c": "reproduced", "e": "reproduced", "f": "differs", "g": "reproduced", "h": "withheld",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "said"), [("g", "approved by"), ("h", "rejected by")])
+def test_the_reviewers_word_is_proved_offline(demo, tmp_path, key, said):
+    path = job(demo, key)["replay"]["bundle"]
+    (node,) = job(demo, key)["nodes"]
+    anchors = ("--contract", demo["devnet"]["computeBridge"], "--node-key", node["key"])
+
+    status, found, _ = insula("job", "verify", "--bundle", path, *anchors, env={"INSULA_HOME": str(tmp_path)})
+
+    assert (status, found["offline"], found["chain"]) == (5, "holds", "unasked")
+    assert [said in one["detail"] for one in found["checks"] if one["name"].startswith("release")] == [True]
+
+
 def node_of(demo, name):
     return next(node for node in demo["devnet"]["nodes"] if node["name"] == name)
 
