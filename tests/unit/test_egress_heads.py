@@ -67,7 +67,8 @@ def test_connection_cannot_drop_where_the_body_ends():
 
 @given(st.binary(max_size=300))
 def test_whatever_comes_it_is_read_or_refused(data):
-    for raw in (data + b"\r\n\r\n", head("GET http://a.example.org/ HTTP/1.1", "Host: a.example.org")[:-2] + data):
+    end = data + b"\r\n\r\n"
+    for raw in (end, head("GET http://a.example.org/ HTTP/1.1", "Host: a.example.org")[:-2] + end):
         try:
             read(raw)
         except (BadRequest, h11.RemoteProtocolError):
@@ -81,3 +82,42 @@ def test_no_spelling_of_an_address_is_asked_for(text):
     except BadRequest:
         return
     assert what.host.rpartition(".")[2][0].isalpha()
+
+
+PLAIN = "GET http://a.example.org/ HTTP/1.1"
+HOST = "Host: a.example.org"
+REFUSED = {
+    "a NUL": (head(PLAIN, HOST, "X: \0"), 400),
+    "a bare CR": (head(PLAIN, HOST, "X: 1\r2"), 400),
+    "a bare LF": (head(PLAIN, HOST, "X: 1\n2"), 400),
+    "another version": (head("GET http://a.example.org/ HTTP/1.0", HOST), 400),
+    "a folded header": (head(PLAIN, HOST, "X: 1", " 2"), 400),
+    "a header without a colon": (head(PLAIN, HOST, "X"), 400),
+    "two lengths": (head(PLAIN, HOST, "Content-Length: 1", "Content-Length: 1"), 400),
+    "a length and a coding": (head(PLAIN, HOST, "Content-Length: 1", "Transfer-Encoding: chunked"), 400),
+    "a length that is none": (head(PLAIN, HOST, "Content-Length: 0x1"), 400),
+    "another coding": (head(PLAIN, HOST, "Transfer-Encoding: gzip"), 501),
+    "another method": (head("TRACE http://a.example.org/ HTTP/1.1", HOST), 501),
+    "a CONNECT with a body": (head("CONNECT a.example.org:443 HTTP/1.1", HOST, "Content-Length: 1"), 400),
+    "a path": (head("GET / HTTP/1.1", HOST), 400),
+    "an address": (head("GET http://192.0.2.1/ HTTP/1.1", "Host: 192.0.2.1"), 403),
+    "no port": (head("CONNECT a.example.org HTTP/1.1", HOST), 400),
+    "port 0": (head("CONNECT a.example.org:0 HTTP/1.1", HOST), 400),
+    "another Host": (head(PLAIN, "Host: b.example.org"), 400),
+    "a Host with another port": (head(PLAIN, "Host: a.example.org:81"), 400),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED, ids=[f"abuse {name}" for name in REFUSED])
+def test_a_head_that_is_ambiguous_or_for_no_host_is_refused_with_a_status(name):
+    raw, status = REFUSED[name]
+    with pytest.raises(BadRequest) as caught:
+        read(raw)
+
+    assert caught.value.status == status
+    assert caught.value.problem
+
+
+def test_lengths_of_none_and_of_a_coding_pass():
+    assert read(head(PLAIN, HOST, "Content-Length: 0")).headers == [(b"content-length", b"0")]
+    assert read(head(PLAIN, HOST, "Transfer-Encoding: chunked")).headers == [(b"transfer-encoding", b"chunked")]

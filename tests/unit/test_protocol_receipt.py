@@ -44,6 +44,19 @@ def receipt(outcome=None):
     return receipt_bytes(REQUEST, b"spec", outcome or success(OUTPUT), RUN)
 
 
+def test_exchanges_and_scanners_are_byproducts_where_there_are_any():
+    told = {"reproducible": False, "count": 0, "omitted": 0, "exchanges": []}
+    row = {"name": "rows", "program": "sha256:ab", "tier": "wasm", "verdict": "clean"}
+    run = replace(RUN, egress=told, scanners=(row,))
+
+    byproducts = parse_receipt(receipt_bytes(REQUEST, b"spec", success(OUTPUT), run))["predicate"]["runDetails"]
+
+    found = {one["name"]: one["annotations"] for one in byproducts["byproducts"]}
+    assert (found["egress"], found["scanners"]) == (told, {"entries": [row]})
+    plain = parse_receipt(receipt())["predicate"]["runDetails"]["byproducts"]
+    assert {"egress", "scanners"}.isdisjoint(one["name"] for one in plain)
+
+
 def test_a_receipt_names_the_request_the_outcome_and_everything_that_went_in():
     value = parse_receipt(receipt())
     definition = value["predicate"]["buildDefinition"]
