@@ -236,4 +236,3 @@ def _usual_result(log: Log) -> Found | None:
 def _domain(chain_id: int, contract: str) -> bytes:
     """What a request's hash begins with."""
     return chain_id.to_bytes(WORD, "big") + _ZEROS[:12] + bytes.fromhex(contract[2:])
-

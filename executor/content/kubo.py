@@ -25,6 +25,7 @@ import urllib3.exceptions
 from ipfshttpclient import exceptions, http_requests, multipart, requests_wrapper
 
 from executor.content.blocks import BlockSource
+from executor.content.cancel import cancellable
 from executor.content.car import export_car
 from executor.content.transport import seconds_left, until
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
@@ -77,7 +78,7 @@ class Kubo:
     ) -> None:
         self.address = address.rstrip("/")
         self._head_seconds = head_seconds
-        self._client = _Client(_multiaddr(address), "api/v0", timeout=silence_seconds)
+        self._client = _Client(rpc_address(address), "api/v0", timeout=silence_seconds)
         self._client.open_session()
 
     def __enter__(self) -> Self:
@@ -309,7 +310,8 @@ class _Socket(socket.socket):
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         super().settimeout(seconds_left(self.patience))
-        count = super().recv_into(*args, **kwargs)
+        with cancellable(self):
+            count = super().recv_into(*args, **kwargs)
         left = getattr(_thread, "head_bytes", None)
         if left is not None:
             if count > left:
@@ -319,7 +321,8 @@ class _Socket(socket.socket):
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         super().settimeout(seconds_left(self.patience))
-        super().sendall(*args, **kwargs)
+        with cancellable(self):
+            super().sendall(*args, **kwargs)
 
 
 @contextmanager
@@ -391,7 +394,7 @@ def _cid_of(value: object) -> Cid | None:
         return None
 
 
-def _multiaddr(address: str) -> str:
+def rpc_address(address: str) -> str:
     """An http address as the multiaddr that the client takes. InvalidInput."""
     parts = urlsplit(address)
     try:
