@@ -30,12 +30,15 @@ class Content:
         blocks = MemoryBlocks()
         return cls(blocks, import_bytes(blocks, data))
 
-    def car_of(self, path):
+    def car_of(self, cid):
         """What an honest gateway answers; None where it has no such block."""
-        cid = Cid.parse(path.split("?")[0].rsplit("/", 1)[1])
         if not self.blocks.has(cid):
             return None
         return self.car if cid == self.root else b"".join(export_car(self.blocks, cid))
+
+
+def cid_in(path):
+    return Cid.parse(path.split("?")[0].rsplit("/", 1)[1])
 
 
 class Gateway(RawServer):
@@ -49,9 +52,9 @@ class Gateway(RawServer):
 
     def _script(self, connection, stopping):
         stopping.wait(self._delay)
-        path = self.calls[-1]
-        car = self._content.car_of(path)
-        if car is None or (self._only is not None and Cid.parse(path.split("?")[0].rsplit("/", 1)[1]) not in self._only):
+        cid = cid_in(self.calls[-1])
+        car = self._content.car_of(cid)
+        if car is None or (self._only is not None and cid not in self._only):
             connection.sendall(head("404 Not Found"))
             return
         connection.sendall(head() + car)

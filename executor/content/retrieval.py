@@ -3,7 +3,7 @@
 One source is asked at a time, the best by its record, for what is missing. While it brings no block for as long as
 nearly all its waits were (2 s where it is unknown), further ones are asked too; the first that brings a verified block
 goes on, the others are ended and their sockets closed. Whoever brings nothing for 10 s is dropped, whoever sends wrong
-bytes is never asked again. What one source could not bring is asked of the next, so that several complete a DAG together.
+bytes is never asked again. What one source could not bring is asked of the next: several complete a DAG together.
 
 Everything is bounded whatever the number of sources: threads and streams by PARALLEL, sources that one DAG is asked of
 by MAX_TRIED, clients by `sources.MAX_OPEN`, waits by the patience of the caller.
@@ -74,8 +74,8 @@ class Pace:
 class Retriever:
     """Long-lived: it keeps what it learns of its sources, and their clients. `close` it.
 
-    sources: where to look, the preferred first; the order counts until something is known of them. One `fetch` runs at a
-    time; others wait for it.
+    sources: where to look, the preferred first; the order counts until something is known of them. One `fetch` runs at
+    a time; others wait for it.
     """
 
     def __init__(
@@ -238,6 +238,7 @@ class _Fetch:
             self.round = record.idle = 0
             for other in self.records.values():
                 other.idle = 0
+                other.out = other.out and not other.lacks  # it may have what is missing now
         if attempt.failure is not None:
             record.problem = attempt.ended_for or " ".join(str(attempt.failure).split())[:_SHOWN]
             record.failed += 1
@@ -305,7 +306,7 @@ class _Fetch:
         newest = working[-1]
         pace = self.retriever.pace
         usual = max(self.retriever.score(newest.source).hedge_after(pace.hedge), 1.5 * newest.longest_wait)
-        return max(attempt.last_block for attempt in working) + min(usual, pace.progress) / 2 ** (len(working) - 1)
+        return max(attempt.last_block for attempt in working) + min(usual, pace.progress) * 0.5 ** (len(working) - 1)
 
     def _yield_place(self, working: Sequence[Attempt], now: float) -> None:
         """All places are taken: who has been silent for longest, and had its time, goes to the end of the queue."""
@@ -333,14 +334,8 @@ class _Fetch:
 
     def _next_round(self, now: float) -> None:
         """Nobody is at work and nobody is left: ask all again after a pause, or give up."""
-        again = [
-            source
-            for source in self.retriever.sources
-            if (record := self.records.get(source.name))
-            and not record.out
-            and self.retriever.score(source).may_try(now)
-        ]
-        if not again:
+        known = [(self.retriever.score(source), self.records.get(source.name)) for source in self.retriever.sources]
+        if not any(record and not record.out and score.may_try(now) for score, record in known):
             raise self._error("no source has it" if self.records else "there is no source to ask")
         self.round += 1
         if self.round > IDLE_ROUNDS or not self.patience.rest(self.round):

@@ -18,7 +18,7 @@ MAX_OPEN: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """name: how it is shown, unique among the sources. open: makes its one client; connections come with its first call."""
+    """name: how it is shown, unique among the sources. open: makes its one client, which connects when called."""
 
     name: str
     open: Callable[[], AbstractContextManager[CarSource]]
@@ -55,7 +55,8 @@ class OpenSources:
     def using(self, source: Source) -> Iterator[CarSource]:
         """Its client, by one caller at a time."""
         with self._lock:
-            client, stack = self._open.pop(source.name, None) or _opened(source)
+            known = self._open.pop(source.name) if source.name in self._open else None
+            client, stack = known or _opened(source)
             self._open[source.name] = (client, stack)
             self._used.add(source.name)
             self._close_some(MAX_OPEN)

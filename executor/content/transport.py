@@ -7,6 +7,8 @@ scope of a `Cancel` another thread can end it at once.
 
 from __future__ import annotations
 
+import functools
+import os
 import socket
 import ssl
 import threading
@@ -45,7 +47,7 @@ class DeadlineTransport(httpx.HTTPTransport):
     """
 
     def __init__(self, max_connections: int = 64) -> None:
-        context = httpx.create_ssl_context()
+        context = _authorities(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
         super().__init__(verify=context, trust_env=False)
         self._pool.close()
         self._pool = httpcore.ConnectionPool(
@@ -55,6 +57,12 @@ class DeadlineTransport(httpx.HTTPTransport):
             keepalive_expiry=5.0,
             network_backend=_Backend(),
         )
+
+
+@functools.lru_cache(maxsize=4)
+def _authorities(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """Whom TLS trusts; to read them takes longer than many a call, so clients share them."""
+    return httpx.create_ssl_context()
 
 
 class _Backend(httpcore.NetworkBackend):
