@@ -42,13 +42,17 @@ def cid_in(path):
 
 
 class Gateway(RawServer):
-    """Answers what it holds, keeping to the blocks in `only` where that is given; 404 for the rest."""
+    """Answers what it holds, keeping to the blocks in `only` where that is given; 404 for the rest.
 
-    def __init__(self, content, only=None, delay=0.0):
+    delay: seconds before each answer.
+    """
+
+    def __init__(self, content, only=None, delay=0.0, bytes_per_second=None):
         super().__init__(self._script)
         self._content = content
         self._only = only
         self._delay = delay
+        self._rate = bytes_per_second
 
     def _script(self, connection, stopping):
         stopping.wait(self._delay)
@@ -57,7 +61,12 @@ class Gateway(RawServer):
         if car is None or (self._only is not None and cid not in self._only):
             connection.sendall(head("404 Not Found"))
             return
-        connection.sendall(head() + car)
+        connection.sendall(head())
+        step = self._rate // 20 if self._rate else len(car)
+        for offset in range(0, len(car), step):
+            connection.sendall(memoryview(car)[offset : offset + step])
+            if self._rate and stopping.wait(0.05):
+                return
 
 
 def garbled(car):

@@ -1,5 +1,6 @@
 """A DAG from several sources over real HTTP: faulty ones alone, and beside one that is good."""
 
+import json
 import os
 import socket
 import threading
@@ -371,13 +372,23 @@ def test_an_address_that_is_no_kubo_is_refused_before_anything_is_asked():
         kubo_source("https://example.org")
 
 
-def test_the_command_line_fetches_from_gateways_and_says_what_each_brought(tmp_path, monkeypatch, run_insula):
+def test_the_command_line_fetches_from_gateways_and_says_what_each_brought(tmp_path, insula):
     data = os.urandom(300_000)
     content = Content.of(data)
-    monkeypatch.setenv("INSULA_HOME", str(tmp_path / "home"))
     with faulty("wrong block", content) as url, Gateway(content) as good:
         options = ["--gateway", url, "--gateway", good.url, "--output", str(tmp_path / "out"), "--json"]
-        answer = run_insula("content", "get", str(content.root), *options)
+        code, out, _ = insula("content", "get", str(content.root), *options)
 
+    assert code == 0
     assert (tmp_path / "out").read_bytes() == data
-    assert [share["source"] for share in answer["sources"]] == [good.url]
+    assert [share["source"] for share in json.loads(out)["sources"]] == [good.url]
+
+
+def test_the_command_line_names_each_source_that_failed(tmp_path, insula):
+    with faulty("wrong block", CONTENT) as liar, faulty("has it not", CONTENT) as empty:
+        options = ["--bridge", empty, "--gateway", liar, "--output", str(tmp_path / "out")]
+        code, _, err = insula("content", "get", str(CONTENT.root), *options)
+
+    assert code != 0
+    assert empty in err
+    assert liar in err
