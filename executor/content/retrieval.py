@@ -39,6 +39,8 @@ IDLE_ROUNDS: Final = 4
 """How often all sources are asked again without a new block in between."""
 _LONGEST_WAIT: Final = 1.0
 _SHOWN: Final = 160
+_STALLED: Final = "brought no block in time"
+_LOST: Final = "another source was faster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Retriever:
         self.max_tried = max_tried
         self.scores: dict[str, Score] = {}
         self.clients = OpenSources()
+        self.closed = False
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="retrieval")
         self._lock = threading.Lock()
 
@@ -106,8 +109,10 @@ class Retriever:
         self.close()
 
     def close(self) -> None:
-        """End its threads and connections."""
-        self._pool.shutdown()
+        """End its threads and connections; a `fetch` that another thread is in fails with PeerUnavailable."""
+        self.closed = True
+        with self._alone(Patience(time.time() + 2 * PROGRESS_SECONDS)):
+            self._pool.shutdown()
         self.clients.close()
 
     def score(self, source: Source) -> Score:
@@ -191,6 +196,8 @@ class _Fetch:
                 self.wake.clear()
                 if self._collect():
                     return
+                if self.retriever.closed:
+                    raise self._error("the retriever was closed")
                 if not self.patience.left:
                     raise self._error("the time for this transfer is over")
                 self._settle()
@@ -242,7 +249,7 @@ class _Fetch:
         if attempt.failure is not None:
             record.problem = attempt.ended_for or " ".join(str(attempt.failure).split())[:_SHOWN]
             record.failed += 1
-            record.idle += not attempt.taken
+            record.idle += not attempt.taken and attempt.ended_for != _LOST
             score = self._judged(attempt, record, score, now)
         retriever.scores[attempt.source.name] = score
 
@@ -266,7 +273,7 @@ class _Fetch:
         best.race_mark = None
         for attempt, _ in self.running:
             if attempt is not best:
-                attempt.end("another source was faster")
+                attempt.end(_LOST)
 
     def _drop(self) -> None:
         now = time.monotonic()
@@ -370,6 +377,3 @@ class _Fetch:
         if score.lie:
             return f"it sent wrong bytes before ({score.lie})"
         return f"it failed {score.failures} times in a row" if score.failures else "not asked"
-
-
-_STALLED: Final = "brought no block in time"
