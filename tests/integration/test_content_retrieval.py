@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -12,11 +13,12 @@ import pytest
 
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
+from executor.content.car import write_car
 from executor.content.patience import Patience
 from executor.content.retrieval import Pace, Retriever
 from executor.content.sources import kubo_source
 from executor.content.walk import missing
-from executor.errors import ContentTooLarge, InvalidInput, PeerRefused, PeerUnavailable
+from executor.errors import ContentTooLarge, DiskFull, InvalidInput, MalformedBlock, PeerRefused, PeerUnavailable
 from executor.protocol.cid import RAW
 from tests.chain_nodes import wait_for
 from tests.faulty_sources import ALL_FAULTS, Content, Gateway, drip_bytes, faulty, part_of, patient_source
@@ -352,6 +354,44 @@ def test_no_descriptor_and_no_thread_is_left_after_all_faults():
 
     wait_for(lambda: threading.active_count() <= threads, 10, "the end of all threads")
     assert open_files() <= files
+
+
+def test_memory_does_not_grow_with_each_retrieval():
+    with ExitStack() as stack:
+        urls = [stack.enter_context(faulty(fault, CONTENT)) for fault in ALL_FAULTS]
+        good = stack.enter_context(Gateway(CONTENT))
+        used = []
+        for _ in range(4):
+            sources = [patient_source(url) for url in [*urls, good.url]]
+            with Retriever(sources, MemoryBlocks(), pace=PACE, max_tried=len(sources)) as retriever:
+                fetch(retriever)
+            used.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize())
+
+    assert used[-1] - used[1] < 32 * MIB
+
+
+def test_a_full_disk_is_the_error_whatever_other_sources_there_are():
+    class Full(MemoryBlocks):
+        def put_many(self, blocks):
+            raise DiskFull("no space left")
+
+    with Gateway(CONTENT) as one, Gateway(CONTENT) as two:
+        sources = [patient_source(one.url), patient_source(two.url)]
+        with Retriever(sources, Full(), pace=PACE) as retriever, pytest.raises(DiskFull):
+            fetch(retriever)
+
+        assert all(not score.lie for score in retriever.scores.values())
+
+
+def test_content_that_can_never_be_read_is_the_error_and_its_source_is_not_to_blame(store, retriever_of):
+    root = Cid.of(DAG_PB, b"this is no dag-pb")
+    car = b"".join(write_car([root], [(root, b"this is no dag-pb")]))
+    with RawServer(send(head(), car)) as source:
+        retriever = retriever_of(source.url)
+        with pytest.raises(MalformedBlock):
+            retriever.fetch(root, max_bytes=MIB, patience=patience())
+
+    assert not retriever.score(retriever.sources[0]).lie
 
 
 def test_a_damaged_block_is_fetched_again(tmp_path):
