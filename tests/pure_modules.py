@@ -52,6 +52,7 @@ PURE = (
     "executor/content/limits.py",
     "executor/content/murmur3.py",
     "executor/content/protobuf.py",
+    "executor/content/scoring.py",
     "executor/content/unixfs_node.py",
     "executor/content/varint.py",
     "executor/egress/addresses.py",

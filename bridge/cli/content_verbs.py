@@ -25,6 +25,8 @@ from executor.content import unixfs
 from executor.content.blocks import BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
+from executor.content.retrieval import Retriever
+from executor.content.sources import gateway_source, kubo_source
 from executor.content.transfer import fetch_dag, upload_dag
 from executor.content.web import Http, gateway_peer, upload_peer
 from executor.errors import InvalidInput
@@ -68,6 +70,20 @@ def upload(
 def download(http: Http, store: BlockStoreLike, root: Cid, seconds: float) -> None:
     """Fetch a DAG from a gateway, every block verified."""
     fetch_dag(gateway_peer(http), store, root, max_bytes=MAX_TREE_BYTES, patience=Patience(time.time() + seconds))
+
+
+def retrieve(
+    store: BlockStoreLike, root: Cid, seconds: float, *, bridge: str, gateways: list[str], kubos: list[str]
+) -> list[dict[str, object]]:
+    """Fetch a DAG from whichever of these has it, the nearest first; what each brought."""
+    sources = [
+        *(gateway_source(url) for url in filter(None, [bridge])),
+        *map(kubo_source, kubos),
+        *map(gateway_source, gateways),
+    ]
+    with Retriever(sources, store, max_tried=len(sources)) as retriever:
+        found = retriever.fetch(root, max_bytes=MAX_TREE_BYTES, patience=Patience(time.time() + seconds))
+    return [{"source": share.source, "blocks": share.blocks, "bytes": share.bytes} for share in found.shares]
 
 
 @app.command()
@@ -115,10 +131,16 @@ def get(
     cid: Annotated[str, typer.Argument(help="The CID, optionally with a path: CID/outputs/report.json.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write; must not exist.")],
     bridge: BridgeOption = "",
+    gateway: Annotated[
+        list[str] | None, typer.Option("--gateway", help="Also ask this trustless gateway; several times for several.")
+    ] = None,
+    kubo: Annotated[
+        list[str] | None, typer.Option("--kubo", help="Also ask this Kubo: the http address of its RPC API.")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole download.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fetch a file or directory by CID from a bridge's gateway and write it out, verified.
+    """Fetch a file or directory by CID from a bridge's gateway, or whoever else has it, and write it out, verified.
 
     What is written is read-only and dated 1970: a CID says nothing of modes and times.
     """
@@ -127,11 +149,16 @@ def get(
     if output.exists() or output.is_symlink():
         raise InvalidInput("--output", f"{output} exists already")
     store = local_store()
-    with bridge_at(bridge) as http:
-        download(http, store, root, timeout)
+    shares: list[dict[str, object]] = []
+    if gateway or kubo:
+        shares = retrieve(store, root, timeout, bridge=bridge, gateways=gateway or [], kubos=kubo or [])
+    else:
+        with bridge_at(bridge) as http:
+            download(http, store, root, timeout)
     target = unixfs.resolve(store, root, inner) if inner else root
     write_out(store, target, output)
-    emit({"ok": True, "cid": str(target), "output": str(output)}, as_json=as_json, text=str(output))
+    result = {"ok": True, "cid": str(target), "output": str(output), **({"sources": shares} if shares else {})}
+    emit(result, as_json=as_json, text=str(output))
 
 
 def write_out(store: BlockStore, cid: Cid, output: Path) -> None:

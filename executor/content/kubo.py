@@ -25,6 +25,7 @@ import urllib3.exceptions
 from ipfshttpclient import exceptions, http_requests, multipart, requests_wrapper
 
 from executor.content.blocks import BlockSource
+from executor.content.cancel import cancellable
 from executor.content.car import export_car
 from executor.content.kuboaddress import rpc_address
 from executor.content.transport import seconds_left, until
@@ -310,7 +311,8 @@ class _Socket(socket.socket):
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         super().settimeout(seconds_left(self.patience))
-        count = super().recv_into(*args, **kwargs)
+        with cancellable(self):
+            count = super().recv_into(*args, **kwargs)
         left = getattr(_thread, "head_bytes", None)
         if left is not None:
             if count > left:
@@ -320,7 +322,8 @@ class _Socket(socket.socket):
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         super().settimeout(seconds_left(self.patience))
-        super().sendall(*args, **kwargs)
+        with cancellable(self):
+            super().sendall(*args, **kwargs)
 
 
 @contextmanager

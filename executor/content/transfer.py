@@ -6,6 +6,7 @@ ends: by its deadline, by a source that brings nothing new, or at once when a so
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def _fetch_absent(
 ) -> Moved:
     idle = 0
     while absent := missing(store, root, limit=1):
-        download = _Download(source, store, patience, max_bytes - moved.bytes)
+        download = Download(source, store, patience, max_bytes - moved.bytes)
         try:
             download.run(absent[0])
         except PeerUnavailable as exc:
@@ -146,13 +147,26 @@ def _check_size(size: StoredSize, max_bytes: int) -> None:
         raise ContentTooLarge("bytes of all blocks", max_bytes)
 
 
-class _Download:
-    """One CAR stream into the store. Only blocks that the DAG needs are taken: each must be linked by one before it."""
+class Download:
+    """One CAR stream into the store. Only blocks that the DAG needs are taken: each must be linked by one before it.
 
-    def __init__(self, source: CarSource, store: BlockStoreLike, patience: Patience, room: int) -> None:
+    room: bytes of blocks that may come. progress: told after each piece how many bytes it had. taken, blocks, bytes:
+    verified blocks that came, those of them that the store had not, and their bytes.
+    """
+
+    def __init__(
+        self,
+        source: CarSource,
+        store: BlockStoreLike,
+        patience: Patience,
+        room: int,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self.blocks = 0
         self.bytes = 0
         self.failed = False
+        self._progress = progress
+        self._lock = threading.Lock()
         self._source = source
         self._store = store
         self._patience = patience
@@ -172,13 +186,26 @@ class _Download:
                 for piece in pieces:
                     for block in parser.feed(piece):
                         self._take(block)
+                    self._progress(len(piece))
                     self._check_pace()
             self._end(parser)
         except PeerUnavailable:
             self.failed = True
             raise
         finally:
-            self._flush()
+            self.flush()
+
+    @property
+    def taken(self) -> int:
+        """How many verified blocks came."""
+        return len(self._taken)
+
+    def flush(self) -> None:
+        """Store what was verified up to now; any thread may ask for it."""
+        with self._lock:
+            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            if batch:
+                self._store.put_many(batch)
 
     def _end(self, parser: CarParser) -> None:
         parser.feed(b"")  # an error that was kept back for the good blocks before it: the source is bad
@@ -197,14 +224,15 @@ class _Download:
             raise ContentTooLarge("bytes of all blocks", self._room)
         self._wanted.update(links(cid, content))
         self._taken.add(cid)
-        self._batch.append(block)
-        self._batch_bytes += len(content)
+        with self._lock:
+            self._batch.append(block)
+            self._batch_bytes += len(content)
         if not self._store.has(cid):  # a subtree that is asked for may hold blocks that came with another one
             self.bytes += len(content)
             self.blocks += 1
         self._last = self._patience.clock()
         if self._batch_bytes >= _BATCH_BYTES:
-            self._flush()
+            self.flush()
 
     def _check_pace(self) -> None:
         now = self._patience.clock()
@@ -212,8 +240,3 @@ class _Download:
             raise PeerUnavailable("the time for this transfer is over")
         if now - self._last > BLOCK_SECONDS:
             raise PeerUnavailable(f"the peer brought no whole block for {BLOCK_SECONDS:.0f} s")
-
-    def _flush(self) -> None:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        if batch:
-            self._store.put_many(batch)

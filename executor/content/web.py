@@ -60,12 +60,22 @@ class Reply:
 
 
 class Http:
-    """One long-lived client for one base URL. With a signer, every call is signed (`executor.protocol.nodeauth`)."""
+    """One long-lived client for one base URL. With a signer, every call is signed (`executor.protocol.nodeauth`).
 
-    def __init__(self, base_url: str, signer: Signer | None = None, silence_seconds: float = SILENCE_SECONDS) -> None:
+    dial_seconds: until there is a connection, and again until it is encrypted; as long as silence where it is None.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        signer: Signer | None = None,
+        silence_seconds: float = SILENCE_SECONDS,
+        dial_seconds: float | None = None,
+    ) -> None:
         self._base = base_url.rstrip("/")
         self._signer = signer
         self._silence = silence_seconds
+        self._dial = dial_seconds
         self._client = httpx.Client(
             transport=DeadlineTransport(),
             timeout=httpx.Timeout(silence_seconds),
@@ -123,7 +133,8 @@ class Http:
         headers = {"Accept": accept, **self._signature(method, path, body)}
         if body and content_type:
             headers["Content-Type"] = content_type
-        timeout = httpx.Timeout(silence_seconds or self._silence)
+        silence = silence_seconds or self._silence
+        timeout = httpx.Timeout(silence, connect=self._dial or silence)
         try:
             request = self._client.build_request(
                 method, self._base + path, content=body, headers=headers, timeout=timeout

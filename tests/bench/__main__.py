@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from bridge.service import collect_seldom
-from tests.bench import audits, backfill, batches, content, decoding, histories, latency, rest
+from tests.bench import audits, backfill, batches, content, decoding, histories, latency, rest, retrieval
 from tests.bench.runs import Benchmark, seconds_of
 
 BENCHMARKS = {
@@ -34,6 +34,8 @@ BENCHMARKS = {
     "start": Benchmark(f"start after {histories.LONG} jobs", f"after {histories.SHORT}", histories.start, 1.2),
     "batch": Benchmark(f"{batches.RESULTS} results, {batches.BATCH} at a time", "one by one", batches.relay, 0.1, 3),
     "latency": Benchmark("request mined to result mined", "poll every 50 ms, send", latency.there_and_back, 3.0),
+    "retrieval": Benchmark("60 MB, 1 good source of 51, known", "that one alone", retrieval.among_bad_ones, 3.0),
+    "search": Benchmark("60 MB, 1 good of 51, unknown", "it alone", retrieval.among_unknown_bad_ones, 3.0, 1),
     "rest": Benchmark("HTTP requests per poll at rest", "one request", rest.polls, 3.0, 1),
 }
 

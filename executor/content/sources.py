@@ -1,0 +1,83 @@
+"""Where content may be had: gateways over HTTP, an operator's Kubo. A source costs nothing until it is asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from executor.content.kuboaddress import rpc_address
+from executor.content.transfer import CarSource
+from executor.content.web import SILENCE_SECONDS, Http, gateway_peer
+
+DIAL_SECONDS: Final = 3.0
+MAX_OPEN: Final = 20
+"""Clients that are kept at a time; the one that was not used for longest is closed for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """name: how it is shown, unique among the sources. open: makes its one client, which connects when called."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[CarSource]]
+
+
+def gateway_source(url: str, silence_seconds: float = SILENCE_SECONDS, dial_seconds: float = DIAL_SECONDS) -> Source:
+    """A trustless gateway: a bridge, another node, or any that serves CAR."""
+
+    @contextmanager
+    def opened() -> Iterator[CarSource]:
+        with Http(url, silence_seconds=silence_seconds, dial_seconds=dial_seconds) as http:
+            yield gateway_peer(http)
+
+    return Source(url.rstrip("/"), opened)
+
+
+def kubo_source(address: str, silence_seconds: float = SILENCE_SECONDS) -> Source:
+    """An operator's Kubo by the address of its RPC API, http://127.0.0.1:5001. InvalidInput."""
+    from executor.content.kubo import Kubo
+
+    name = rpc_address(address)
+    return Source(name, lambda: Kubo(name, silence_seconds))
+
+
+class OpenSources:
+    """The clients of sources, each opened once and kept, at most MAX_OPEN beside those in use. Safe in threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[CarSource, ExitStack]] = {}  # the one used longest ago first
+        self._used: set[str] = set()
+
+    @contextmanager
+    def using(self, source: Source) -> Iterator[CarSource]:
+        """Its client, by one caller at a time."""
+        with self._lock:
+            known = self._open.pop(source.name) if source.name in self._open else None
+            client, stack = known or _opened(source)
+            self._open[source.name] = (client, stack)
+            self._used.add(source.name)
+            self._close_some(MAX_OPEN)
+        try:
+            yield client
+        finally:
+            with self._lock:
+                self._used.remove(source.name)
+
+    def close(self) -> None:
+        """Close all clients that are not in use."""
+        with self._lock:
+            self._close_some(0)
+
+    def _close_some(self, kept: int) -> None:
+        idle = [name for name in self._open if name not in self._used]
+        for name in idle[: max(0, len(self._open) - kept)]:
+            self._open.pop(name)[1].close()
+
+
+def _opened(source: Source) -> tuple[CarSource, ExitStack]:
+    stack = ExitStack()
+    return stack.enter_context(source.open()), stack
