@@ -83,7 +83,7 @@ def _missing(why):
 
 
 def private_engine(runtimes=None):
-    """A private engine with these runtimes, else the usual ones; ends the test where none can be started. A generator."""
+    """A private engine, with these runtimes or the usual ones; ends the test where none starts. A generator."""
     if shutil.which("dockerd") is None or os.geteuid() != 0:
         _missing("no engine answers, and none can be started: no dockerd, or not root")
     # a short path: the name of a Unix socket has at most 107 bytes
