@@ -82,6 +82,11 @@ def _missing(why):
     pytest.skip(text)
 
 
+def usual_address():
+    """Where an engine of this machine would be."""
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+
+
 def private_engine(runtimes=None):
     """A private engine, with these runtimes or the usual ones; ends the test where none starts. A generator."""
     if shutil.which("dockerd") is None or os.geteuid() != 0:
@@ -118,7 +123,7 @@ def gvisor_engine(docker_engine):
 @pytest.fixture(scope="session")
 def docker_engine():
     """The address of an engine, such as unix:///var/run/docker.sock."""
-    usual = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    usual = usual_address()
     if answers(usual):
         yield usual
         return

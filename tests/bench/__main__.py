@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from bridge.service import collect_seldom
-from tests.bench import backfill, batches, content, decoding, histories, latency, rest
+from tests.bench import backfill, batches, content, decoding, histories, latency, rest, sandboxes
 from tests.bench.runs import Benchmark, seconds_of
 
 BENCHMARKS = {
@@ -21,6 +21,8 @@ BENCHMARKS = {
     "store": Benchmark("64 MiB into the block store, durable", "copy with one fsync", content.store_a_file),
     "decode": Benchmark("2 000 JobRequested logs decoded", "web3's process_log", decoding.decode_logs),
     "wasm": Benchmark("a WASM job in its sandbox", "an empty Python process", content.run_a_wasm_job),
+    "wasm-work": Benchmark("10 ms of work by a WASM job", "bare wasmtime", sandboxes.run_a_module, 1.5, 15),
+    "container": Benchmark("a hardened container job", "the docker SDK", sandboxes.run_a_container, 1.15, 15),
     "backfill": Benchmark(
         f"{backfill.LOGS} logs of {backfill.BLOCKS} blocks stored", "download, orjson", backfill.backfill, 2.0, 3
     ),
