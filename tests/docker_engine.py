@@ -89,8 +89,13 @@ def needs_root():
         missing_engine("this test mounts memory, which only root may")
 
 
+def usual_address():
+    """Where an engine of this machine would be."""
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+
+
 def private_engine(runtimes=None):
-    """A private engine with these runtimes, else the usual ones; a generator, which ends a test that cannot have one."""
+    """A private engine, with these runtimes or the usual ones; ends the test where none starts. A generator."""
     if shutil.which("dockerd") is None or os.geteuid() != 0:
         missing_engine("no engine answers, and none can be started: no dockerd, or not root")
     # a short path: the name of a Unix socket has at most 107 bytes
@@ -125,7 +130,7 @@ def gvisor_engine(docker_engine):
 @pytest.fixture(scope="session")
 def docker_engine():
     """The address of an engine, such as unix:///var/run/docker.sock."""
-    usual = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    usual = usual_address()
     if answers(usual):
         yield usual
         return

@@ -13,7 +13,18 @@ from pathlib import Path
 import structlog
 
 from bridge.service import collect_seldom
-from tests.bench import audits, backfill, batches, content, decoding, histories, latency, rest, retrieval
+from tests.bench import (
+    audits,
+    backfill,
+    batches,
+    content,
+    decoding,
+    histories,
+    latency,
+    rest,
+    retrieval,
+    sandboxes,
+)
 from tests.bench.runs import Benchmark, seconds_of
 
 BENCHMARKS = {
@@ -25,6 +36,8 @@ BENCHMARKS = {
     "audit-small": Benchmark(
         f"audit of {audits.FILES} small files", f"{audits.PARTS} times a {audits.PARTS}th", audits.many_small_files, 1.5
     ),
+    "wasm-work": Benchmark("10 ms of work by a WASM job", "bare wasmtime", sandboxes.run_a_module, 1.5, 15),
+    "container": Benchmark("a hardened container job", "the docker SDK", sandboxes.run_a_container, 1.15, 15),
     "backfill": Benchmark(
         f"{backfill.LOGS} logs of {backfill.BLOCKS} blocks stored", "download, orjson", backfill.backfill, 2.0, 3
     ),

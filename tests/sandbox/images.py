@@ -1,4 +1,4 @@
-"""Image archives that nobody's builder makes: any member in a layer, any setting in the config, any number of layers."""
+"""Image archives as no builder makes them: any member in a layer, any setting in the config, any number of layers."""
 
 import hashlib
 import io

@@ -120,7 +120,8 @@ def test_abuse_by_an_image(name, tier, engine, abuse_image, host, tmp_path):
         got_through = [line for line in report.stdout.decode().splitlines() if not line.startswith("refused")]
         assert got_through == [] or (name, tier) in EMULATED, report
     except SandboxUnavailable as exc:  # the engine does not make such a container, or says so of its image
-        assert exc.reason in (Reason.NODE_FAULT, Reason.IMAGE_NOT_AVAILABLE), exc
+        if exc.reason not in (Reason.NODE_FAULT, Reason.IMAGE_NOT_AVAILABLE):
+            raise
     finally:
         sandbox.release(job)
         left = sandbox.reap(set())

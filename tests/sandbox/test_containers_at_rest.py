@@ -1,7 +1,6 @@
-"""A container of ours, looked at from outside while it runs: the CIS benchmark's list; and what is left after crashes."""
+"""A container of ours looked at from outside: the CIS benchmark's list while it runs, and what is left after it."""
 
 import contextlib
-import os
 import subprocess
 import threading
 
@@ -138,4 +137,4 @@ def test_a_container_is_written_down_while_it_runs_and_not_after_it(docker_engin
     assert seen == ["noted"]
     assert Started(tmp_path / "containers").all() == {}
     assert mounts.quota_mounts("test-noted") == []
-    assert os.listdir(job.outputs) == []
+    assert list(job.outputs.iterdir()) == []

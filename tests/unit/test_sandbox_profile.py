@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from executor.sandbox import profile
+from executor.sandbox.seccomp import seccomp, seccomp_option
 from executor.sandbox.types import ContainerProgram, Limits
 
 IMAGE = "sha256:" + "a" * 64
@@ -96,7 +97,7 @@ def test_the_create_request_is_golden():
             "ReadonlyRootfs": True,
             "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
             "Runtime": "runc",
-            "SecurityOpt": ["no-new-privileges"],
+            "SecurityOpt": ["no-new-privileges", seccomp_option()],
             "ShmSize": 16 * 2**20,
             "Sysctls": {},
             "Tmpfs": {
@@ -211,4 +212,85 @@ def test_an_engine_that_leaves_out_empty_settings_is_faithful():
 
 
 def test_the_profile_s_identity_changes_only_on_purpose():
-    assert profile.profile_sha256() == "5a3b6167b63e21b9c897bcd2c1f44db964f06d7157a1984ea4e10365d633d030"
+    assert profile.profile_sha256() == "7860276ab48672d9a59c5fe51b1f75b62235fa59e1c546fc5121ed65f5bdecfe"
+
+
+def test_gvisor_gets_room_for_its_own_kernel():
+    plain, gentle = (body(ContainerProgram(IMAGE, runtime=runtime))["HostConfig"] for runtime in ("runc", "runsc"))
+
+    assert gentle["Memory"] - plain["Memory"] == profile.GVISOR_BYTES
+    assert gentle["PidsLimit"] - plain["PidsLimit"] == profile.GVISOR_PIDS
+
+
+def test_the_receipt_names_the_filter_of_system_calls_by_its_hash():
+    shown = profile.applied({"HostConfig": {**body()["HostConfig"]}, "Config": {"User": "65534:65534"}})
+
+    assert shown["host"]["SecurityOpt"][0] == "no-new-privileges"
+    assert shown["host"]["SecurityOpt"][1].startswith("seccomp=sha256:")
+
+
+NEVER = [
+    "add_key",
+    "bpf",
+    "chroot",
+    "clock_adjtime",
+    "clock_settime",
+    "delete_module",
+    "fanotify_init",
+    "finit_module",
+    "fsmount",
+    "fsopen",
+    "init_module",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "ioperm",
+    "iopl",
+    "kcmp",
+    "kexec_file_load",
+    "kexec_load",
+    "keyctl",
+    "lookup_dcookie",
+    "memfd_secret",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "name_to_handle_at",
+    "open_by_handle_at",
+    "open_tree",
+    "perf_event_open",
+    "pidfd_getfd",
+    "pivot_root",
+    "process_vm_readv",
+    "process_vm_writev",
+    "ptrace",
+    "quotactl",
+    "reboot",
+    "request_key",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "settimeofday",
+    "swapoff",
+    "swapon",
+    "syslog",
+    "umount",
+    "umount2",
+    "unshare",
+    "userfaultfd",
+    "vhangup",
+]
+
+
+def test_the_filter_allows_nothing_that_leads_out():
+    allowed = {name for rule in seccomp()["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+
+    assert seccomp()["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert allowed.isdisjoint(NEVER)
+    assert {"read", "write", "execve", "mmap", "futex", "clone", "socket"} <= allowed
+
+
+def test_calls_that_are_allowed_in_part_are_allowed_with_conditions_only():
+    for rule in seccomp()["syscalls"]:
+        if {"clone", "socket", "personality"} & set(rule["names"]):
+            assert rule["args"]
