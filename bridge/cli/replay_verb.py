@@ -24,6 +24,7 @@ from executor.content.web import Http
 from executor.errors import ContentError
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle, parse_bundle
 from executor.protocol.cid import Cid
+from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.replay import Difference, Ending, differences
 from executor.protocol.spec import JobSpec, job_of
@@ -67,6 +68,10 @@ def replay(
     bridge: BridgeOption = "",
     contract: ContractOption = "",
     node_key: Annotated[list[str], typer.Option(help="A node's key that you trust; may be given several times.")] = [],  # noqa: B006
+    accept_escape: Annotated[
+        list[str],
+        typer.Option(metavar="CVE", help="A known escape of the container runtime, to run in spite of; repeatable."),
+    ] = [],  # noqa: B006
     as_json: JsonFlag = False,
 ) -> None:
     """Run a settled job again in a sandbox on this machine, and compare. What it writes is thrown away here."""
@@ -78,6 +83,10 @@ def replay(
         bridge = only_typed(context, "bridge", bridge)
     keys = [checksum_address(key, "--node-key") for key in node_key]
     address = contract_of(contract) if contract else ""
+
+    def sandbox_of(tier: str) -> Sandbox:
+        return proved_sandbox(tier, f"replay.{os.getpid()}", accept_escape)
+
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="insula-replay-")))
         http = stack.enter_context(bridge_at(bridge)) if bridge or given is None else None
@@ -92,7 +101,7 @@ def replay(
             elif absent:
                 finding = _told("unchecked", "nothing was run, for want of its content: {}", absent)
             else:
-                finding = replayed(bundle, blocks, folder, lambda tier: proved_sandbox(tier, f"replay.{os.getpid()}"))
+                finding = replayed(bundle, blocks, folder, sandbox_of)
         except CannotRun as exc:
             _tell(
                 bundle,
@@ -106,12 +115,16 @@ def replay(
 
 def replayed(bundle: Bundle, blocks: Layered, folder: Path, sandbox_of: Callable[[str], Sandbox]) -> Finding:
     """Run the job of a bundle that holds, once or twice, in `folder`. `executor.agent.replay.CannotRun`."""
-    from executor.agent.replay import replaying
+    from executor.agent.replay import CannotRun, replaying
 
     request, outcome = bundle.request.request(), Outcome.decode(bundle.outcome)
     if outcome.status == Status.REFUSED:
         return Finding("reproduced", "refused here for the same reason; there is nothing to run", more={"runs": 0})
     job = job_of(request.order, bundle.spec)
+    if job.network:
+        raise CannotRun(Reason.POLICY, "it had a network, and what that answered is not on record")
+    if job.secrets:
+        raise CannotRun(Reason.POLICY, "it was given secrets, which only its node's operator has")
     sandbox = sandbox_of(job.engine.tier)
     store = BlockStore(folder / "replay")
     for cid in job.content:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,13 +59,14 @@ class CannotRun(InsulaError):
         return f"{self.text} ({self.reason.name})"
 
 
-def proved_sandbox(tier: str, node: str) -> Sandbox:
+def proved_sandbox(tier: str, node: str, accepted: Sequence[str] = ()) -> Sandbox:
     """The sandbox of a tier, its limits proved here as on a node. CannotRun says what is missing.
 
-    node: marks containers of this process; [A-Za-z0-9_.-].
+    node: marks containers of this process; [A-Za-z0-9_.-]. accepted: known escapes of the container runtime in spite
+    of which it runs (`executor.sandbox.escapes`).
     """
     config = _config(1, ZERO_ADDRESS, tier)
-    (sandbox,) = make_sandboxes(config, node)
+    (sandbox,) = make_sandboxes(config, node, accepted)
     probe = sandbox.probe()
     if not probe.usable:
         raise CannotRun(Reason.ENGINE_MISSING, probe.problem)

@@ -22,6 +22,7 @@ from executor.protocol.receipt import parse_receipt
 from executor.protocol.signing import Key
 from executor.protocol.wire import Status
 from executor.sandbox.docker import DockerSandbox
+from executor.sandbox.escapes import names
 from executor.sandbox.types import Probe, RunReport
 from executor.sandbox.wasm import WasmSandbox
 from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, order
@@ -229,7 +230,12 @@ def test_an_output_is_held_where_its_scanner_is_broken_and_the_cause_is_told(nam
 @pytest.mark.parametrize("name", IN_CONTAINERS, ids=[f"abuse {name} container" for name in IN_CONTAINERS])
 def test_an_output_is_withheld_where_a_scanner_in_a_container_is_broken(name, twin, folder, image, docker_engine):
     policy = table(image=image, args=list(BROKEN[name][0]), wall_seconds=3, memory_bytes=2**25)
-    with running(folder, policy, Writes({"answer.txt": b"42"}), Containers("scanners", base_url=docker_engine)):
+    with running(
+        folder,
+        policy,
+        Writes({"answer.txt": b"42"}),
+        Containers("scanners", base_url=docker_engine, accept_escapes=names()),
+    ):
         offer(twin)
         attested = attested_of(twin)
 
@@ -247,7 +253,12 @@ def test_abuse_a_scanner_cannot_change_the_output_wasm(twin, folder, built):
 @pytest.mark.docker
 def test_abuse_a_scanner_cannot_change_the_output_container(twin, folder, image, docker_engine):
     policy = table(image=image, args=["change"])
-    with running(folder, policy, Writes({"answer.txt": b"42"}), Containers("scanners", base_url=docker_engine)):
+    with running(
+        folder,
+        policy,
+        Writes({"answer.txt": b"42"}),
+        Containers("scanners", base_url=docker_engine, accept_escapes=names()),
+    ):
         offer(twin)
 
         assert attested_of(twin).decoded().status == Status.SUCCEEDED

@@ -12,6 +12,7 @@ from bridge.demo.image import build_demo_image
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import Outcome, ResultKind, Status
 from executor.sandbox.docker import DockerSandbox
+from executor.sandbox.escapes import names
 from executor.sandbox.wasm import WasmSandbox
 from tests.bundles import KEYS, attest, changed, with_attestation
 from tests.docker_engine import docker_engine
@@ -211,16 +212,19 @@ def image(tmp_path):
     return spec, (tmp_path / "image.tar").read_bytes()
 
 
+ACCEPTED = [word for name in names() for word in ("--accept-escape", name)]
+
+
 @pytest.mark.docker
 def test_a_container_that_throws_dice_is_nondeterministic(docker_engine, replay, image, tmp_path, monkeypatch):
     """It reads what the kernel makes up anew each time."""
     spec, archive = image
-    sandbox = DockerSandbox("test-replay", base_url=docker_engine)
+    sandbox = DockerSandbox("test-replay", base_url=docker_engine, accept_escapes=names())
     made = recorded(tmp_path, sandbox, spec("/proc/sys/kernel/random/uuid"), [archive])
     assert made.decided.outcome.status == Status.SUCCEEDED
     monkeypatch.setenv("DOCKER_HOST", docker_engine)
 
-    code, found = replay(made.bundle, made)
+    code, found = replay(made.bundle, made, *ACCEPTED)
 
     assert (code, found["verdict"], found["path"]) == (
         Exit.NONDETERMINISTIC,
@@ -234,10 +238,12 @@ def test_a_container_that_throws_dice_is_nondeterministic(docker_engine, replay,
 def test_a_container_that_does_the_same_each_time_is_reproduced(docker_engine, replay, image, tmp_path, monkeypatch):
     spec, archive = image
     job = spec("/inputs/1", inputs=[{"cid": "@1", "path": "/inputs/1"}])
-    made = recorded(tmp_path, DockerSandbox("test-replay", base_url=docker_engine), job, [archive, LOG])
+    made = recorded(
+        tmp_path, DockerSandbox("test-replay", base_url=docker_engine, accept_escapes=names()), job, [archive, LOG]
+    )
     monkeypatch.setenv("DOCKER_HOST", docker_engine)
 
-    code, found = replay(made.bundle, made)
+    code, found = replay(made.bundle, made, *ACCEPTED)
 
     assert (code, found["verdict"], found["tier"]) == (Exit.OK, "reproduced", "container")
 

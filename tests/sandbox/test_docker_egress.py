@@ -17,6 +17,7 @@ from executor.egress.gate import Gates
 from executor.protocol.network import Destination
 from executor.protocol.reasons import Reason
 from executor.sandbox.docker import DockerSandbox
+from executor.sandbox.escapes import names
 from executor.sandbox.types import ContainerProgram, InputMount, JobCancelled, SandboxUnavailable
 from tests.chain_nodes import wait_for
 from tests.docker_engine import missing_engine
@@ -40,7 +41,7 @@ def image(tmp_path_factory):
 def sandbox(docker_engine):
     if os.geteuid() != 0:
         missing_engine("a job's network namespace is entered by root only")
-    made = DockerSandbox("test-egress", base_url=docker_engine)
+    made = DockerSandbox("test-egress", base_url=docker_engine, accept_escapes=names())
     yield made
     made.reap(set())
 
@@ -189,7 +190,7 @@ def test_the_holder_of_a_namespace_is_reaped_with_its_job(job, docker_engine):
 
     def look():
         if not found:
-            found.append(DockerSandbox("test-egress", base_url=docker_engine).reap(set()))
+            found.append(DockerSandbox("test-egress", base_url=docker_engine, accept_escapes=names()).reap(set()))
 
     with pytest.raises(SandboxUnavailable):
         job(80).run("hold", cancelled=look)
@@ -245,7 +246,7 @@ def proxies():
 
 
 def test_gvisor_takes_no_network(docker_engine, image, tmp_path):
-    made = DockerSandbox("test-egress", "runsc", base_url=docker_engine)
+    made = DockerSandbox("test-egress", "runsc", base_url=docker_engine, accept_escapes=names())
     job = execution(tmp_path, ContainerProgram(*image, args=("own",), runtime="runsc"))
 
     with pytest.raises(SandboxUnavailable, match="no network"):
