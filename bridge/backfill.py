@@ -137,8 +137,8 @@ class FinalReader:
 
     def _end_after(self, tip: Block, target: int) -> Block:
         """The last block of the range after `tip`."""
-        size = self._reader.size.size
-        blocks = max(size, min(DENSE_ANSWERS * size, DENSE_BLOCKS))
+        size = self._reader.size
+        blocks = max(size.size, min(DENSE_ANSWERS * size.size, DENSE_BLOCKS)) if size.full else size.size
         return block_near(self._client, min(tip.number + blocks, target), tip.number + 1, target)
 
     def _read(self, tip: Block, last: Block) -> FinalRange:
