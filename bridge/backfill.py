@@ -34,7 +34,7 @@ class FinalRange:
     found: list[Found]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Reading:
     """A range after `tip` that is being read; `last`, its end, is known first."""
 
@@ -55,24 +55,33 @@ class FinalReader:
         self._refuse = refuse
         self._lock = threading.Lock()
         self._ahead: deque[_Reading] = deque()  # each begins where the one before ends
+        self._waited_for: _Reading | None = None  # the one before them
 
     def after(self, tip: Block, target: int) -> FinalRange:
         """The range after the final block `tip`, up to the final number `target` at most.
 
         RpcUnavailable, RpcRefused: nothing can be said now.
         """
-        with self._lock:
-            ahead = self._ahead.popleft() if self._ahead else None
-            if ahead is None or ahead.tip != tip:
-                ahead = None
-                self._ahead.clear()
+        ahead = self._taken(tip)
         if ahead is None:
-            last = self._end_after(tip, target)
-            return self._read(tip, last)
+            self.read_ahead(tip, target)
+            ahead = self._taken(tip)
+        if ahead is None:
+            return self._read(tip, self._end_after(tip, target))
         try:
             return ahead.future.result(AHEAD_SECONDS)
         except TimeoutError as exc:
             raise RpcUnavailable(f"the range after block {tip.number} was not read in {AHEAD_SECONDS:g} s") from exc
+
+    def _taken(self, tip: Block) -> _Reading | None:
+        """The first range that is being read, if it is the one after `tip`; otherwise none of them is of use."""
+        with self._lock:
+            if self._ahead and self._ahead[0].tip == tip:
+                self._waited_for = self._ahead.popleft()
+                return self._waited_for
+            self._ahead.clear()
+            self._waited_for = None
+            return None
 
     def read_ahead(self, tip: Block, target: int) -> None:
         """Begin to read the ranges after `tip`, as long as they are far from the target."""
@@ -119,7 +128,7 @@ class FinalReader:
             last = self._end_after(reading.tip, reading.target)
             with self._lock:
                 reading.last = last
-                wanted = reading in self._ahead
+                wanted = reading is self._waited_for or reading in self._ahead
             if wanted:
                 self.read_ahead(last, reading.target)
             reading.future.set_result(self._read(reading.tip, last))
@@ -128,8 +137,8 @@ class FinalReader:
 
     def _end_after(self, tip: Block, target: int) -> Block:
         """The last block of the range after `tip`."""
-        size = self._reader.size.size
-        blocks = max(size, min(DENSE_ANSWERS * size, DENSE_BLOCKS))
+        size = self._reader.size
+        blocks = max(size.size, min(DENSE_ANSWERS * size.size, DENSE_BLOCKS)) if size.full else size.size
         return block_near(self._client, min(tip.number + blocks, target), tip.number + 1, target)
 
     def _read(self, tip: Block, last: Block) -> FinalRange:

@@ -13,21 +13,26 @@ PATIENCE = 50  # so many ranges in a row pass before a learned limit is tried ag
 
 @dataclass(frozen=True)
 class RangeSize:
-    """`size`: blocks of the next range; `limit`: what it may grow to; `calm`: ranges that passed at the limit."""
+    """`size`: blocks of the next range; `limit`: what it may grow to; `calm`: ranges that passed at the limit.
+
+    `full`: it is so small because it holds many logs, and not because more would be refused.
+    """
 
     size: int = FIRST
     limit: int = LARGEST
     calm: int = 0
+    full: bool = False
 
     def passed(self, logs: int = 0) -> RangeSize:
         """A range was answered with so many logs: the next one is a tenth larger, or smaller where they are many."""
+        full = 2 * logs > ENOUGH_LOGS
         if logs > ENOUGH_LOGS:
-            return replace(self, size=max(1, self.size * ENOUGH_LOGS // logs))
+            return replace(self, size=max(1, self.size * ENOUGH_LOGS // logs), full=full)
         if self.size < self.limit:
-            return replace(self, size=min(self.limit, self.size + self.size // 10 + 1), calm=0)
+            return replace(self, size=min(self.limit, self.size + self.size // 10 + 1), calm=0, full=full)
         if self.limit < LARGEST and self.calm + 1 >= PATIENCE:
-            return replace(self, limit=min(LARGEST, self.limit + self.limit // 10 + 1), calm=0)
-        return replace(self, calm=self.calm + 1)
+            return replace(self, limit=min(LARGEST, self.limit + self.limit // 10 + 1), calm=0, full=full)
+        return replace(self, calm=self.calm + 1, full=full)
 
     def refused(self, blocks: int, suggested: int | None = None) -> RangeSize:
         """A range of so many blocks was too much. `suggested`: blocks that the endpoint says would do."""
@@ -42,4 +47,4 @@ class RangeSize:
         """A range of so many blocks got no answer: it may have taken too long, so the next one is smaller."""
         if blocks <= SMALLEST_UNANSWERED:
             return self
-        return replace(self, size=min(self.size, max(SMALLEST_UNANSWERED, blocks // 2)), calm=0)
+        return replace(self, size=min(self.size, max(SMALLEST_UNANSWERED, blocks // 2)), calm=0, full=False)

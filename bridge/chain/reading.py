@@ -21,6 +21,7 @@ from executor.errors import InvalidInput
 log = structlog.get_logger("bridge.reading")
 
 NEAR_HEAD = 16  # so many new blocks are read by hash; more by range, checked against their hashes
+LOG_BYTES = 1000  # of a log's data; a larger one counts as several when the next range's size is chosen
 NO_CONTRACT = "0x"  # what a call returns where there is no code
 Check = Callable[[Sequence[Log]], None]  # raises RpcUnavailable when a log is not of our chain
 
@@ -154,7 +155,7 @@ class LogReader:
             self.size = self.size.unanswered(blocks)
             raise
         if blocks >= self.size.size:
-            self.size = self.size.passed(len(entries))
+            self.size = self.size.passed(max(len(entries), sum([len(entry.data) for entry in entries]) // LOG_BYTES))
         return entries, answers
 
     def _single(self, number: int) -> list[Log]:

@@ -21,7 +21,7 @@ from bridge.store.schema import cursors, events, jobs
 from executor.protocol.wire import OnChainState
 
 _BATCH = 500  # values in one IN (...)
-_PARAMETERS = 15_000  # of one INSERT; SQLite and PostgreSQL take 32 766 at least
+_PARAMETERS = 32_000  # of one INSERT; SQLite takes 32 766, PostgreSQL more
 _ENDINGS = frozenset((Kind.SETTLED, Kind.EXPIRED, Kind.CANCELLED))
 _EVENT_COLUMNS = ("block_hash", "tx_hash", "kind", "request_hash", "block_number", "request_id", "data", "topics")
 _JOB_COLUMNS = (

@@ -198,6 +198,12 @@ BAD_LOGS = {
     "outside the range": [entry(6)],
     "five topics": [entry(topics=["0x" + "01" * 32] * 5)],
     "a short topic": [entry(topics=["0x01"])],
+    "a topic with another beginning": [entry(topics=["00" + "01" * 32])],
+    "a topic that is no hexadecimal number": [entry(topics=["0x" + "zz" * 32])],
+    "a topic with letters of another script": [entry(topics=["0x" + "\u0661" * 64])],
+    "a topic that is a number": [entry(topics=[7])],
+    "a topic that is a list": [entry(topics=[["0x"] * 66])],
+    "topics of uneven length, together right": [entry(topics=["0x" + "01" * 31, "0x" + "01" * 33])],
     "topics that are no list": [entry(topics="0x01")],
     "odd data": [entry(data="0x1")],
     "spaces in the data": [entry(data="0x01 02")],
@@ -207,6 +213,16 @@ BAD_LOGS = {
     "a short hash": [entry(transactionHash="0x01")],
     "no object": ["log"],
 }
+
+
+def test_each_log_has_its_own_place(proxy, client):
+    places = [("aa", "cc"), ("aa", "cc"), ("aa", "dd"), ("bb", "dd"), ("aa", "cc")]
+    answer(proxy, [entry(blockHash="0x" + b * 32, transactionHash="0x" + t * 32) for b, t in places])
+
+    logs = client.logs_by_range(5, 5, ADDRESS)
+    assert [(log.block_hash, log.tx_hash) for log in logs] == [
+        (bytes.fromhex(b * 32), bytes.fromhex(t * 32)) for b, t in places
+    ]
 
 
 @pytest.mark.parametrize("name", BAD_LOGS)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.chain.ranges import FIRST, LARGEST, PATIENCE, SMALLEST_UNANSWERED, RangeSize
+from bridge.chain.ranges import ENOUGH_LOGS, FIRST, LARGEST, PATIENCE, SMALLEST_UNANSWERED, RangeSize
 
 
 def after(size, times):
@@ -15,6 +15,21 @@ def after(size, times):
 def test_ranges_grow_to_the_largest_that_lotus_takes():
     assert RangeSize().size == FIRST
     assert after(RangeSize(), 100).size == LARGEST
+
+
+def test_a_range_full_of_logs_makes_the_next_one_as_much_smaller():
+    dense = RangeSize().passed(5 * ENOUGH_LOGS)
+    assert (dense.size, dense.full) == (FIRST // 5, True)
+    assert dense.passed(ENOUGH_LOGS).size > dense.size
+    assert RangeSize(1, 1).passed(10 * ENOUGH_LOGS).size == 1
+    assert after(dense, 100) == RangeSize(LARGEST, LARGEST, after(dense, 100).calm)
+
+
+def test_a_range_that_is_small_for_another_reason_is_not_full():
+    dense = RangeSize().passed(5 * ENOUGH_LOGS)
+    assert dense.passed(ENOUGH_LOGS // 2 + 1).full
+    for size in (RangeSize(), dense.passed(ENOUGH_LOGS // 2), dense.refused(50), dense.unanswered(50)):
+        assert not size.full
 
 
 def test_a_range_that_is_too_much_is_halved_and_what_was_refused_is_not_tried_again_soon():
