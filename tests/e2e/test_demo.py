@@ -156,6 +156,17 @@ def test_the_reviewers_word_is_proved_offline(demo, tmp_path, key, said):
     assert [said in one["detail"] for one in found["checks"] if one["name"].startswith("release")] == [True]
 
 
+def test_a_job_is_replayed_and_exported_by_its_id(demo, env, tmp_path):
+    request = str(job(demo, "c")["requestId"])
+
+    status, found, _ = insula("job", "replay", request, env=env)
+    exported, files, _ = insula("job", "export", request, "--ro-crate", str(tmp_path / "crate"), env=env)
+
+    assert (status, found["verdict"]) == (0, "reproduced")
+    assert (exported, files["ok"]) == (0, True)
+    assert (tmp_path / "crate" / "output" / "stdout").is_file()
+
+
 def node_of(demo, name):
     return next(node for node in demo["devnet"]["nodes"] if node["name"] == name)
 
