@@ -56,7 +56,9 @@ class Gateway(RawServer):
 
     def _script(self, connection, stopping):
         stopping.wait(self._delay)
-        cid = cid_in(self.calls[-1])
+        if not (path := self.calls[-1]):
+            return  # hung up before it asked
+        cid = cid_in(path)
         car = self._content.car_of(cid)
         if car is None or (self._only is not None and cid not in self._only):
             connection.sendall(head("404 Not Found"))
@@ -132,7 +134,7 @@ FAULTS = {
     "200, then reset": lambda content: reset(head(), content.car[:40]),
     "endless redirects": lambda content: around,
     "head without end": lambda content: flood(b"HTTP/1.1 200 OK\r\n", b"X-More: " + b"x" * 8000 + b"\r\n"),
-    "gzip": lambda content: _send(head(Content_Encoding="gzip"), gzip.compress(content.car)),
+    "gzip": lambda content: _send(head(Content_Encoding="gzip"), gzip.compress(content.car, 1)),
     "head one byte at a time": lambda content: drip(b"H", seconds=0.05),
     "silent": lambda content: silent,
     "busy": lambda content: _send(head("503 Service Unavailable")),

@@ -128,7 +128,7 @@ class Retriever:
         was verified stays in the store.
         """
         with self._alone(patience):
-            fetch = _Fetch(self, root, max_bytes, patience)
+            fetch = _Fetch(self, self._best_sources(), root, max_bytes, patience)
             for _ in range(TRIES):
                 if missing(self.store, root, limit=1):
                     fetch.run()
@@ -142,6 +142,12 @@ class Retriever:
                         raise ContentTooLarge("bytes of all blocks", max_bytes)
                     return fetch.result()
             raise failure
+
+    def _best_sources(self) -> tuple[Source, ...]:
+        """Those that one DAG may be asked of."""
+        now = time.monotonic()
+        usable = [source for source in self.sources if self.score(source).may_try(now)]
+        return tuple(sorted(usable, key=lambda source: self.score(source).order())[: self.max_tried])
 
     def start(self, attempt: Attempt, root: Cid, room: int, patience: Patience) -> Future[None]:
         """Run an attempt in one of the threads."""
@@ -177,6 +183,7 @@ class _Fetch:
     """The thread of the caller: starts attempts, watches them, ends them."""
 
     retriever: Retriever
+    candidates: tuple[Source, ...]
     root: Cid
     max_bytes: int
     patience: Patience
@@ -325,12 +332,11 @@ class _Fetch:
     def _next_source(self, now: float) -> Source | None:
         """The best one that may be asked now."""
         busy = {attempt.source.name for attempt, _ in self.running}
-        full = len(self.records) >= self.retriever.max_tried
         best: tuple[tuple[int, int, int, float], Source] | None = None
-        for source in self.retriever.sources:
+        for source in self.candidates:
             record = self.records.get(source.name)
             score = self.retriever.score(source)
-            if source.name in busy or not score.may_try(now) or (record is None and full):
+            if source.name in busy or not score.may_try(now):
                 continue
             if record is not None and (record.out or record.idle > self.round):
                 continue
@@ -341,7 +347,7 @@ class _Fetch:
 
     def _next_round(self, now: float) -> None:
         """Nobody is at work and nobody is left: ask all again after a pause, or give up."""
-        known = [(self.retriever.score(source), self.records.get(source.name)) for source in self.retriever.sources]
+        known = [(self.retriever.score(source), self.records.get(source.name)) for source in self.candidates]
         if not any(record and not record.out and score.may_try(now) for score, record in known):
             raise self._error("no source has it" if self.records else "there is no source to ask")
         self.round += 1
