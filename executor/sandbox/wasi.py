@@ -10,7 +10,6 @@ Source: https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.md
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +195,8 @@ class Wasi:
     def random_get(self, buffer: int, length: int) -> int:
         """The same bytes in every run: SHAKE-256 of a fixed seed and the number of the block."""
         for at in range(0, length, _RANDOM_BLOCK):
+            import hashlib  # the process of a job that never asks for chance is spared loading it
+
             block = hashlib.shake_256(_RANDOM_SEED + self._random.to_bytes(8, "big"))
             self._guest.job.write(buffer + at, block.digest(min(_RANDOM_BLOCK, length - at)))
             self._random += 1

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -160,6 +161,7 @@ def _description(execution: Execution, program: WasmProgram, inputs: Path, *, te
     limits = execution.limits
     return {
         "parent": os.getpid(),
+        "version": metadata.version("wasmtime"),  # its own look would cost it more than the rest of its start
         "module": os.fspath(program.module.absolute()),
         "text": text,
         "args": program.args,

@@ -14,7 +14,6 @@ import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -300,7 +299,7 @@ def main() -> None:
     privileges = confine.drop_privileges()
     limits = confine.limit_resources(description["resources"])
     hello = {
-        "version": metadata.version("wasmtime"),
+        "version": description["version"],
         "machine": platform.machine(),
         "applied": {**privileges, "resources": limits},
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from executor.sandbox import wasi
 from executor.sandbox.tree import MAX_DEPTH
-from executor.sandbox.types import Limits
+
+if TYPE_CHECKING:  # the process of a job starts without it
+    from executor.sandbox.types import Limits
 
 PROFILE_ID: Final = "insula/wasm/1"
 MAX_MODULE_BYTES: Final = 64 * 2**20
@@ -61,6 +62,8 @@ def profile() -> dict[str, object]:
 
 def profile_sha256() -> str:
     """The profile's identity, in hex."""
+    import hashlib
+
     return hashlib.sha256(json.dumps(profile(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

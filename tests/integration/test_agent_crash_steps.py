@@ -1,4 +1,4 @@
-"""kill -9 of the node at every step of an execution: afterwards one signature, nothing unreviewed, nothing left over."""
+"""kill -9 of the node at every step of an execution: afterwards one signature, nothing unreviewed, nothing left."""
 
 import contextlib
 import json

@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import threading
 
 import docker
 import pytest
 
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import InvalidSpec, job_of
+from executor.sandbox.collect import collect
+from executor.sandbox.tree import OutputUnsafe
 from executor.sandbox.types import ContainerProgram, InputMount, SandboxUnavailable
 from tests.agent_twin import order
 from tests.sandbox.host import Host
@@ -173,6 +176,31 @@ def test_abuse_by_a_layer(tier, engine, abuse_image, host, tmp_path):
 
     assert not (tmp_path / "escaped").exists()
     assert host.differences() == []
+
+
+@pytest.mark.parametrize("tier", ["container"], ids=["output-changed-while-read-container"])
+def test_abuse_by_a_writer_that_survives(tier, tmp_path):
+    """Should a process outlive its sandbox: what is copied while it is written to is not collected."""
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / "moving").write_bytes(bytes(32 * 2**20))
+    done = threading.Event()
+
+    def writes():
+        with (outputs / "moving").open("r+b") as file:
+            while not done.is_set():
+                file.seek(0)
+                file.write(b"x" * 4096)
+                file.flush()
+
+    writer = threading.Thread(target=writes)
+    writer.start()
+    try:
+        with pytest.raises(OutputUnsafe, match="changed while it was collected"):
+            collect(outputs, tmp_path / "collected", limited(disk_bytes=2**30))
+    finally:
+        done.set()
+        writer.join(10)
 
 
 def spec(**changes):
