@@ -170,7 +170,6 @@ def _unreadable(why: object) -> Broken:
 
 DECOMPRESSORS: Final[dict[str, Callable[[], _Decompressor]]] = {
     "application/gzip": Deflate,
-    "application/zlib": Deflate,
     "application/x-bzip2": lambda: Other(bz2.BZ2Decompressor()),
     "application/x-xz": lambda: Other(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_LZMA_BYTES)),
 }

@@ -6,11 +6,11 @@ Memory stays constant whatever the output's size: of each level of packing the e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
-from executor.audit.archives import DECOMPRESSORS, Broken, Budget, Deflate, Reader, Sink, Stream, Tar, Zip
+from executor.audit.archives import DECOMPRESSORS, Broken, Budget, Reader, Sink, Stream, Tar, Zip
 from executor.audit.magic import HEAD_BYTES, type_of
 from executor.audit.needles import Hit, Needles, Search, Seed
 from executor.audit.outputrules import OutputRules
@@ -18,13 +18,19 @@ from executor.audit.rules import MAX_FINDINGS, Finding
 
 MAX_LIVE: Final = 8
 """Streams that are unpacked side by side where they are looked for at any place."""
-MAX_TRIES: Final = 200_000
+MAX_TRIES: Final = 100_000
 """Places of one output that begin like packed data; chance makes some 65 000 in a gibibyte."""
 _UNREADABLE: Final = "archives.unreadable"
 _HALTING: Final = "archives.max_entries"
 _OPAQUE: Final = frozenset(("application/zstd", "application/x-7z-compressed"))
-_EMBEDDED: Final = re.compile(rb"\x1f\x8b\x08|x[\x01\x5e\x9c\xda]|PK\x03\x04")
-_EDGE: Final = 3
+_EMBEDDED: Final = re.compile(rb"\x1f\x8b\x08|x[\x01\x5e\x9c\xda]|PK\x03\x04|BZh[1-9]1AY&SY|\xfd7zXZ\0")
+_EDGE: Final = 9  # one byte less than the longest of these
+_BY_FIRST_BYTE: Final = {
+    ord("\x1f"): DECOMPRESSORS["application/gzip"],
+    ord("x"): DECOMPRESSORS["application/gzip"],
+    ord("B"): DECOMPRESSORS["application/x-bzip2"],
+    0xFD: DECOMPRESSORS["application/x-xz"],
+}
 _TRIAL: Final = 256
 _TAKEN_FOR_REAL: Final = 64
 
@@ -36,8 +42,9 @@ class ContentAudit:
     file begins with it, and what cannot be unpacked breaks a rule.
     """
 
-    def __init__(self, rules: OutputRules, seeds: Sequence[Seed] = ()) -> None:
+    def __init__(self, rules: OutputRules, seeds: Sequence[Seed] = (), max_tries: int = MAX_TRIES) -> None:
         self.rules = rules
+        self.max_tries = max_tries
         self.is_strict = bool(seeds) or rules.archives.unreadable == "withhold"
         self.seeks_embedded = bool(seeds)
         self.needles = Needles.of(rules, seeds)
@@ -202,9 +209,9 @@ class _Embedded:
 
     def _try(self, data: bytes, at: int) -> None:
         self._audit.tries += 1
-        if self._audit.tries > MAX_TRIES:
-            raise Broken(_HALTING, f"begins like packed data at more than {MAX_TRIES} places")
-        stream = Stream(Deflate, self._sink(), self._audit.budget)
+        if self._audit.tries > self._audit.max_tries:
+            raise Broken(_HALTING, f"begins like packed data at more than {self._audit.max_tries} places")
+        stream = Stream(_BY_FIRST_BYTE[data[at]], _Late(self._sink), self._audit.budget)
         if not self._goes_on(stream, data[at : at + _TRIAL]) or not self._goes_on(stream, data[at + _TRIAL :]):
             return
         self._live.append(stream)
@@ -228,6 +235,22 @@ class _Embedded:
         if self._depth < self._audit.rules.archives.max_depth:
             return _Content(self._audit, self._depth + 1)
         return _TooDeep(self._audit.rules.archives.max_depth)
+
+
+class _Late:
+    """A sink that is made when there is something for it: most tries to unpack end before that."""
+
+    def __init__(self, make: Callable[[], Sink]) -> None:
+        self._make = make
+        self._sink: Sink | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        self._sink = self._sink or self._make()
+        self._sink.feed(chunk)
+
+    def close(self) -> None:
+        if self._sink is not None:
+            self._sink.close()
 
 
 class _TooDeep:
