@@ -68,7 +68,9 @@ def test_known_escapes_are_refused_unless_they_are_accepted_and_then_stand_in_th
     docker_engine, hostile, tmp_path
 ):
     job = execution(tmp_path, container(hostile, "done"))
-    report = run(containers("test-escapes", docker_engine), job).report
+    accepting = containers("test-escapes", docker_engine)
+    report = run(accepting, job).report
+    accepting.release(job)
     accepted = report.runtime["acceptedEscapes"]
     refusing = DockerSandbox("test-escapes", base_url=docker_engine, accept_escapes=accepted[1:])
 
