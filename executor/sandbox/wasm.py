@@ -101,7 +101,8 @@ class WasmSandbox:
                     report = self._run(probe.execution(Path(folder)), cancelled, text=True)
                 except SandboxUnavailable as exc:
                     return Probe(self.tier, False, version, f"{probe.name}: {exc.text}", tuple(checks))
-                version = f"wasmtime {report.runtime.get('version', '?')}"
+                if "version" in report.runtime:  # a process that was ended at once did not get to say it
+                    version = f"wasmtime {report.runtime['version']}"
                 found = f"{report.reason.name}, exit code {report.exit_code}"
                 held = (report.reason, report.exit_code) == (probe.reason, probe.exit_code)
                 checks.append(Check(probe.name, held, found if held else f"{found}: {report.detail}"))

@@ -64,6 +64,25 @@ def test_the_gvisor_tier_proves_its_limits_or_says_what_is_missing(docker_engine
     assert probe.usable or probe.problem
 
 
+def test_known_escapes_are_refused_unless_they_are_accepted_and_then_stand_in_the_receipt(
+    docker_engine, hostile, tmp_path
+):
+    job = execution(tmp_path, container(hostile, "done"))
+    accepting = containers("test-escapes", docker_engine)
+    report = run(accepting, job).report
+    accepting.release(job)
+    accepted = report.runtime["acceptedEscapes"]
+    refusing = DockerSandbox("test-escapes", base_url=docker_engine, accept_escapes=accepted[1:])
+
+    problem = refusing.probe().problem
+
+    # an engine without any is used as it is
+    assert [name for name in accepted if name in problem] == accepted[:1]
+    if accepted:
+        with pytest.raises(SandboxUnavailable, match="accept_escapes"):
+            run(refusing, execution(tmp_path, container(hostile, "done"), name="refused"))
+
+
 def test_without_an_engine_the_probe_says_how_to_get_one(tmp_path):
     sandbox = DockerSandbox("nobody", base_url=f"unix://{tmp_path}/no.sock")
 
