@@ -25,7 +25,7 @@ from executor.protocol.reasons import Reason
 from executor.sandbox import profile
 from executor.sandbox.archive import BadArchive, check_archive
 from executor.sandbox.attached import Streams
-from executor.sandbox.cgroups import ControlGroups
+from executor.sandbox.cgroups import ControlGroups, Pressure
 from executor.sandbox.container_probe import checks as probe_checks
 from executor.sandbox.container_probe import probe_archive
 from executor.sandbox.endings import TICK_SECONDS, Run, Watch, at_the_wall, is_gvisor, judge
@@ -61,6 +61,8 @@ JOB_OWNER: Final = 65534
 LABEL: Final = "insula"
 USUAL_SOCKET: Final = "unix:///var/run/docker.sock"
 REMOVE_ATTEMPTS: Final = 3
+KILLED: Final = 137
+LATE_TRIES: Final = 5
 PROBES: Final = 4
 """Of all limits, before one of them is given up."""
 
@@ -314,6 +316,7 @@ class DockerSandbox:
             started = self._clock()
             self._attend(api, container, execution, cancelled, run)
             state = api.inspect_container(container)["State"]
+            run.pressure = run.pressure.most(self._told(api, container, state))
         finally:
             _remove(api, container)
             if is_gvisor(execution):
@@ -330,6 +333,18 @@ class DockerSandbox:
             finished_at=self._clock(),
             runtime={"applied": profile.applied(inspected)},
         )
+
+    def _told(self, api: docker.APIClient, container: str, state: dict[str, Any]) -> Pressure:
+        """What the engine was told too late to say it of the container's end: that its memory ran out."""
+        tries = LATE_TRIES if state["ExitCode"] == KILLED and not state.get("OOMKilled") else 1
+        filters = {"container": container, "event": "oom"}
+        for number in range(tries):
+            if number:
+                time.sleep(TICK_SECONDS)
+            span: dict[str, Any] = {"since": state["StartedAt"], "until": f"{self._clock():.9f}"}
+            if any(api.events(**span, filters=filters, decode=True)):
+                return Pressure(memory_kills=1)
+        return Pressure()
 
     def _attend(
         self, api: docker.APIClient, container: str, execution: Execution, cancelled: Cancelled, run: Run
