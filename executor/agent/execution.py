@@ -127,8 +127,7 @@ class JobExecution:
         except SandboxUnavailable as exc:
             raise GiveBack(exc.reason, exc.text) from exc
         finally:
-            if gate is not None:
-                gate.abandon()
+            self._abandon(gate)
             sandbox.release(execution)
 
     def _gate(self) -> Gate | None:
@@ -144,8 +143,22 @@ class JobExecution:
         if gate is None:
             return
         self._passed = gate.close()
-        for row in self._passed["exchanges"]:
+        self._log_exchanges(self._passed)
+
+    def _abandon(self, gate: Gate | None) -> None:
+        """End the way out of a run that came to nothing, where it is open still: what went out by it is logged, too."""
+        if gate is None:
+            return
+        try:
+            self._log_exchanges(gate.close())
+        except SandboxUnavailable as exc:
+            self._work.log.warning("what the job exchanged is not known", problem=exc.text)
+
+    def _log_exchanges(self, passed: Mapping[str, Any]) -> None:
+        for row in passed["exchanges"]:
             self._work.log.info("exchange", **row)
+        if passed["omitted"]:
+            self._work.log.info("more exchanges refused", count=passed["omitted"])
 
     def _egress(self, *, is_open: bool) -> dict[str, Any] | None:
         return None if self._passed is None else shown(self._passed, self._job.network, is_open=is_open)
