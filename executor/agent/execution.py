@@ -234,7 +234,8 @@ class JobExecution:
         self._audit.names(entry.path for entry in found.entries)
         verdict = audit(found, self._parts.policy.outputs, self._audit.findings)
         for finding in verdict.findings:
-            self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
+            text = "(a name holds a secret)" if self._audit.tells_secrets else finding.text
+            self._work.log.warning("audit rule broken", rule=finding.rule, text=text)
         if not verdict.is_clean and rules.broken_rule == "withhold":
             return self._withheld(report, span)
         scanned = Scanning(self._work, self._staging).run(quarantine, found)
@@ -283,7 +284,8 @@ class JobExecution:
         except OutputTooLarge as exc:
             raise _OutputCut(exc.reason, exc.detail) from exc
         except OutputUnsafe as exc:
-            self._work.log.info("output unsafe", path=exc.path, problem=exc.problem)
+            path = "" if self._seeds else exc.path  # which may hold a secret; nobody has looked
+            self._work.log.info("output unsafe", path=path, problem=exc.problem)
             raise _OutputCut(Reason.OUTPUT_UNSAFE, "") from exc  # the name stays here: nothing was released
         tree = TreeLimits(limits.disk_bytes, limits.output_files)
         return import_output(quarantine, self._staging.collected, report.stdout, report.stderr, tree, self._watched)

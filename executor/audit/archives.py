@@ -179,10 +179,14 @@ DECOMPRESSORS: Final[dict[str, Callable[[], _Decompressor]]] = {
 
 
 class Stream:
-    """Compressed streams, one after the other; what follows the last one and is none is nobody's content."""
+    """Compressed streams, one after the other; what follows the last one and is none is nobody's content.
 
-    def __init__(self, make: Callable[[], _Decompressor], sink: Sink, budget: Budget) -> None:
+    alone: only the first. Each further one counts as a member: a million of a byte each is a million small looks.
+    """
+
+    def __init__(self, make: Callable[[], _Decompressor], sink: Sink, budget: Budget, *, alone: bool = False) -> None:
         self._make = make
+        self._alone = alone
         self._sink = sink
         self._budget = budget
         self._inner: _Decompressor | None = make()
@@ -210,7 +214,8 @@ class Stream:
             if self._inner.is_over:
                 self._begun = True
                 piece = piece.lstrip(b"\0")
-                self._inner = self._make()
+                self._inner = None if self._alone else self._make()
+                self._budget.entry()
 
     def close(self) -> None:
         """The end, whether or not the stream had one: what came was looked at."""

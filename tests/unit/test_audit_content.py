@@ -240,6 +240,7 @@ BOMBS = {
     "ratio, zip": (zipped(bytes(2**22)), {}, "archives.max_ratio"),
     "bytes": (gzip.compress(NOISE * 10), {"max_bytes": 20_000}, "archives.max_bytes"),
     "members of a tar": (tarred(b"x"), {"max_entries": 1}, "archives.max_entries"),
+    "gzips in a row": (gzip.compress(b"x") * 30, {"max_entries": 20}, "archives.max_entries"),
     "members of a zip": (zipped(b"x"), {"max_entries": 1}, "archives.max_entries"),
     "listed members": (overlapping(50, 9), {"max_entries": 20}, "archives.max_entries"),
     "overlapping members": (overlapping(5000), {}, "archives.max_ratio"),
@@ -281,6 +282,7 @@ HARMLESS = {
     "noise": NOISE * 3,
     "text": b"x^2 + x\x01 " * 1000,
     "PK": b"PK",
+    "many gzips in a row": gzip.compress(NOISE) * 12,
     "a zip in a zip": zipped(zipped(b"x"), zipfile.ZIP_STORED),
     "cut gzip": b"\x1f\x8b\x08",
     "empty": b"",
@@ -358,6 +360,7 @@ def test_names_are_looked_through_too():
     audit.names(["AKIAIOSFODNN7EXAMPLE"])
 
     assert [finding.rule for finding in audit.findings] == ["secrets", "secret_forms"]
+    assert not audit.tells_secrets  # the last names hold none
     assert VALUE.decode() not in repr(audit.findings)
 
 
