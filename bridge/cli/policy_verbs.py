@@ -36,7 +36,7 @@ def check(
         Path | None, typer.Argument(help="The policy; without it that of --dir, or the one that holds by default.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="A node's work folder: its secrets' files and its data are looked at.")
+        Path | None, typer.Option("--dir", help="A node's work folder: its secrets, scanners and data are looked at.")
     ] = None,
     job: Annotated[Path | None, typer.Option("--job", help="A job spec: would it run?")] = None,
     dialect: Annotated[DialectName, typer.Option(help="The spec's format.")] = DialectName.INSULA_V1,
@@ -63,7 +63,7 @@ def check(
         problems = objections(found, spec, asked, classes)
         result |= {"ok": not problems, "problems": [{"reason": name, "problem": text} for name, text in problems]}
         result["private_data"] = sorted(classes)
-        facts += _verdict(problems, is_asked=asked is not None, opens=bool(spec.secrets or classes))
+        facts += _verdict(problems, is_asked=asked is not None, opens=bool(spec.secrets or classes or spec.network))
     emit(result, as_json=as_json, text=lines(facts))
     if not result["ok"]:
         raise typer.Exit(int(Exit.NOT_SO))
@@ -72,6 +72,7 @@ def check(
 def _policy(file: Path | None, folder: Path | None) -> Any:
     """The policy of a file, of a node, or the default. InvalidInput that names the key."""
     from executor.agent.config import NodeConfig, read_toml
+    from executor.agent.scanning import check_modules
     from executor.agent.secrets import check_secrets
     from executor.audit.policy import Policy
 
@@ -82,6 +83,7 @@ def _policy(file: Path | None, folder: Path | None) -> Any:
         config = config.model_copy(update={"policy": str(file.resolve())})
     found = config.load_policy(folder)
     check_secrets(found.secrets, folder)
+    check_modules(found, folder)
     return found
 
 
@@ -116,5 +118,5 @@ def _verdict(problems: list[tuple[str, str]], *, is_asked: bool, opens: bool) ->
         return [("would not run", f"{name}: {text}") for name, text in problems]
     if is_asked:
         return [("would run", "at a price that suffices, and with content within the limits")]
-    who = "give --requester: it asks for secrets or private data" if opens else "who asks is not considered"
+    who = "give --requester: it asks for secrets, private data or a network" if opens else "who asks is not considered"
     return [("may run", who)]

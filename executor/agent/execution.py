@@ -127,8 +127,7 @@ class JobExecution:
         except SandboxUnavailable as exc:
             raise GiveBack(exc.reason, exc.text) from exc
         finally:
-            if gate is not None:
-                gate.abandon()
+            self._abandon(gate)
             sandbox.release(execution)
 
     def _gate(self) -> Gate | None:
@@ -144,8 +143,22 @@ class JobExecution:
         if gate is None:
             return
         self._passed = gate.close()
-        for row in self._passed["exchanges"]:
+        self._log_exchanges(self._passed)
+
+    def _abandon(self, gate: Gate | None) -> None:
+        """End the way out of a run that came to nothing, where it is open still: what went out by it is logged, too."""
+        if gate is None:
+            return
+        try:
+            self._log_exchanges(gate.close())
+        except SandboxUnavailable as exc:
+            self._work.log.warning("what the job exchanged is not known", problem=exc.text)
+
+    def _log_exchanges(self, passed: Mapping[str, Any]) -> None:
+        for row in passed["exchanges"]:
             self._work.log.info("exchange", **row)
+        if passed["omitted"]:
+            self._work.log.info("more exchanges refused", count=passed["omitted"])
 
     def _egress(self, *, is_open: bool) -> dict[str, Any] | None:
         return None if self._passed is None else shown(self._passed, self._job.network, is_open=is_open)
@@ -221,7 +234,8 @@ class JobExecution:
         self._audit.names(entry.path for entry in found.entries)
         verdict = audit(found, self._parts.policy.outputs, self._audit.findings)
         for finding in verdict.findings:
-            self._work.log.warning("audit rule broken", rule=finding.rule, text=finding.text)
+            text = "(a name holds a secret)" if self._audit.tells_secrets else finding.text
+            self._work.log.warning("audit rule broken", rule=finding.rule, text=text)
         if not verdict.is_clean and rules.broken_rule == "withhold":
             return self._withheld(report, span)
         scanned = Scanning(self._work, self._staging).run(quarantine, found)
@@ -270,7 +284,8 @@ class JobExecution:
         except OutputTooLarge as exc:
             raise _OutputCut(exc.reason, exc.detail) from exc
         except OutputUnsafe as exc:
-            self._work.log.info("output unsafe", path=exc.path, problem=exc.problem)
+            path = "" if self._seeds else exc.path  # which may hold a secret; nobody has looked
+            self._work.log.info("output unsafe", path=path, problem=exc.problem)
             raise _OutputCut(Reason.OUTPUT_UNSAFE, "") from exc  # the name stays here: nothing was released
         tree = TreeLimits(limits.disk_bytes, limits.output_files)
         return import_output(quarantine, self._staging.collected, report.stdout, report.stderr, tree, self._watched)

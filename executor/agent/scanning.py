@@ -74,11 +74,18 @@ class Scanned:
 def check_scanners(policy: Policy, folder: Path, tiers: Mapping[str, Sandbox]) -> None:
     """At a node's start: whether every scanner of its policy can run here. InvalidInput that names it."""
     for scanner in policy.scanners:
-        where = f"policy: scanners, {scanner.name}"
         if scanner.needed_tier not in tiers:
-            raise InvalidInput(where, f"runs in tier {scanner.needed_tier}, which this node does not offer")
+            text = f"runs in tier {scanner.needed_tier}, which this node does not offer"
+            raise InvalidInput(f"policy: scanners, {scanner.name}", text)
+    check_modules(policy, folder)
+
+
+def check_modules(policy: Policy, folder: Path) -> None:
+    """Whether every scanner's module lies in the node's folder. InvalidInput that names it."""
+    for scanner in policy.scanners:
         if scanner.module and _module(scanner, folder) is None:
-            raise InvalidInput(where, f"{folder / scanner.module} is not there, or has another SHA-256 than the policy")
+            text = f"{folder / scanner.module} is not there, or has another SHA-256 than the policy"
+            raise InvalidInput(f"policy: scanners, {scanner.name}", text)
 
 
 class Scanning:

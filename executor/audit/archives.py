@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -23,6 +24,8 @@ MAX_LZMA_BYTES: Final = 64 * 2**20
 _PIECE: Final = 64 * 1024
 _OUT: Final = 256 * 1024
 _BLOCK: Final = 512
+_NO_CONTENT: Final = frozenset((b"1", b"2", b"3", b"4", b"5", b"6", b"D", b"K", b"L", b"V", b"X", b"g", b"x"))
+"""Kinds of a tar's members: links, devices and folders, and what tells something about others."""
 
 
 class Broken(Exception):
@@ -176,10 +179,14 @@ DECOMPRESSORS: Final[dict[str, Callable[[], _Decompressor]]] = {
 
 
 class Stream:
-    """Compressed streams, one after the other; what follows the last one and is none is nobody's content."""
+    """Compressed streams, one after the other; what follows the last one and is none is nobody's content.
 
-    def __init__(self, make: Callable[[], _Decompressor], sink: Sink, budget: Budget) -> None:
+    alone: only the first. Each further one counts as a member: a million of a byte each is a million small looks.
+    """
+
+    def __init__(self, make: Callable[[], _Decompressor], sink: Sink, budget: Budget, *, alone: bool = False) -> None:
         self._make = make
+        self._alone = alone
         self._sink = sink
         self._budget = budget
         self._inner: _Decompressor | None = make()
@@ -207,7 +214,8 @@ class Stream:
             if self._inner.is_over:
                 self._begun = True
                 piece = piece.lstrip(b"\0")
-                self._inner = self._make()
+                self._inner = None if self._alone else self._make()
+                self._budget.entry()
 
     def close(self) -> None:
         """The end, whether or not the stream had one: what came was looked at."""
@@ -232,10 +240,14 @@ class Zip:
     """A zip file from its front: every member as its local header says, then what the directory declares.
 
     The directory is read too, because unpackers go by it: members that overlap unpack to far more than lies there.
+    It may point to a member in what is no content here, as a header's extra field: where this is strict, there is none.
     """
 
     _LOCAL: Final = struct.Struct("<4sHHHHHIIIHH")
     _ENTRY: Final = struct.Struct("<4sHHHHHHIIIHHHHHII")
+    _HEAD: Final = b"PK\x03\x04"
+    _HEADS: Final = re.compile(rb"PK(?:\x03\x04|\x01\x02)")
+    _EDGE: Final = 3  # of a head, what may lie in the piece before
 
     def __init__(self, make_sink: Callable[[], Sink], budget: Budget, *, strict: bool) -> None:
         self._make_sink = make_sink
@@ -243,6 +255,7 @@ class Zip:
         self._strict = strict
         self._buffer = b""
         self._skip = 0
+        self._last = b""  # the bytes before those that are next
         self._member: Sink | None = None
         self._inner: _Decompressor | None = None  # of a packed member
         self._left = 0  # of a stored one
@@ -255,20 +268,26 @@ class Zip:
             data = self._buffer + chunk[at : at + _PIECE]
             self._buffer = b""
             while data:
-                before = len(data)
-                data = self._step(data)
-                if len(data) == before:
+                rest = self._step(data)
+                if len(rest) == len(data):
                     self._buffer = data
                     break
+                taken = len(data) - len(rest)
+                self._last = (self._last + data[max(0, taken - self._EDGE) : taken])[-self._EDGE :]
+                data = rest
 
     def close(self) -> None:
-        """The end of the file."""
+        """The end of the file. Broken."""
         if self._member is not None:
             self._member.close()
+        self._no_head_in(self._buffer[1:])
 
     def _step(self, data: bytes) -> bytes:
         """Take something from the front; the same again where that needs more bytes."""
         if self._skip:
+            if self._strict and len(data) < self._skip + self._EDGE:
+                return data
+            self._no_head_in(self._last + data[: self._skip + self._EDGE])
             taken = min(self._skip, len(data))
             self._skip -= taken
             return data[taken:]
@@ -293,20 +312,26 @@ class Zip:
         self._member.close()
         self._member = self._inner = None
 
+    def _no_head_in(self, data: bytes) -> None:
+        if self._strict and self._HEAD in data:
+            raise _unreadable("a member of the zip begins within what is none")
+
     def _record(self, data: bytes) -> bytes:
-        if data.startswith(b"PK\x03\x04"):
+        if len(data) < len(self._HEAD):
+            return data
+        self._no_head_in(self._last + data[: self._EDGE])
+        if data.startswith(self._HEAD):
             return self._local(data) if len(data) >= self._LOCAL.size else data
         if data.startswith(b"PK\x01\x02"):
             return self._entry(data) if len(data) >= self._ENTRY.size else data
-        if len(data) < 4:
-            return data
         # a descriptor after a member, padding, or the file's end: go on at the next record
-        at = data.find(b"PK", 1)
-        return data[at:] if at >= 0 else data[-1:] if data.endswith(b"P") else b""
+        found = self._HEADS.search(data, 1)
+        return data[found.start() if found else -self._EDGE :]
 
     def _local(self, data: bytes) -> bytes:
         _, _, flags, method, _, _, _, packed, _, name, extra = self._LOCAL.unpack_from(data)
         self._budget.entry()
+        self._no_head_in(data[1 : self._LOCAL.size])
         self._skip = name + extra
         rest = data[self._LOCAL.size :]
         if flags & 1:
@@ -331,8 +356,9 @@ class Zip:
         fields = self._ENTRY.unpack_from(data)
         size, name, extra, comment = fields[9:13]
         ends = self._ENTRY.size + name + extra
-        if len(data) < ends:
+        if len(data) < ends + self._EDGE:
             return data
+        self._no_head_in(data[1 : ends + self._EDGE])
         if size == 0xFFFFFFFF:
             size = _zip64_size(data[ends - extra : ends], size)
         self._listed += 1
@@ -412,7 +438,7 @@ class Tar:
         self._left, self._padding = size, -size % _BLOCK
         if kind == b"S":
             self._budget.add(_number(block[483:495]))
-        if size and kind in (b"0", b"\0", b"7", b"S"):
+        if size and kind not in _NO_CONTENT:  # a kind that nobody knows is a file to those who unpack it
             self._member = self._make_sink()
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from executor.audit.archives import DECOMPRESSORS, Broken, Budget, Reader, Sink, Stream, Tar, Zip
 from executor.audit.magic import HEAD_BYTES, type_of
-from executor.audit.needles import Hit, Needles, Search, Seed
+from executor.audit.needles import SECRETS_RULE, Hit, Needles, Search, Seed
 from executor.audit.outputrules import OutputRules
 from executor.audit.rules import MAX_FINDINGS, Finding
 
@@ -52,6 +52,7 @@ class ContentAudit:
         self.tries = 0
         self.is_halted = False  # the archives of this file are over a limit: no more is unpacked
         self.findings: list[Finding] = []
+        self.tells_secrets = False  # a name holds a secret: so does whatever quotes it
         self._path = ""
 
     def watch(self, path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -79,9 +80,10 @@ class ContentAudit:
         """Names are outputs, too: they are looked through as one text."""
         self._path = "names of files"
         search = Search(self.needles)
-        for path in paths:
-            self.tell(search.feed(path.encode() + b"\n"))
-        self.tell(search.close())
+        hits = [hit for path in paths for hit in search.feed(path.encode() + b"\n")]
+        hits += search.close()
+        self.tells_secrets = any(hit.rule == SECRETS_RULE for hit in hits)
+        self.tell(hits)
 
     def tell(self, hits: Iterable[Hit], where: str = "") -> None:
         """Note what was found in what is looked at now."""
@@ -211,7 +213,7 @@ class _Embedded:
         self._audit.tries += 1
         if self._audit.tries > self._audit.max_tries:
             raise Broken(_HALTING, f"begins like packed data at more than {self._audit.max_tries} places")
-        stream = Stream(_BY_FIRST_BYTE[data[at]], _Late(self._sink), self._audit.budget)
+        stream = Stream(_BY_FIRST_BYTE[data[at]], _Late(self._sink), self._audit.budget, alone=True)
         if not self._goes_on(stream, data[at : at + _TRIAL]) or not self._goes_on(stream, data[at + _TRIAL :]):
             return
         self._live.append(stream)

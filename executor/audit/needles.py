@@ -1,21 +1,24 @@
 """What is looked for in the bytes of an output, and how: in constant memory, across the borders of chunks. Pure.
 
-A secret is looked for as it is, reversed, in hexadecimal and in base64 (each alphabet, wherever in the encoded text it
-begins); line breaks, and between hexadecimal digits also ':' and '-', make no difference. Well-known forms of secrets
-and the operator's patterns are looked for as they are.
+A secret is looked for as it is, reversed, as JSON, URLs and UTF-16 write it, in hexadecimal and in base64 (each
+alphabet, wherever in the encoded text it begins); line breaks, and between hexadecimal digits also ':' and '-', make no
+difference to the last two. Well-known forms of secrets and the operator's patterns are looked for as they are.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote, quote_plus
 
 from executor.audit.outputrules import OutputRules
 from executor.audit.patterns import MAX_WIDTH, compiled
 
+SECRETS_RULE: Final = "secrets"
 CONTEXT: Final = 2048
 """Bytes before and after a place that decide whether it is a well-known form."""
 _BLANKS: Final = b" \t\r\n\v\f"
@@ -62,6 +65,7 @@ class Needles:
         for seed in seeds:
             value = seed.value.strip(_BLANKS)
             plain += [(value, _hit(seed, "as it is")), (value[::-1], _hit(seed, "reversed"))]
+            plain += [(text, _hit(seed, "as programs write text")) for text in text_forms(value)]
             squeezed += [(text, _hit(seed, "in base64")) for text in base64_forms(value)]
             digits.append((value.hex().encode(), _hit(seed, "in hexadecimal")))
         patterns = [
@@ -72,7 +76,25 @@ class Needles:
 
 
 def _hit(seed: Seed, form: str) -> Hit:
-    return Hit("secrets", f"holds the secret {seed.name} {form}")
+    return Hit(SECRETS_RULE, f"holds the secret {seed.name} {form}")
+
+
+def text_forms(value: bytes) -> tuple[bytes, ...]:
+    """How programs write `value` into JSON, a URL, lines of Windows, UTF-16 and UTF-32; not where it looks as it is."""
+    text = value.decode("utf-8", "replace")
+    found = {
+        json.dumps(text)[1:-1].encode(),
+        json.dumps(text, ensure_ascii=False)[1:-1].encode(),
+        quote(value, safe="").encode(),
+        quote(value).encode(),
+        quote_plus(value).encode(),
+        value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"),
+        text.encode("utf-16-le"),
+        text.encode("utf-16-be"),
+        text.encode("utf-32-le"),
+        text.encode("utf-32-be"),
+    }
+    return tuple(sorted(found - {value}))
 
 
 def base64_forms(value: bytes) -> tuple[bytes, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from executor.audit.egressrules import EgressRules
 from executor.audit.openings import Opening
 from executor.audit.outputrules import OutputRules
 from executor.audit.policy import Policy, PolicyRefused, ReleaseRules
@@ -34,6 +35,12 @@ def in_words(policy: Policy) -> Iterator[Fact]:
         yield f"data {name}", f"{len(rules.cids)} CIDs and what is below them; opens to {_opening(rules)}{own}"
     for name, secret in policy.secrets.items():
         yield f"secret {name}", f"in the file {secret.file}; opens to {_opening(secret)}"
+    yield from _egress(policy.egress)
+    for scanner in policy.scanners:
+        program = f"{scanner.module} ({scanner.program})" if scanner.module else scanner.program
+        yield f"scanner {scanner.name}", f"{program} in tier {scanner.needed_tier}; on a finding: {scanner.on_finding}"
+    if policy.accept_escapes:
+        yield "accepted", f"known escapes of the container runtime: {_list(policy.accept_escapes)}"
     yield "chain", "must be asked who requests (rpc_url in node.toml)" if policy.needs_chain else "need not be asked"
 
 
@@ -45,12 +52,13 @@ def objections(
     request: None where it is not known who asks; then only the job itself is looked at. classes: of the private data
     that it would be given.
     """
-    checks: list[Callable[[], None]] = [lambda: policy.check_job(job)]
+    checks: list[Callable[[], None]] = [lambda: policy.check_job(job), lambda: policy.check_exits(job, classes)]
     if request is not None:
         checks += [
             lambda: policy.check_request(request),
             lambda: policy.check_secrets(request, job),
             lambda: policy.check_data(request, job, classes),
+            lambda: policy.check_network(job, request),
         ]
     found = []
     for check in checks:
@@ -59,6 +67,20 @@ def objections(
         except PolicyRefused as exc:
             found.append((exc.reason.name, exc.problem))
     return found
+
+
+def _egress(rules: EgressRules) -> Iterator[Fact]:
+    if not rules.grants:
+        yield "egress", "no job has a way out"
+        return
+    for grant in rules.grants:
+        ports = _list(tuple(map(str, grant.ports)))
+        who = (
+            f"requesters: {_only(grant.requesters)}; callbacks: {_only(grant.contracts)}; images: {_only(grant.images)}"
+        )
+        yield "egress", f"{grant.host}, ports {ports}; {who}"
+    most = f"{rules.max_bytes_out} bytes out, {rules.max_bytes_in} in, {rules.max_exchanges} requests"
+    yield "egress", f"a job: at most {most} of {rules.exchange_seconds} s, {rules.max_connections} at once"
 
 
 def _outputs(rules: OutputRules) -> Iterator[Fact]:

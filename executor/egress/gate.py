@@ -79,8 +79,9 @@ class Gate:
             "exchangeSeconds": rules.exchange_seconds,
             "connections": rules.max_connections,
         }
-        self._process = _Process(self.gates.bootstrap, given, (namespace,))
-        self._process.ready(self.gates.ready_seconds)
+        process = _Process(self.gates.bootstrap, given, (namespace,))
+        process.ready(self.gates.ready_seconds)
+        self._process = process
 
     def close(self) -> dict[str, Any]:
         """End the proxy; its record. SandboxUnavailable where it has none: such a run counts for nothing."""
@@ -89,12 +90,6 @@ class Gate:
             return {"exchanges": [], "omitted": 0}
         with process:
             return process.record()
-
-    def abandon(self) -> None:
-        """End the proxy, where there is one, whatever it has to say."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.end()
 
 
 class _Process:

@@ -11,6 +11,7 @@ import hashlib
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -84,15 +85,18 @@ class Proxy:
         self._is_deaf.set()
 
     def stop(self) -> None:
-        """Take no more, cut what is open, and stay until it has ended. Call it after `serve` was begun, once."""
+        """Take no more, cut what is open, and stay until it has ended, or for END_SECONDS: a name server or a host that
+        keeps quiet is waited for no longer. Call it after `serve` was begun, once.
+        """
         self._wake.send(b"x")
         self._is_deaf.wait(END_SECONDS)
         with self._lock:
             for one in self._open:
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+        over = time.monotonic() + END_SECONDS
         for thread in self._threads:
-            thread.join(END_SECONDS)
+            thread.join(max(0.0, over - time.monotonic()))
         for end in (self._wake, self._woken):
             end.close()
 

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.demo.image import build_image_archive
 from bridge.demo.programs.build import compile_c, native_target
@@ -18,7 +19,8 @@ from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import Status
 from executor.sandbox.docker import DockerSandbox
-from executor.sandbox.types import Probe
+from executor.sandbox.escapes import names
+from executor.sandbox.types import JobCancelled, Probe
 from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, order
 from tests.docker_engine import docker_engine, missing_engine
 from tests.egress_kit import HOST
@@ -36,6 +38,14 @@ class Proved(DockerSandbox):
 
     def probe(self, cancelled=None):
         return Probe("container", usable=True, version="", problem="")
+
+
+class CutOff(Proved):
+    """A run that is called off after the job has said what it had to say."""
+
+    def run(self, execution, cancelled):
+        super().run(execution, cancelled)
+        raise JobCancelled("the request was cancelled")
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +70,9 @@ def node(tmp_path, twin, docker_engine):
     fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
     init_node(folder, **fields, tiers=("container",), poll_seconds=0.1)
 
-    def start(policy):
+    def start(policy, kind=Proved):
         (folder / "policy.toml").write_text(policy)
-        sandbox = Proved("agent-egress", base_url=docker_engine)
+        sandbox = kind("agent-egress", base_url=docker_engine, accept_escapes=names())
         threads.append(threading.Thread(target=run_node, args=(folder, stop, [sandbox])))
         threads[0].start()
 
@@ -116,6 +126,16 @@ def test_abuse_the_receipt_of_a_withheld_output_tells_only_how_many_exchanges_th
 
     assert attested.decoded().status == Status.WITHHELD
     assert egress_of(attested) == {"reproducible": False, "count": 1}
+
+
+def test_abuse_what_a_job_exchanged_is_logged_even_where_its_run_is_called_off(twin, node, image):
+    with capture_logs() as logs:
+        node(GRANT, CutOff)
+        twin.offer(job(twin, image, "say"))
+        twin.wait_for(lambda: [line for line in logs if line["event"] == "lease ended"], 60)
+
+    (row,) = (line for line in logs if line["event"] == "exchange")
+    assert (row["host"], row["status"]) == ("secret.example.com", 403)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import Request, Status
 from executor.sandbox.docker import DockerSandbox
+from executor.sandbox.escapes import names
 from executor.sandbox.mounts import quota_mounts
 from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
@@ -210,7 +211,7 @@ def sandbox(tier, request):
     needs_root()
     if tier == "wasm":
         return ProvedWasm()
-    return ProvedDocker("secrets", base_url=request.getfixturevalue("docker_engine"))
+    return ProvedDocker("secrets", base_url=request.getfixturevalue("docker_engine"), accept_escapes=names())
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -260,6 +261,24 @@ def test_abuse_a_secret_hidden_in_an_output_is_withheld(tier, form, twin, chain,
     assert "secrets" not in json.dumps(parse_receipt(twin.attested[0].receipt)["predicate"]["runDetails"])
     for shown in (VALUE, VALUE[::-1], VALUE.hex().encode()):
         assert shown not in twin.attested[0].receipt + repr(broken).encode()
+
+
+def test_abuse_a_secret_in_a_files_name_is_not_quoted_in_the_log(twin, chain, folder, programs):
+    needs_root()
+    spec = wasm_spec(twin, programs, "name")
+    policy(
+        folder,
+        outputs={"denied_names": ["*"]},
+        secrets__api={"file": "token", "requesters": [REQUESTER]} | program_of(spec),
+    )
+    with running(folder, ProvedWasm()), capture_logs() as logs:
+        offer(twin, chain, spec)
+        found = outcome(twin)
+
+    broken = [line for line in logs if line["event"] == "audit rule broken"]
+    assert found.status == Status.WITHHELD
+    assert {line["rule"] for line in broken} == {"secrets", "denied_names"}
+    assert VALUE.decode() not in repr(logs)
 
 
 DENIED = {

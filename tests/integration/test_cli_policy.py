@@ -153,6 +153,15 @@ def test_a_nodes_policy_is_checked_with_its_secrets_and_its_data(insula, node, s
     assert insula("policy", "check", str(other), "--dir", str(folder))[0] == Exit.OK
 
 
+def test_a_scanner_whose_module_is_not_there_is_named(insula, node):
+    folder = node()
+    (folder / "policy.toml").write_text(f'[[scanners]]\nname = "k"\nmodule = "k.wasm"\nsha256 = "{"0" * 64}"')
+
+    code, _, err = insula("policy", "check", "--dir", str(folder))
+
+    assert (code, "scanners, k" in err, "k.wasm is not there" in err) == (Exit.BAD_INPUT, True, True)
+
+
 def test_a_node_that_cannot_ask_the_chain_may_not_have_such_a_policy(insula, node):
     folder = node()
     (folder / "policy.toml").write_text(secret())

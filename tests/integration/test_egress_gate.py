@@ -110,18 +110,20 @@ def test_a_full_record_fits_through_the_pipe(inside):
 
 def test_abuse_the_nodes_own_namespace_is_no_jobs():
     own = os.open("/proc/self/ns/net", os.O_RDONLY)
+    way = gate()
     with pytest.raises(SandboxUnavailable, match="the node's own") as caught:
-        gate().open(own)
+        way.open(own)
     os.close(own)
 
     assert caught.value.reason == Reason.ENGINE_MISSING
+    assert way.close() == {"exchanges": [], "omitted": 0}
 
 
 def test_abuse_a_namespace_with_another_interface_is_refused(inside):
     assert inside.tell("ip link add other type veth peer name far") == "done"
     way = gate()
     way.open(inside.namespace)  # what is down leads nowhere
-    way.abandon()
+    way.close()
     assert inside.tell("ip link set other up") == "done"
 
     with pytest.raises(SandboxUnavailable, match="lo, other up"):
@@ -133,7 +135,7 @@ def test_abuse_a_port_that_is_taken_already_is_not_shared(inside):
     first.open(inside.namespace)
     with pytest.raises(SandboxUnavailable, match="in use"):
         gate().open(inside.namespace)
-    first.abandon()
+    first.close()
 
 
 def test_the_proxy_dies_with_its_node_even_by_kill_9(inside):

@@ -6,10 +6,12 @@ The job is a socket of the test; the servers are the suite's own, on loopback, u
 import socket
 import ssl
 import threading
+import time
+from dataclasses import replace
 
 import pytest
 
-from executor.egress import lines, proxy, world
+from executor.egress import gate, lines, proxy, world
 from executor.egress.addresses import is_public
 from tests.egress_kit import (
     HOST,
@@ -288,6 +290,30 @@ def test_what_is_open_when_the_job_ends_is_cut_and_told():
     client.close()
 
     assert "cut" in rows(used)[0]
+
+
+def test_abuse_name_servers_that_keep_quiet_do_not_hold_up_the_record():
+    asked, answer, reached = threading.Semaphore(0), threading.Event(), world_of({})
+
+    def resolve(host, port, seconds):
+        asked.release()
+        answer.wait(60)
+        return []
+
+    clients = []
+    with proxied(allowance(443), replace(reached, resolve=resolve)) as (used, address):
+        for _ in range(4):
+            clients.append(socket.create_connection(address, timeout=20))
+            clients[-1].sendall(get(443))
+            assert asked.acquire(timeout=20)
+        began = time.monotonic()
+    took = time.monotonic() - began
+    answer.set()
+    for client in clients:
+        client.close()
+
+    assert took < 2 * proxy.END_SECONDS < gate.END_SECONDS
+    assert len(rows(used)) == 4
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class Job:
             report = self.sandbox.run(made, cancelled)
             return report, self.gate.close()
         finally:
-            self.gate.abandon()
+            self.gate.close()
             self.sandbox.release(made)
 
 

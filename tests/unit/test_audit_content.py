@@ -8,6 +8,7 @@ import lzma
 import random
 import struct
 import tarfile
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -71,6 +72,61 @@ def tarred(data, mode="w", **fields):
     return file.getvalue()
 
 
+def local_header(name, method, packed, extra=b""):
+    return (
+        struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, method, 0, 0x21, 0, packed, 0, len(name), len(extra))
+        + name
+        + extra
+    )
+
+
+def deflated(data):
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush()
+
+
+def within_header(data, before=0):
+    """A zip whose directory points to a member that lies in another's extra field, `before` bytes before its end."""
+    hidden = local_header(b"b", 8, len(deflated(data))) + deflated(data)
+    cut = before or len(hidden)
+    shell = local_header(b"a", 0, 0, hidden[:cut])
+    listed = struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 20, 20, 0, 8, 0, 0x21, zlib.crc32(data), len(deflated(data)),
+                         len(data), 1, 0, 0, 0, 0, 0, len(shell) - cut) + b"b"  # fmt: skip
+    body = shell + hidden[cut:]
+    return body + listed + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 1, 1, len(listed), len(body), 0)
+
+
+def listed_with(extra):
+    """An entry of a zip's directory, of an empty member."""
+    fields = (20, 20, 0, 0, 0, 0, 0, 0, 0, 1, len(extra), 0, 0, 0, 0, 0)
+    return struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", *fields) + b"a" + extra
+
+
+def after_stored(data):
+    """A zip with a member whose first two bytes are the last ones of a stored member."""
+    hidden = local_header(b"b", 8, len(deflated(data))) + deflated(data)
+    return local_header(b"a", 0, 4) + b"ab" + hidden + zipped(b"c")
+
+
+def zip64(size):
+    """A zip whose directory declares a size that only zip64 can tell."""
+    whole = zipped(b"x" * 100, names=("a",))
+    at = whole.index(b"PK\x01\x02")
+    entry = bytearray(whole[at : whole.index(b"PK\x05\x06")])
+    extra = struct.pack("<HHHHQ", 9, 0, 1, 8, size)
+    entry[24:28], entry[30:32] = b"\xff" * 4, struct.pack("<H", len(extra))
+    return whole[:at] + bytes(entry) + extra + whole[whole.index(b"PK\x05\x06") :]
+
+
+def tar_of_kind(data, kind):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        member = tarfile.TarInfo("a")
+        member.size, member.type = len(data), kind
+        archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
 def encrypted(data):
     """A zip whose first member claims to be encrypted."""
     return data[:6] + struct.pack("<H", 1) + data[8:]
@@ -108,6 +164,7 @@ PACKED = {
     "tar in gzip in zip": zipped(tarred(HIDDEN, "w:gz")),
     "gzip in tar": tarred(gzip.compress(HIDDEN)),
     "base64 in gzip": gzip.compress(base64.b64encode(HIDDEN)),
+    "a tar's member of no known kind": tar_of_kind(gzip.compress(HIDDEN), b"q"),
 }
 
 
@@ -125,6 +182,12 @@ def test_where_an_archive_is_cut_into_chunks_makes_no_difference(size, packing):
 
 UNREADABLE = {
     "lzma in zip": zipped(HIDDEN, zipfile.ZIP_LZMA),
+    "a zip's member in a header": within_header(HIDDEN),
+    "a zip's member that begins in a header": within_header(HIDDEN, 2),
+    "a zip's member that begins in another": after_stored(HIDDEN),
+    "a zip's member in a header that is cut": within_header(HIDDEN)[:4000],
+    "a zip's member in the fixed part of a header": local_header(b"a", 0, 0)[:14] + b"PK\3\4" + bytes(40),
+    "a zip's member in the directory": local_header(b"a", 0, 0) + listed_with(b"PK\3\4") + bytes(99),
     "encrypted": encrypted(zipped(HIDDEN)),
     "stored, no size": streamed_zip(HIDDEN, zipfile.ZIP_STORED),
     "zstd": b"\x28\xb5\x2f\xfd" + NOISE,
@@ -170,16 +233,6 @@ def sized(data, size):
     return data[:at] + struct.pack("<I", size) + data[at + 4 :]
 
 
-def zip64(size):
-    """A zip whose directory declares a size that only zip64 can tell."""
-    whole = zipped(b"x" * 100, names=("a",))
-    at = whole.index(b"PK\x01\x02")
-    entry = bytearray(whole[at : whole.index(b"PK\x05\x06")])
-    extra = struct.pack("<HHHHQ", 9, 0, 1, 8, size)
-    entry[24:28], entry[30:32] = b"\xff" * 4, struct.pack("<H", len(extra))
-    return whole[:at] + bytes(entry) + extra + whole[whole.index(b"PK\x05\x06") :]
-
-
 BOMBS = {
     "ratio": (gzip.compress(bytes(2**22)), {}, "archives.max_ratio"),
     "ratio, nested": (gzip.compress(gzip.compress(bytes(2**25))), {}, "archives.max_ratio"),
@@ -187,6 +240,7 @@ BOMBS = {
     "ratio, zip": (zipped(bytes(2**22)), {}, "archives.max_ratio"),
     "bytes": (gzip.compress(NOISE * 10), {"max_bytes": 20_000}, "archives.max_bytes"),
     "members of a tar": (tarred(b"x"), {"max_entries": 1}, "archives.max_entries"),
+    "gzips in a row": (gzip.compress(b"x") * 30, {"max_entries": 20}, "archives.max_entries"),
     "members of a zip": (zipped(b"x"), {"max_entries": 1}, "archives.max_entries"),
     "listed members": (overlapping(50, 9), {"max_entries": 20}, "archives.max_entries"),
     "overlapping members": (overlapping(5000), {}, "archives.max_ratio"),
@@ -228,6 +282,8 @@ HARMLESS = {
     "noise": NOISE * 3,
     "text": b"x^2 + x\x01 " * 1000,
     "PK": b"PK",
+    "many gzips in a row": gzip.compress(NOISE) * 12,
+    "a zip in a zip": zipped(zipped(b"x"), zipfile.ZIP_STORED),
     "cut gzip": b"\x1f\x8b\x08",
     "empty": b"",
     "zlib": b"-" + zlib.compress(b"tiny"),
@@ -242,6 +298,20 @@ def test_what_is_harmless_breaks_no_rule(row):
 
 def test_a_few_bytes_that_look_packed_are_not_too_deep():
     assert rules_of(b"-" + zlib.compress(b"tiny"), archives={"max_depth": 0}) == []
+
+
+def test_abuse_what_is_hidden_in_a_tar_of_an_unknown_kind_is_unpacked_without_secrets_too():
+    data = tar_of_kind(gzip.compress(b"card 1234"), b"q")
+
+    assert rules_of(data, seeds=(), denied_patterns=(r"card \d{4}",)) == ["denied_patterns"]
+
+
+def test_abuse_a_zip_of_beginnings_takes_linear_time():
+    data = local_header(b"a", 0, 0) + b"PK" * 2**22
+    began = time.process_time()
+
+    assert rules_of(data, seeds=()) == []
+    assert time.process_time() - began < 2.0  # twelve where each beginning copies the rest
 
 
 def test_after_a_bomb_the_rest_of_the_file_is_still_looked_through():
@@ -290,6 +360,7 @@ def test_names_are_looked_through_too():
     audit.names(["AKIAIOSFODNN7EXAMPLE"])
 
     assert [finding.rule for finding in audit.findings] == ["secrets", "secret_forms"]
+    assert not audit.tells_secrets  # the last names hold none
     assert VALUE.decode() not in repr(audit.findings)
 
 

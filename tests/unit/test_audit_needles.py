@@ -1,6 +1,8 @@
 """What is found in a stream of bytes, however it is cut into chunks."""
 
 import base64
+import json
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given
@@ -33,6 +35,7 @@ FORMS = {
     "base64, second place": base64.b64encode(b"x" + VALUE + b"yz"),
     "base64, third place": base64.b64encode(b"xy" + VALUE + b"z"),
     "base64 for URLs": base64.urlsafe_b64encode(b"x" + VALUE),
+    "percent signs": quote(VALUE, safe="").encode(),
     "base64 on lines": base64.encodebytes(b"q" * 50 + VALUE),
 }
 
@@ -44,6 +47,27 @@ def test_abuse_a_secret_is_found_in_every_form_and_over_every_border(form, size)
 
     assert hit.rule == "secrets"
     assert "api" in hit.text
+
+
+KEY = '-----BEGIN KEY-----\nab "cd" é\\\n-----END KEY-----'
+WRITTEN = {
+    "JSON": json.dumps({"key": KEY}).encode(),
+    "JSON in UTF-8": json.dumps({"key": KEY}, ensure_ascii=False).encode(),
+    "lines of Windows": KEY.replace("\n", "\r\n").encode(),
+    "UTF-16": KEY.encode("utf-16"),
+    "UTF-16, big end first": KEY.encode("utf-16-be"),
+    "UTF-32": KEY.encode("utf-32"),
+    "a path": quote(KEY).encode(),
+    "a form": urlencode({"key": KEY}).encode(),
+}
+
+
+@pytest.mark.parametrize("size", [1, 2**20])
+@pytest.mark.parametrize("form", WRITTEN)
+def test_abuse_a_secret_of_several_lines_is_found_as_programs_write_it(form, size):
+    (hit, *_) = found(b"before " + WRITTEN[form] + b" after", size, [Seed("key", KEY.encode())])
+
+    assert hit.rule == "secrets"
 
 
 @given(st.binary(min_size=8, max_size=40), st.binary(max_size=7), st.binary(max_size=7))

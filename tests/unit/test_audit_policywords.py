@@ -7,8 +7,11 @@ import pytest
 from executor.audit.policy import Policy
 from executor.audit.policywords import MAX_NAMED, in_words, objections
 from executor.protocol.cid import RAW, Cid
-from executor.protocol.spec import SecretRef
+from executor.protocol.network import Destination
+from executor.protocol.spec import DockerEngine, SecretRef
 from tests.unit.test_audit_policy import ALICE, BOB, DATA, OPEN, job, request
+
+IMAGE = "sha256:" + "1" * 64
 
 
 def told(**policy):
@@ -24,6 +27,7 @@ def test_the_default_policy_is_told():
         "a job: at most wall_seconds 3600",
         "release: by the rules alone",
         "chain: need not be asked",
+        "egress: no job has a way out",
         "looked for: private-key, aws-key, ethereum-keystore, 0 patterns",
     ):
         assert words in text
@@ -54,11 +58,48 @@ def test_the_default_policy_is_told():
             f"secret api: in the file token; opens to requesters {ALICE}",
         ),
         ({"secrets": {"api": {"file": "token"}}}, "chain: must be asked"),
+        (
+            {"egress": {"grants": [{"host": "*.example.org", "ports": [80, 443], "requesters": [ALICE]}]}},
+            f"egress: *.example.org, ports 80, 443; requesters: only {ALICE}; callbacks: any; images: any",
+        ),
+        ({"egress": {"grants": [{"host": "a.example.org"}], "max_bytes_out": 7}}, "egress: a job: at most 7 bytes out"),
+        (
+            {"scanners": [{"name": "k", "module": "k.wasm", "sha256": "0" * 64}]},
+            f"scanner k: k.wasm (sha256:{'0' * 64}) in tier wasm; on a finding: withhold",
+        ),
+        ({"scanners": [{"name": "k", "image": IMAGE}]}, f"scanner k: {IMAGE} in tier container"),
+        ({"accept_escapes": ["CVE-2025-31133"]}, "accepted: known escapes of the container runtime: CVE-2025-31133"),
         ({"programs": [str(Cid.of(RAW, b"%d" % n)) for n in range(MAX_NAMED + 3)]}, "and 3 more"),
     ],
 )
 def test_each_part_of_a_policy_is_told(policy, words):
     assert words in told(**policy)
+
+
+NETWORK = (Destination("api.example.org", (443,)),)
+
+
+@pytest.mark.parametrize(
+    ("policy", "classes", "asked", "words"),
+    [
+        ({}, (), request(), "does not grant api.example.org:443"),
+        ({"egress": {"grants": [{"host": "api.example.org", "requesters": [BOB]}]}}, (), request(), "does not grant"),
+        ({"release": {"mode": "person", "signers": [BOB]}}, (), None, "see no bytes that leave"),
+        ({}, ("a",), None, "is given private data or secrets"),
+    ],
+    ids=["nothing is granted", "another requester's", "reviewed", "private data"],
+)
+def test_a_job_that_would_get_no_network_is_told_so(policy, classes, asked, words):
+    wanted = replace(job(DockerEngine(image=IMAGE)), network=NETWORK)
+
+    assert words in "".join(text for _, text in objections(Policy.parse(policy), wanted, asked, classes))
+
+
+def test_a_job_whose_network_is_granted_would_run():
+    wanted = replace(job(DockerEngine(image=IMAGE)), network=NETWORK)
+    policy = Policy.parse({"egress": {"grants": [{"host": "*.example.org", "images": [IMAGE]}]}})
+
+    assert objections(policy, wanted, request(), ()) == []
 
 
 def test_all_objections_to_a_job_are_told_at_once():
