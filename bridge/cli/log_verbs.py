@@ -11,7 +11,7 @@ import typer
 from bridge.cli.output import Exit, JsonFlag, emit
 from bridge.cli.spec_verbs import read_limited
 from bridge.cli.texts import moment
-from bridge.cli.verify_verb import shown
+from bridge.cli.verify_verb import line_of, shown
 from executor.errors import InvalidInput
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, parse_bundle
 from executor.protocol.checkpoint import MAX_LOG_FILE_BYTES, MAX_PROOFS, Checkpoint, LogFile, Since
@@ -89,7 +89,7 @@ def verify_log(
     checks = [*check_log(now, key, bundles, kept)]
     failed, is_open = any(c.failed for c in checks), any(not c.checked for c in checks)
     said = "does NOT hold" if failed else "could not be checked in full" if is_open else "holds"
-    lines = [f"{'ok  ' if c.ok else 'FAIL' if c.checked else 'open'} {c.name}: {c.detail}" for c in checks]
+    lines = [line_of(check) for check in checks]
     result = {"ok": not failed and not is_open, "checks": [shown(check) for check in checks]}
     emit(result, as_json=as_json, text="\n".join([*lines, f"the log {said}"]))
     if failed or is_open:

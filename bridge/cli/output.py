@@ -80,6 +80,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
+def one_line(text: str) -> str:
+    """`printable`, and on one line: what others wrote never looks like a line of ours."""
+    return printable(text.replace("\n", "\ufffd"))
+
+
 def fail(message: str, *, code: Exit, as_json: bool = False) -> typer.Exit:
     """Say what is wrong and give the exception to raise: `raise fail(...)`."""
     if as_json:

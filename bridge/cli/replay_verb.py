@@ -14,7 +14,7 @@ import typer
 
 from bridge.cli.content_verbs import LIMITS, download
 from bridge.cli.context import BridgeOption, ContractOption, bridge_at, contract_of
-from bridge.cli.output import Exit, JsonFlag, emit
+from bridge.cli.output import Exit, JsonFlag, emit, one_line
 from bridge.cli.spec_verbs import read_limited
 from bridge.cli.verify_verb import FETCH_SECONDS, fetch_bundle, only_typed, shown
 from executor.content import unixfs
@@ -223,12 +223,12 @@ def _tell(bundle: Bundle, finding: Finding, code: Exit, *, as_json: bool) -> Non
         "differences": [{"path": one.path, "before": one.before, "after": one.after} for one in finding.found],
         **finding.more,
     }
-    lines = [f"request {bundle.request.id}: {finding.text}"]
-    lines += [f"  {one.path}: {one.before} -> {one.after}" for one in finding.found[:20]]
+    lines = [one_line(f"request {bundle.request.id}: {finding.text}")]
+    lines += [one_line(f"  {one.path}: {one.before} -> {one.after}") for one in finding.found[:20]]
     if len(finding.found) > 20:
         lines.append(f"  and {len(finding.found) - 20} more: --json shows all")
     if "engine" in finding.more and finding.verdict != "reproduced":
-        lines.append("  engine there {there}, here {here}".format(**finding.more["engine"]))
+        lines.append(one_line("  engine there {there}, here {here}".format(**finding.more["engine"])))
     emit(result, as_json=as_json, text="\n".join(lines))
     if code != Exit.OK:
         raise typer.Exit(int(code))

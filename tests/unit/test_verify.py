@@ -26,6 +26,30 @@ def failures(checks):
     return [check.name for check in checks if check.failed]
 
 
+def rehashed(bundle):
+    """With the request hash that goes with the order."""
+    return changed(bundle, request_hash=bundle.request.request().hash)
+
+
+def said_otherwise(change):
+    """The bundle with its first receipt changed as JSON."""
+
+    def tamper(bundle):
+        receipt = parse_receipt(bundle.attestations[0].receipt)
+        change(receipt)
+        return with_attestation(bundle, receipt=canonical_json(receipt))
+
+    return tamper
+
+
+def definition(receipt):
+    return receipt["predicate"]["buildDefinition"]
+
+
+def said_of_the_outcome(receipt):
+    return receipt["predicate"]["runDetails"]["byproducts"][0]["annotations"]
+
+
 @pytest.fixture
 def job(tmp_path):
     return settled(tmp_path / "store")
@@ -101,6 +125,70 @@ def test_a_record_from_before_envelopes_and_proofs_leaves_its_place_in_the_log_o
     assert (failures(checks), open_checks(checks)) == ([], ["log of node 1"])
 
 
+NO_QUORUM = {
+    "one node's word twice, as if of another operator": (
+        3,
+        lambda b: changed(
+            b,
+            attestations=(
+                b.attestations[0],
+                b.attestations[0].model_copy(update={"operator": "0x" + "77" * 20, "node_id": 2}),
+            ),
+        ),
+        "a key is there twice",
+    ),
+    "two words for one slot": (
+        3,
+        lambda b: with_attestation(b, slot=2),
+        "a slot is there twice",
+    ),
+    "a slot that the order does not have": (1, lambda b: with_attestation(b, slot=2), "the order has no slot 2"),
+    "an order that asks for nobody's word": (
+        1,
+        lambda b: changed(rehashed(with_order(b, quorum=0)), attestations=()),
+        "no contract takes an order of 0 of 1 nodes",
+    ),
+    "an order that a minority decides": (
+        3,
+        lambda b: rehashed(with_order(b, quorum=1)),
+        "no contract takes an order of 1 of 3 nodes",
+    ),
+    "an order that asks for more than it has": (
+        1,
+        lambda b: rehashed(with_order(b, quorum=2)),
+        "no contract takes an order of 2 of 1 nodes",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", NO_QUORUM)
+def test_what_is_no_quorum_does_not_pass_for_one(tmp_path, how):
+    nodes, tamper, why = NO_QUORUM[how]
+
+    (found,) = [c for c in check_bundle(tamper(settled(tmp_path, nodes=nodes).bundle)) if c.name == "quorum"]
+
+    assert (found.failed, why in found.detail) == (True, True)
+
+
+SAID_OTHERWISE = {
+    "subject": lambda receipt: receipt["subject"][0]["digest"].update(sha256="00" * 32),
+    "subject, left out": lambda receipt: receipt.pop("subject"),
+    "predicateType": lambda receipt: receipt.update(predicateType="https://example.org/vsa"),
+    "buildType": lambda receipt: definition(receipt).update(buildType="urn:other"),
+    "externalParameters": lambda receipt: definition(receipt)["externalParameters"].update(specSha256="00" * 32),
+    "byproducts.outcome": lambda receipt: said_of_the_outcome(receipt).update(exitCode=3),
+}
+
+
+@pytest.mark.parametrize("what", SAID_OTHERWISE)
+def test_a_receipt_that_says_another_thing_than_the_request_and_outcome_it_names_is_found(job, what):
+    checks = check_bundle(said_otherwise(SAID_OTHERWISE[what])(job.bundle))
+
+    (found,) = [check for check in checks if check.name == "receipt of node 1"]
+    assert found.failed
+    assert what.partition(",")[0] in found.detail or "has another form" in found.detail
+
+
 def test_three_nodes_that_agree_pass(tmp_path):
     assert failures(check_bundle(settled(tmp_path, nodes=3).bundle)) == []
 
@@ -154,8 +242,8 @@ TAMPERED = {
         lambda b: changed(b, attestations=b.attestations * 2),
         {"quorum"},
     ),
-    "the slot": (lambda b: with_attestation(b, slot=2), {"receipt of node 1"}),
-    "another spec": (lambda b: changed(b, spec=b.spec + b" "), {"spec"}),
+    "the slot": (lambda b: with_attestation(b, slot=2), {"quorum", "receipt of node 1"}),
+    "another spec": (lambda b: changed(b, spec=b.spec + b" "), {"spec", "receipt of node 1"}),
     "an order with another price": (
         lambda b: with_order(b, unit_price=1),
         {"request hash", "signature of node 1", "receipt of node 1"},
