@@ -117,6 +117,15 @@ def check_bundle(bundle: Bundle) -> list[Check]:
     ]
 
 
+def check_signatures(bundle: Bundle) -> list[Check]:
+    """Of each attestation, in order: whether its key signed it. One that fails of each where nothing decodes."""
+    try:
+        request, outcome = bundle.request.request(), Outcome.decode(bundle.outcome)
+    except InvalidInput as exc:
+        return [Check(f"signature of node {item.node_id}", ok=False, detail=str(exc)) for item in bundle.attestations]
+    return [_check_signature(item, request, outcome) for item in bundle.attestations]
+
+
 def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Iterator[Check]:
     """Have every input and the output by CID, re-hash every block, and compare what the outcome says of them.
 
@@ -173,7 +182,11 @@ def check_anchors(bundle: Bundle, *, asked: str, contract: str, keys: Sequence[s
         yield Check("asked for", ok=is_it, detail=f"request {bundle.request.id}; you asked for {asked}")
     if contract:
         same = bundle.request.contract == contract
-        yield Check("contract", ok=same, detail=f"is for {bundle.request.contract}; you named {contract}")
+        yield Check(
+            "contract",
+            ok=same,
+            detail=f"is for {bundle.request.contract} on chain {bundle.request.chain_id}; you named {contract}",
+        )
     if keys:
         strangers = [item.key for item in bundle.attestations if item.key not in keys]
         yield Check(

@@ -2,7 +2,9 @@
 
 import pytest
 
+from bridge.errors import RpcRefused
 from bridge.verify import Layered, check_anchors, check_bundle, check_content
+from bridge.verify_chain import check_chain
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
 from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
@@ -12,7 +14,7 @@ from executor.protocol.conversions import report
 from executor.protocol.dialects.report import report_hash
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import Dialect, Outcome, ResultKind, Status
-from tests.bundles import changed, settled, with_attestation, with_order
+from tests.bundles import CONTRACT, changed, settled, with_attestation, with_order
 
 
 def flip(data, at=-1):
@@ -414,3 +416,31 @@ def test_a_spec_that_is_none_is_a_failed_check_and_no_error(job, tmp_path):
 
     assert "spec" in failures(check_bundle(bundle))
     assert isinstance(failures(check_content(bundle, job.fetch, BlockStore(tmp_path / "fetched"))), list)
+
+
+class NoHistory:
+    """An endpoint that keeps no logs as old as these, as most of Filecoin do."""
+
+    def chain_id(self):
+        return 31415926
+
+    def code(self, address):
+        return b"\1"
+
+    def call(self, *_args, **_more):
+        raise RpcRefused(-32000, "lookbacks of more than 16h40m0s are disallowed")
+
+    logs_by_range = call
+
+
+def test_what_an_endpoint_cannot_say_is_open_and_accuses_nobody(job):
+    checks = [*check_chain(job.bundle, NoHistory(), CONTRACT)]
+
+    assert failures(checks) == []
+    assert open_checks(checks) == ["request event", "result", "result event", "registration of node 1"]
+
+
+def test_a_contract_is_named_with_its_chain_as_the_same_address_is_on_many(job):
+    (found,) = check_anchors(job.bundle, asked="", contract=CONTRACT, keys=())
+
+    assert "on chain 31415926" in found.detail
