@@ -100,7 +100,7 @@ def replay(
         absent = [check for check in checks if not check.checked and check.name.startswith("input ")]
         try:
             if bad:
-                finding = _told("broken", "the record does not hold, so nothing was run: {}", bad)
+                finding = _told("broken", "the record, or a file with its content, does not hold, so nothing was run: {}", bad)
             elif absent:
                 finding = _told("unchecked", "nothing was run, for want of its content: {}", absent)
             else:
