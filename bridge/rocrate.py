@@ -24,6 +24,8 @@ SPEC: Final = "spec"
 OUTPUT: Final = "output"
 PROFILE: Final = "https://w3id.org/ro/wfrun/process/0.5"
 CRATE: Final = "https://w3id.org/ro/crate/1.1"
+#: RO-Crate 1.1 requires one, and takes words where there is no URI
+LICENSE: Final = "None is stated: whoever ordered the job decides on the use of its output."
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 
 Entity = dict[str, Any]
@@ -75,6 +77,7 @@ def process_crate(bundle: Bundle, files: Sequence[ResultFile], directories: froz
         "description": f"Request 0x{request.hash.hex()} of contract {request.contract} on chain {request.chain_id}, "
         f"ended as {Status(outcome.status).name}",
         "datePublished": runs[0].ended,
+        "license": LICENSE,
         "conformsTo": {"@id": PROFILE},
         "hasPart": _refs([*results, *papers, *objects]),
         "mentions": _refs(actions),

@@ -28,7 +28,7 @@ from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_problem
 from executor.protocol.dsse import envelope_digest
 from executor.protocol.logproof import is_logged
-from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash
+from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash, statement_problem
 from executor.protocol.releaserecord import ReleaseRecord, check_release
 from executor.protocol.signing import Scope, attestation_message, recover, recover_digest
 from executor.protocol.spec import InvalidSpec, job_of, spec_cid
@@ -117,6 +117,15 @@ def check_bundle(bundle: Bundle) -> list[Check]:
     ]
 
 
+def check_signatures(bundle: Bundle) -> list[Check]:
+    """Of each attestation, in order: whether its key signed it. One that fails of each where nothing decodes."""
+    try:
+        request, outcome = bundle.request.request(), Outcome.decode(bundle.outcome)
+    except InvalidInput as exc:
+        return [Check(f"signature of node {item.node_id}", ok=False, detail=str(exc)) for item in bundle.attestations]
+    return [_check_signature(item, request, outcome) for item in bundle.attestations]
+
+
 def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Iterator[Check]:
     """Have every input and the output by CID, re-hash every block, and compare what the outcome says of them.
 
@@ -173,7 +182,11 @@ def check_anchors(bundle: Bundle, *, asked: str, contract: str, keys: Sequence[s
         yield Check("asked for", ok=is_it, detail=f"request {bundle.request.id}; you asked for {asked}")
     if contract:
         same = bundle.request.contract == contract
-        yield Check("contract", ok=same, detail=f"is for {bundle.request.contract}; you named {contract}")
+        yield Check(
+            "contract",
+            ok=same,
+            detail=f"is for {bundle.request.contract} on chain {bundle.request.chain_id}; you named {contract}",
+        )
     if keys:
         strangers = [item.key for item in bundle.attestations if item.key not in keys]
         yield Check(
@@ -217,20 +230,32 @@ def _refusal(outcome: Outcome, exc: InvalidSpec) -> Check:
 
 
 def _check_attestations(bundle: Bundle, request: Request, outcome: Outcome) -> Iterator[Check]:
-    operators = {item.operator for item in bundle.attestations}
-    quorum = request.order.quorum
-    enough = len(operators) == len(bundle.attestations) >= quorum
-    yield Check(
-        "quorum",
-        ok=enough,
-        detail=f"{len(bundle.attestations)} attestations of {len(operators)} operators; {quorum} are needed",
-    )
+    yield _check_quorum(bundle, request)
     for item in bundle.attestations:
         yield _check_signature(item, request, outcome)
         yield _check_envelope(item)
         yield _check_log(item)
         yield _check_receipt(item, bundle, request, outcome)
         yield from _check_release(item, request, outcome)
+
+
+def _check_quorum(bundle: Bundle, request: Request) -> Check:
+    """Each key and each slot once: a word that is there twice is one word. Whose the keys are, only the chain says."""
+    given, order = bundle.attestations, request.order
+    if not order.quorum <= order.nodes < 2 * order.quorum:  # as the contract takes it, so never less than 1
+        return Check("quorum", ok=False, detail=f"no contract takes an order of {order.quorum} of {order.nodes} nodes")
+    problem = ""
+    if strange := [item.slot for item in given if item.slot > order.nodes]:
+        problem = f"; the order has no slot {strange[0]}"
+    for what in ("key", "slot", "node_id", "operator"):
+        if len({getattr(item, what) for item in given}) < len(given):
+            problem = f"; a {what} is there twice"
+            break
+    return Check(
+        "quorum",
+        ok=not problem and len(given) >= order.quorum,
+        detail=f"{len(given)} attestations, {order.quorum} are needed{problem or '; each of another key and slot'}",
+    )
 
 
 def _check_signature(item: BundleAttestation, request: Request, outcome: Outcome) -> Check:
@@ -291,10 +316,13 @@ def _check_receipt(item: BundleAttestation, bundle: Bundle, request: Request, ou
         details = receipt["predicate"]["runDetails"]
         said = details["byproducts"][0]["annotations"]["outcomeHash"]
         by, invocation = str(details["builder"]["id"]), str(details["metadata"]["invocationId"])
+        other = statement_problem(receipt, request, bundle.spec, outcome)
     except (InvalidInput, KeyError, IndexError, TypeError, AttributeError) as exc:
         return Check(name, ok=False, detail=f"is no receipt of ours: {exc}")
     if problem := _misplaced(item, (of, said, by, invocation), request, outcome):
         return Check(name, ok=False, detail=problem)
+    if other:
+        return Check(name, ok=False, detail=f"its {other} is not what request, spec and outcome make it")
     if problem := conversion_problem(request.order, bundle.spec, conversion):
         return Check(name, ok=False, detail=problem)
     if outcome.status != Status.REFUSED:

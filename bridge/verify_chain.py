@@ -44,7 +44,7 @@ def _guarded(name: str, look: Callable[[], str]) -> Check:
     except InvalidInput as exc:
         return Check(name, ok=False, detail=exc.problem, basis=Basis.CHAIN)
     except RpcError as exc:
-        return Check(name, ok=False, detail=f"the endpoint cannot say: {exc}", basis=Basis.CHAIN)
+        return Check(name, ok=False, checked=False, detail=f"the endpoint cannot say: {exc}", basis=Basis.CHAIN)
 
 
 def _anchors(request: Request, client: ChainClient, contract: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bridge.verify import Check
+from bridge.verify import Check, check_signatures
 from executor.errors import InvalidInput
 from executor.protocol.bundle import Bundle
 from executor.protocol.checkpoint import Checkpoint, LogFile
@@ -13,8 +13,8 @@ from executor.protocol.checkpoint import Checkpoint, LogFile
 def check_log(file: LogFile, key: str, bundles: Sequence[Bundle], older: Sequence[LogFile]) -> Iterator[Check]:
     """Everything that follows from the files alone. `key`: the node's that the verifier means; empty: not named.
 
-    A bundle's roots are the node's own, signed and anchored by the contract; that is checked by `check_bundle` and
-    with `check_chain`, not here.
+    A bundle's roots count where the node's key has signed them; the rest of the bundle is `check_bundle`'s, and whether
+    the contract has anchored them is `check_chain`'s. Where nothing is given to compare with, that is open.
     """
     try:
         now = Checkpoint.of_note(file.checkpoint)
@@ -24,6 +24,8 @@ def check_log(file: LogFile, key: str, bundles: Sequence[Bundle], older: Sequenc
     yield Check("checkpoint", ok=True, detail=f"{now.key} signed its log's root at {now.size} entries")
     if key:
         yield Check("node key", ok=key == now.key, detail=f"is the log of {now.key}; you named {key}")
+    if not bundles and not older:
+        yield Check("growth", ok=False, checked=False, detail="there is nothing to compare with: --bundle, or --older")
     for bundle in bundles:
         yield from _check_anchors(file, now, bundle)
     for one in older:
@@ -32,11 +34,16 @@ def check_log(file: LogFile, key: str, bundles: Sequence[Bundle], older: Sequenc
 
 def _check_anchors(file: LogFile, now: Checkpoint, bundle: Bundle) -> Iterator[Check]:
     name = f"request {bundle.request.id}"
-    anchored = [item for item in bundle.attestations if item.key == now.key]
+    anchored = [
+        pair for pair in zip(bundle.attestations, check_signatures(bundle), strict=True) if pair[0].key == now.key
+    ]
     if not anchored:
         yield Check(name, ok=False, checked=False, detail=f"has no attestation of {now.key}")
-    for item in anchored:
-        yield _grown(name, file, item.log_size, item.log_root)
+    for item, signed in anchored:
+        if signed.ok:
+            yield _grown(name, file, item.log_size, item.log_root)
+        else:  # whoever wrote that root, it was not the node
+            yield Check(name, ok=False, checked=False, detail=f"its {signed.name} {signed.detail}")
 
 
 def _check_older(file: LogFile, now: Checkpoint, one: LogFile) -> Check:

@@ -95,7 +95,11 @@ def attest(request, outcome, n, dependencies, **run_changes):
         conversion=conversion_report(request.order, request.order.spec),
     )
     run = replace(run, **run_changes)
-    receipt = receipt_bytes(request, request.order.spec, outcome, run)
+    return with_receipt(request, outcome, n, receipt_bytes(request, request.order.spec, outcome, run))
+
+
+def with_receipt(request, outcome, n, receipt):
+    """Node n's word on this receipt, whatever that says."""
     log_root, log_size, log_proof = logged(receipt)
     message = attestation_message(
         Scope(request.chain_id, request.contract),

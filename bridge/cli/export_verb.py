@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -52,9 +53,12 @@ def export(
         http = stack.enter_context(bridge_at(bridge)) if bridge or given is None else None
         raw = fetch_bundle(http, job) if http and given is None else given or b""
         bundle = parse_bundle(raw)
+        _check_asked_for(bundle, job)
         if out:
-            out.write_bytes(raw)
+            out.write_bytes(raw)  # also of a record that does not hold: it is the evidence
             written.append(out)
+        if dsse or ro_crate:
+            _check_holds(bundle)
         if dsse:
             written += _write_envelopes(dsse, bundle)
         if content or ro_crate:
@@ -87,8 +91,24 @@ def _check_asked(out: Path | None, dsse: Path | None, ro_crate: Path | None, *, 
         raise InvalidInput("--out", "is needed, or --dsse or --ro-crate: say what is to be written, and where")
     if content and not out:
         raise InvalidInput("--content", "goes beside the bundle: give --out FILE, too")
-    if ro_crate and ro_crate.exists():
+    if ro_crate and os.path.lexists(ro_crate):
         raise InvalidInput("--ro-crate", f"{ro_crate} exists already; give another place")
+
+
+def _check_asked_for(bundle: Bundle, asked: str) -> None:
+    from bridge.verify import check_anchors
+
+    for check in check_anchors(bundle, asked=asked, contract="", keys=()):
+        if check.failed:
+            raise InvalidInput("ID", f"is not what this is a bundle of: {check.detail}")
+
+
+def _check_holds(bundle: Bundle) -> None:
+    """Who reads an envelope or a crate does not verify the bundle first, so it is done here."""
+    from bridge.verify import check_bundle
+
+    if wrong := [f"{check.name}: {check.detail}" for check in check_bundle(bundle) if check.failed]:
+        raise InvalidInput("bundle", f"does not hold, so no envelope and no crate is made of it: {'; '.join(wrong)}")
 
 
 def _bring(http: Http | None, source: Any, root: Cid) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bridge.cli.output import Exit, JsonFlag, emit
+from bridge.cli.output import Exit, JsonFlag, emit, one_line
 from bridge.cli.spec_verbs import read_limited
 from bridge.cli.texts import moment
-from bridge.cli.verify_verb import shown
+from bridge.cli.verify_verb import line_of, shown
 from executor.errors import InvalidInput
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, parse_bundle
+from executor.protocol.canonical import strict_json
 from executor.protocol.checkpoint import MAX_LOG_FILE_BYTES, MAX_PROOFS, Checkpoint, LogFile, Since
 from executor.protocol.merkle import consistency_proof, leaf_hash, root_of
 from executor.protocol.wire import checksum_address
@@ -41,8 +41,9 @@ def log(
         last, unended = ledger.last_entries(LAST), ledger.open_intents()
     finally:
         ledger.close()
-    file = _file(Checkpoint(key.address, len(leaves), root_of(leaves)), leaves, since, key)
-    if save:
+    # of a log that does not fit what was signed, the key must not sign another root
+    file = None if problem else _file(Checkpoint(key.address, len(leaves), root_of(leaves)), leaves, since, key)
+    if save and file:
         save.write_text(file.model_dump_json(), encoding="utf-8")
     runs = is_locked(folder)
     entries = [{"position": one.position, "entry": one.entry, **_said(one.body)} for one in last]
@@ -52,14 +53,15 @@ def log(
     ]
     result = {
         "ok": not problem,
-        "checkpoint": file.checkpoint,
+        "checkpoint": file.checkpoint if file else None,
         "size": len(leaves),
         "problem": problem,
         "node_runs": runs,
         "unended": open_ones,
         "entries": entries,
     }
-    lines = [file.checkpoint, f"{len(leaves)} entries; {problem or 'they fit everything that was signed'}"]
+    lines = [file.checkpoint] if file else ["no checkpoint is signed, and nothing saved: the log does not fit"]
+    lines += [f"{len(leaves)} entries; {problem or 'they fit everything that was signed'}"]
     word = "runs" if runs else "CUT SHORT (the next start of the node closes it)"
     lines += [f"{one['state']:<12} {one['execution_id']}  {word} since {moment(one['at'])}" for one in open_ones]
     lines += [f"{one['position'] + 1:>8}  {one['kind']:<8} {one.get('text', '')}" for one in entries]
@@ -89,7 +91,7 @@ def verify_log(
     checks = [*check_log(now, key, bundles, kept)]
     failed, is_open = any(c.failed for c in checks), any(not c.checked for c in checks)
     said = "does NOT hold" if failed else "could not be checked in full" if is_open else "holds"
-    lines = [f"{'ok  ' if c.ok else 'FAIL' if c.checked else 'open'} {c.name}: {c.detail}" for c in checks]
+    lines = [line_of(check) for check in checks]
     result = {"ok": not failed and not is_open, "checks": [shown(check) for check in checks]}
     emit(result, as_json=as_json, text="\n".join([*lines, f"the log {said}"]))
     if failed or is_open:
@@ -109,6 +111,9 @@ def _file(now: Checkpoint, leaves: list[bytes], since: list[int], key: Any) -> L
 def _said(body: str | None) -> dict[str, Any]:
     if body is None:
         return {"kind": "receipt"}
-    said = json.loads(body)
-    kind = str(said["type"]).split(":")[3]
-    return {"kind": kind, "body": said, "text": f"{said['executionId']} {said.get('state', '')}".rstrip()}
+    try:
+        said = strict_json(body)
+        kind = str(said["type"]).split(":")[3]
+        return {"kind": kind, "body": said, "text": one_line(f"{said['executionId']} {said.get('state', '')}".rstrip())}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {"kind": "damaged", "body": body, "text": "its body is not as it was written"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 
 from bridge.cli.content_verbs import LIMITS, download
 from bridge.cli.context import BridgeOption, ContractOption, bridge_at, contract_of
-from bridge.cli.output import Exit, JsonFlag, emit
+from bridge.cli.output import Exit, JsonFlag, emit, one_line
 from bridge.cli.spec_verbs import read_limited
 from bridge.cli.verify_verb import FETCH_SECONDS, fetch_bundle, only_typed, shown
 from executor.content import unixfs
@@ -43,6 +43,9 @@ EXITS = {
     "unchecked": Exit.CONTENT_UNCHECKED,
     "withheld": Exit.NOT_COMPARABLE,
 }
+UNANCHORED = (
+    "nothing says that the record's keys are nodes': name --contract and --node-key, or insula job verify --rpc"
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ def replay(
         absent = [check for check in checks if not check.checked and check.name.startswith("input ")]
         try:
             if bad:
-                finding = _told("broken", "the record does not hold, so nothing was run: {}", bad)
+                finding = _told(
+                    "broken", "the record, or a file with its content, does not hold, so nothing was run: {}", bad
+                )
             elif absent:
                 finding = _told("unchecked", "nothing was run, for want of its content: {}", absent)
             else:
@@ -108,9 +113,10 @@ def replay(
                 Finding("unavailable", f"cannot be run on this machine: {exc}"),
                 Exit.ENGINE_MISSING,
                 as_json=as_json,
+                is_anchored=bool(address and keys),
             )
             return
-    _tell(bundle, finding, EXITS[finding.verdict], as_json=as_json)
+    _tell(bundle, finding, EXITS[finding.verdict], as_json=as_json, is_anchored=bool(address and keys))
 
 
 def replayed(bundle: Bundle, blocks: Layered, folder: Path, sandbox_of: Callable[[str], Sandbox]) -> Finding:
@@ -193,26 +199,29 @@ def _recorded_rows(bundle: Bundle, outcome: Outcome, blocks: BlockSource) -> Seq
         return unixfs.manifest(blocks, Cid.from_binary(outcome.output_cid), LIMITS).rows()
     except ContentError:
         pass  # not here, or not whole
-    found = {item["name"]: item for item in _details(bundle)["byproducts"]}
-    entries = found.get("manifest", {}).get("annotations", {}).get("entries")
+    try:
+        found = {item["name"]: item["annotations"] for item in _receipt(bundle)["runDetails"]["byproducts"]}
+        entries = found["manifest"]["entries"]
+    except (KeyError, TypeError):
+        return None  # a node may leave it out of its receipt
     return entries if isinstance(entries, list) and all(isinstance(row, dict) for row in entries) else None
 
 
-def _details(bundle: Bundle) -> dict[str, Any]:
-    details: dict[str, Any] = parse_receipt(bundle.attestations[0].receipt)["predicate"]["runDetails"]
-    return details
+def _receipt(bundle: Bundle) -> dict[str, Any]:
+    predicate: dict[str, Any] = parse_receipt(bundle.attestations[0].receipt)["predicate"]
+    return predicate
 
 
 def _engines(bundle: Bundle, here: Any) -> dict[str, str]:
     """Which engine ran it there and here: where they are not the same, a difference may come from that."""
-    definition = parse_receipt(bundle.attestations[0].receipt)["predicate"]["buildDefinition"]
-    there = definition["internalParameters"].get("runtime", {})
+    there = _receipt(bundle)["buildDefinition"]["internalParameters"].get("runtime")
     return {
-        name: f"{one.get('engine', '?')} {one.get('version', '?')}" for name, one in (("there", there), ("here", here))
+        name: f"{one.get('engine', '?')!s:.80} {one.get('version', '?')!s:.80}" if isinstance(one, Mapping) else "? ?"
+        for name, one in (("there", there), ("here", here))
     }
 
 
-def _tell(bundle: Bundle, finding: Finding, code: Exit, *, as_json: bool) -> None:
+def _tell(bundle: Bundle, finding: Finding, code: Exit, *, as_json: bool, is_anchored: bool = True) -> None:
     result = {
         "ok": code == Exit.OK,
         "verdict": finding.verdict,
@@ -221,14 +230,17 @@ def _tell(bundle: Bundle, finding: Finding, code: Exit, *, as_json: bool) -> Non
         "requestHash": bundle.request_hash,
         "text": finding.text,
         "differences": [{"path": one.path, "before": one.before, "after": one.after} for one in finding.found],
+        "anchored": is_anchored,
         **finding.more,
     }
-    lines = [f"request {bundle.request.id}: {finding.text}"]
-    lines += [f"  {one.path}: {one.before} -> {one.after}" for one in finding.found[:20]]
+    lines = [one_line(f"request {bundle.request.id}: {finding.text}")]
+    lines += [one_line(f"  {one.path}: {one.before} -> {one.after}") for one in finding.found[:20]]
     if len(finding.found) > 20:
         lines.append(f"  and {len(finding.found) - 20} more: --json shows all")
     if "engine" in finding.more and finding.verdict != "reproduced":
-        lines.append("  engine there {there}, here {here}".format(**finding.more["engine"]))
+        lines.append(one_line("  engine there {there}, here {here}".format(**finding.more["engine"])))
+    if not is_anchored and finding.verdict != "broken":
+        lines.append(f"  {UNANCHORED}")
     emit(result, as_json=as_json, text="\n".join(lines))
     if code != Exit.OK:
         raise typer.Exit(int(code))

@@ -12,7 +12,7 @@ import typer
 
 from bridge.cli.content_verbs import download
 from bridge.cli.context import BridgeOption, ContractOption, RpcOption, bridge_at, chain_at, contract_of, get_json
-from bridge.cli.output import Exit, JsonFlag, emit
+from bridge.cli.output import Exit, JsonFlag, emit, one_line
 from bridge.cli.reference import reference
 from bridge.cli.spec_verbs import read_limited
 from executor.content.blocks import BlockStoreLike
@@ -116,32 +116,41 @@ def _tell(bundle: Bundle, anchors: Anchors, checks: Sequence[Check], *, with_cha
         "offline": _worst(c for c in checks if not _asked(c)),
         "chain": _worst(c for c in checks if _asked(c)) if with_chain else "unasked",
         "chainChecked": with_chain,
-        "contentChecked": not unchecked,
+        "contentChecked": all(check.checked or _asked(check) for check in checks),
         "requestId": bundle.request.id,
         "requestHash": bundle.request_hash,
         "checks": [shown(check) for check in checks],
     }
-    words = {"holds": "ok  ", "fails": "FAIL", "unchecked": "open"}
-    lines = ["proved offline:"]
-    lines += [f"{words[_verdict(c)]} {c.basis.value:<8} {c.name}: {c.detail}" for c in checks if not _asked(c)]
+    lines = ["proved offline:", *(line_of(check) for check in checks if not _asked(check))]
     lines += ["said by the chain:"] if with_chain else ["said by the chain: nothing, it was not asked (--rpc)"]
-    lines += [f"{words[_verdict(c)]} {c.basis.value:<8} {c.name}: {c.detail}" for c in checks if _asked(c)]
+    lines += [line_of(check) for check in checks if _asked(check)]
+    is_silent = with_chain and all(_asked(check) for check in unchecked)
     if failed:
         said = "does NOT hold"
     elif unchecked:
-        said = f"could not be checked in full: {', '.join(check.name for check in unchecked)}"
+        said = f"could not be checked in full: {', '.join(one_line(check.name) for check in unchecked)}"
+    else:
+        said = "holds" if with_chain else offline_verdict(anchors.contract, anchors.keys)
+    if not failed and any(check.name.startswith(("input ", "output")) for check in unchecked):
         lines += [
             "",
             "Content that is not public is only where its owner put it. If you have it, run",
             "    insula content add PATH --local",
             "and verify again; or name a folder or a CAR file with its blocks: --content FOLDER.",
         ]
-    else:
-        said = "holds" if with_chain else offline_verdict(anchors.contract, anchors.keys)
     emit(result, as_json=as_json, text="\n".join([*lines, f"request {bundle.request.id} {said}"]))
-    code = Exit.NOT_SO if failed else Exit.CONTENT_UNCHECKED if unchecked else Exit.CHAIN_UNCHECKED
-    if failed or unchecked or not with_chain:
-        raise typer.Exit(int(code))
+    if failed:
+        raise typer.Exit(int(Exit.NOT_SO))
+    if unchecked and not is_silent:
+        raise typer.Exit(int(Exit.CONTENT_UNCHECKED))
+    if unchecked or not with_chain:
+        raise typer.Exit(int(Exit.CHAIN_UNCHECKED))
+
+
+def line_of(check: Check) -> str:
+    """A check as a line of text."""
+    word = {"holds": "ok  ", "fails": "FAIL", "unchecked": "open"}[_verdict(check)]
+    return one_line(f"{word} {check.basis.value:<8} {check.name}: {check.detail}")
 
 
 def shown(check: Check) -> dict[str, Any]:

@@ -113,7 +113,10 @@ class LogFile(Message):
         """What is wrong with an earlier state of the same log: "" if nothing is, None where no proof is about it."""
         now = Checkpoint.of_note(self.checkpoint)
         if size > now.size:
-            return f"had {size} entries and has {now.size} now: entries were taken off its end"
+            return (
+                f"had {size} entries and has {now.size} now: entries were taken off its end, or this file is older "
+                "than that; ask its operator for a new one"
+            )
         if size == now.size:
             return "" if root == now.root else f"has two different roots at {size} entries: it was rewritten"
         proofs = [one for one in self.since if one.size == size]

@@ -74,7 +74,7 @@ def receipt_bytes(request: Request, spec: bytes, outcome: Outcome, run: Run) -> 
             "predicate": {
                 "buildDefinition": {
                     "buildType": BUILD_TYPE,
-                    "externalParameters": {**_request(request), "specSha256": sha256(spec).hex()},
+                    "externalParameters": _external(request, spec),
                     "internalParameters": _internal(run),
                     "resolvedDependencies": [_dependency(item) for item in run.dependencies],
                 },
@@ -117,6 +117,31 @@ def dependency_cids(receipt: Mapping[str, Any]) -> dict[str, str]:
         return {str(item["name"]): str(item["uri"]).removeprefix("ipfs://") for item in items}
     except (KeyError, TypeError) as exc:
         raise InvalidInput("receipt", "names no resolvedDependencies") from exc
+
+
+def statement_problem(receipt: Mapping[str, Any], request: Request, spec: bytes, outcome: Outcome) -> str:
+    """Where a parsed receipt says something else than request, spec and outcome do; "" where it does nowhere.
+
+    Who reads the envelope alone believes these fields. InvalidInput("receipt") if the receipt has another form.
+    """
+    try:
+        definition = receipt["predicate"]["buildDefinition"]
+        said = receipt["predicate"]["runDetails"]["byproducts"][0]["annotations"]
+        parts = (
+            ("predicateType", receipt["predicateType"], PREDICATE_TYPE),
+            ("subject", receipt["subject"], _subjects(outcome)),
+            ("buildType", definition["buildType"], BUILD_TYPE),
+            ("externalParameters", definition["externalParameters"], _external(request, spec)),
+            ("byproducts.outcome", {name: said[name] for name in _outcome(outcome)}, _outcome(outcome)),
+        )
+    except (KeyError, IndexError, TypeError) as exc:
+        raise InvalidInput("receipt", "has another form") from exc
+    wrong = (name for name, is_said, due in parts if canonical_json(is_said) != canonical_json(due))
+    return next(wrong, "")
+
+
+def _external(request: Request, spec: bytes) -> dict[str, Any]:
+    return {**_request(request), "specSha256": sha256(spec).hex()}
 
 
 def _subjects(outcome: Outcome) -> list[dict[str, Any]]:

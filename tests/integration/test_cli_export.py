@@ -8,9 +8,10 @@ import pytest
 from bridge.cli.output import Exit
 from executor.protocol.bundle import parse_bundle
 from executor.protocol.dsse import envelope_digest
+from executor.protocol.reasons import Reason
 from executor.protocol.signing import recover_digest
 from executor.protocol.wire import Outcome, Status
-from tests.bundles import CONTRACT, KEYS, attest, changed, settled
+from tests.bundles import CONTRACT, KEYS, attest, changed, settled, with_attestation, with_order
 
 ANCHORS = ("--contract", CONTRACT, "--node-key", KEYS[0].address)
 
@@ -128,8 +129,9 @@ def test_a_crate_without_the_output_is_not_made(insula, tmp_path):
 
 
 def test_a_refused_job_has_no_crate(insula, tmp_path):
-    bundle = settled(tmp_path / "home" / "content").bundle
-    outcome = Outcome(status=Status.REFUSED, reason=101)
+    bundle = changed(with_order(settled(tmp_path / "home" / "content").bundle, spec=b"{}"), spec=b"{}")
+    bundle = changed(bundle, request_hash=bundle.request.request().hash)
+    outcome = Outcome(status=Status.REFUSED, reason=int(Reason.SPEC_MISSING_FIELD))
     word = attest(bundle.request.request(), outcome, 0, [])
     source = tmp_path / "source.json"
     source.write_text(changed(bundle, outcome=outcome.encode(), attestations=(word,)).model_dump_json())
@@ -153,3 +155,37 @@ def test_a_call_that_says_too_little_names_the_option(insula, exported, what):
     code, _, err = insula("job", "export", "--bundle", str(exported), *words)
 
     assert (code, option in err) == (Exit.BAD_INPUT, True)
+
+
+UNTRUE = {
+    "a signature that is not the node's": lambda b: with_attestation(b, signature=b"\1" * 64 + b"\x1b"),
+    "an envelope that is not the node's": lambda b: with_attestation(b, dsse_signature=b"\1" * 64 + b"\x1b"),
+    "a reason that there is not": lambda b: changed(b, outcome=Outcome(status=Status.FAILED, reason=299).encode()),
+    "a status that there is not": lambda b: changed(b, outcome=Outcome(status=9).encode()),
+    "a receipt that is none": lambda b: with_attestation(b, receipt=b"[]"),
+}
+
+
+@pytest.mark.parametrize("what", UNTRUE)
+@pytest.mark.parametrize("option", ["--dsse", "--ro-crate"])
+def test_of_a_record_that_does_not_hold_nothing_is_made_that_looks_as_if(insula, job, tmp_path, what, option):
+    source = tmp_path / "source.json"
+    source.write_text(UNTRUE[what](job.bundle).model_dump_json())
+
+    code, _, err = insula("job", "export", "--bundle", str(source), option, str(tmp_path / "made"))
+
+    assert (code, "does not hold" in err, (tmp_path / "made").exists()) == (Exit.BAD_INPUT, True, False)
+
+
+def test_a_bundle_of_another_request_than_was_asked_for_is_not_written(insula, exported, tmp_path):
+    code, _, err = insula("job", "export", "7", "--bundle", str(exported), "--out", str(tmp_path / "seven.json"))
+
+    assert (code, "you asked for 7" in err, (tmp_path / "seven.json").exists()) == (Exit.BAD_INPUT, True, False)
+
+
+def test_a_link_that_leads_nowhere_is_no_place_for_a_crate(insula, exported, tmp_path):
+    (tmp_path / "crate").symlink_to(tmp_path / "elsewhere")
+
+    code, _, err = insula("job", "export", "--bundle", str(exported), "--ro-crate", str(tmp_path / "crate"))
+
+    assert (code, "exists already" in err) == (Exit.BAD_INPUT, True)

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -142,3 +143,39 @@ def test_a_file_that_is_no_log_is_bad_input(insula, tmp_path):
     (tmp_path / "x").write_text("[]")
 
     assert insula("node", "verify-log", str(tmp_path / "x"))[0] == Exit.BAD_INPUT
+
+
+def test_a_checkpoint_alone_proves_no_growth(insula, log, kept):
+    kept.run(1)
+    _, _, now = log()
+
+    code, found = verify(insula, now, "--node-key", kept.key)
+
+    assert code == Exit.CONTENT_UNCHECKED
+    assert "nothing to compare with" in found["checks"][-1]["detail"]
+
+
+def test_of_a_ledger_that_was_tampered_with_no_root_is_signed(log, kept):
+    kept.run(1)
+    kept.sql("DELETE FROM log WHERE position = 2")
+
+    code, found, path = log()
+
+    assert (code, found["checkpoint"], Path(path).exists()) == (Exit.NOT_SO, None, False)
+
+
+BODIES = {
+    "no JSON": "x", "another type": "[]", "a type that is none": '{"type":1}', "no type": "{}",
+    "an id that is none": '{"type":"urn:insula:log:end:v1"}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BODIES)
+def test_a_body_that_was_tampered_with_is_told_and_no_crash(log, kept, what):
+    kept.run(1)
+    kept.sql(f"UPDATE log SET body = '{BODIES[what]}' WHERE position = 2")
+
+    code, found, _ = log()
+
+    assert (code, found["problem"]) == (Exit.NOT_SO, "entry 3 belongs to nothing that was signed, begun or ended")
+    assert [entry["kind"] for entry in found["entries"]] == ["damaged", "receipt", "intent"]

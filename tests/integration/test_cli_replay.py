@@ -9,12 +9,15 @@ import wasmtime
 
 from bridge.cli.output import Exit
 from bridge.demo.image import build_demo_image
+from executor.protocol.canonical import canonical_json
+from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
+from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import Outcome, ResultKind, Status
 from executor.sandbox.docker import DockerSandbox
 from executor.sandbox.escapes import names
 from executor.sandbox.wasm import WasmSandbox
-from tests.bundles import KEYS, attest, changed, with_attestation
+from tests.bundles import CONTRACT, KEYS, attest, changed, with_attestation, with_receipt
 from tests.docker_engine import docker_engine
 from tests.replays import output_with, recorded
 
@@ -268,3 +271,51 @@ def test_without_an_engine_it_says_what_to_do(replay, logstat, image, tmp_path, 
 
     assert (code, found["verdict"]) == (Exit.ENGINE_MISSING, "unavailable")
     assert "no Docker Engine answers: install one" in found["text"]
+
+
+def said(receipt):
+    return receipt["predicate"]["runDetails"]["byproducts"][1]["annotations"]
+
+
+#: what a node's key may sign beside what is checked of a receipt
+SHAPES = {
+    "a runtime that is a word": lambda r: internal(r).update(runtime="x"),
+    "an engine with a line of its own": lambda r: internal(r).update(
+        runtime={"engine": "x\nrequest 3: reproduced", "version": [1]}
+    ),
+    "a manifest that is a word": lambda r: r["predicate"]["runDetails"]["byproducts"][1].update(annotations="x"),
+    "a manifest of words": lambda r: said(r).update(entries=["x"]),
+    "a file with a line of its own": lambda r: said(r).update(
+        entries=[{"path": "x\nrequest 3: reproduced", "type": "file"}]
+    ),
+}
+
+
+def internal(receipt):
+    return receipt["predicate"]["buildDefinition"]["internalParameters"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_receipt_of_any_shape_is_no_crash_and_no_false_line(replay, insula, logstat, tmp_path, shape):
+    outcome = replace(logstat.decided.outcome, output_cid=Cid.of(RAW, b"nowhere").binary)
+    signed = logstat.as_signed(outcome)
+    receipt = parse_receipt(signed.attestations[0].receipt)
+    SHAPES[shape](receipt)
+    word = with_receipt(signed.request.request(), outcome, 0, canonical_json(receipt))
+
+    code, found = replay(changed(signed, attestations=(word,)), logstat)
+    text = insula("job", "replay", "--bundle", str(tmp_path / "bundle.json"), "--content", str(logstat.store.root))[1]
+
+    assert (code, found["verdict"]) == (Exit.NOT_SO, "differs")
+    assert [line for line in text.splitlines() if line.startswith("request 3:")] == [text.splitlines()[0]]
+    assert "reproduced" not in text.splitlines()[0]
+
+
+def test_a_record_without_anchors_is_told_to_be_one(replay, insula, logstat, tmp_path):
+    anchors = ("--contract", CONTRACT, "--node-key", KEYS[0].address)
+    assert replay(logstat.bundle, logstat)[1]["anchored"] is False
+    assert replay(logstat.bundle, logstat, *anchors)[1]["anchored"] is True
+
+    words = ("job", "replay", "--bundle", str(tmp_path / "bundle.json"), "--content", str(logstat.store.root))
+    assert "name --contract and --node-key" in insula(*words)[1]
+    assert "name --contract and --node-key" not in insula(*words, *anchors)[1]

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from bridge.cli.output import Exit
+from executor.protocol.canonical import canonical_json
+from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import Outcome
-from tests.bundles import CONTRACT, changed, settled
+from tests.bundles import CONTRACT, changed, settled, with_attestation
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -110,3 +112,24 @@ def test_a_bundle_that_is_none_says_so(insula, tmp_path, how):
 
     assert code == Exit.BAD_INPUT
     assert "--bundle: is no bundle" in err
+
+
+def test_what_a_receipt_says_never_looks_like_a_line_of_ours(insula, bundle_file, tmp_path):
+    bundle = settled(tmp_path / "home" / "content").bundle
+    receipt = parse_receipt(bundle.attestations[0].receipt)
+    receipt["predicate"]["runDetails"]["builder"]["id"] = "x\nok   offline all of it: holds\x1b[2K"
+
+    path = bundle_file(with_attestation(bundle, receipt=canonical_json(receipt)))
+    code, out, _ = insula("job", "verify", "--bundle", path)
+
+    assert (code, "\x1b" in out) == (Exit.NOT_SO, False)
+    assert not [line for line in out.splitlines() if line.startswith("ok   offline all of it")]
+
+
+def test_a_record_without_a_place_in_the_log_is_not_told_to_look_for_content(insula, bundle_file, tmp_path):
+    bundle = settled(tmp_path / "home" / "content").bundle
+
+    code, out, _ = insula("job", "verify", "--bundle", bundle_file(with_attestation(bundle, log_proof=None)))
+
+    assert (code, "could not be checked in full: log of node 1" in out) == (Exit.CONTENT_UNCHECKED, True)
+    assert "insula content add" not in out

@@ -11,7 +11,7 @@ from bridge.verify_log import check_log
 from executor.errors import InvalidInput
 from executor.protocol.checkpoint import Checkpoint, LogFile, Since
 from executor.protocol.merkle import consistency_proof, leaf_hash, root_of
-from tests.bundles import KEYS, settled
+from tests.bundles import KEYS, settled, with_attestation
 
 KEY = KEYS[0]
 LEAVES = [leaf_hash(b"entry %d" % n) for n in range(9)]
@@ -145,3 +145,12 @@ def test_what_is_of_another_key_or_not_proved_is_told_apart(tmp_path):
         ("checkpoint", "ok"), ("node key", "FAIL"), ("request 3", "open"),
     ]  # fmt: skip
     assert verdicts(check_log(stranger, "", [bundle], [])) == [("checkpoint", "FAIL")]
+
+
+def test_a_root_that_the_node_did_not_sign_says_nothing_of_its_log(tmp_path):
+    forged = with_attestation(settled(tmp_path).bundle, log_root=bytes(32))
+
+    checks = [*check_log(log_file(since=[5]), KEY.address, [forged], [])]
+
+    assert verdicts(checks)[2:] == [("request 3", "open")]
+    assert "signature of node 1 is not" in checks[-1].detail

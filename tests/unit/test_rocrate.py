@@ -53,6 +53,7 @@ def test_the_crate_has_what_ro_crate_and_the_profile_require(job):
     assert descriptor["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
     assert root["@type"] == "Dataset"
     assert root["datePublished"] == "2023-11-14T22:13:21.500Z"
+    assert all(isinstance(root[name], str) and root[name] for name in ("name", "description", "license"))
     profile = entities[root["conformsTo"]["@id"]]
     assert (profile["@id"], profile["@type"]) == ("https://w3id.org/ro/wfrun/process/0.5", "CreativeWork")
     for action in of_type(entities, "CreateAction"):

@@ -2,7 +2,9 @@
 
 import pytest
 
+from bridge.errors import RpcRefused
 from bridge.verify import Layered, check_anchors, check_bundle, check_content
+from bridge.verify_chain import check_chain
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
 from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
@@ -12,7 +14,7 @@ from executor.protocol.conversions import report
 from executor.protocol.dialects.report import report_hash
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import Dialect, Outcome, ResultKind, Status
-from tests.bundles import changed, settled, with_attestation, with_order
+from tests.bundles import CONTRACT, changed, settled, with_attestation, with_order
 
 
 def flip(data, at=-1):
@@ -24,6 +26,30 @@ def flip(data, at=-1):
 
 def failures(checks):
     return [check.name for check in checks if check.failed]
+
+
+def rehashed(bundle):
+    """With the request hash that goes with the order."""
+    return changed(bundle, request_hash=bundle.request.request().hash)
+
+
+def said_otherwise(change):
+    """The bundle with its first receipt changed as JSON."""
+
+    def tamper(bundle):
+        receipt = parse_receipt(bundle.attestations[0].receipt)
+        change(receipt)
+        return with_attestation(bundle, receipt=canonical_json(receipt))
+
+    return tamper
+
+
+def definition(receipt):
+    return receipt["predicate"]["buildDefinition"]
+
+
+def said_of_the_outcome(receipt):
+    return receipt["predicate"]["runDetails"]["byproducts"][0]["annotations"]
 
 
 @pytest.fixture
@@ -101,6 +127,70 @@ def test_a_record_from_before_envelopes_and_proofs_leaves_its_place_in_the_log_o
     assert (failures(checks), open_checks(checks)) == ([], ["log of node 1"])
 
 
+NO_QUORUM = {
+    "one node's word twice, as if of another operator": (
+        3,
+        lambda b: changed(
+            b,
+            attestations=(
+                b.attestations[0],
+                b.attestations[0].model_copy(update={"operator": "0x" + "77" * 20, "node_id": 2}),
+            ),
+        ),
+        "a key is there twice",
+    ),
+    "two words for one slot": (
+        3,
+        lambda b: with_attestation(b, slot=2),
+        "a slot is there twice",
+    ),
+    "a slot that the order does not have": (1, lambda b: with_attestation(b, slot=2), "the order has no slot 2"),
+    "an order that asks for nobody's word": (
+        1,
+        lambda b: changed(rehashed(with_order(b, quorum=0)), attestations=()),
+        "no contract takes an order of 0 of 1 nodes",
+    ),
+    "an order that a minority decides": (
+        3,
+        lambda b: rehashed(with_order(b, quorum=1)),
+        "no contract takes an order of 1 of 3 nodes",
+    ),
+    "an order that asks for more than it has": (
+        1,
+        lambda b: rehashed(with_order(b, quorum=2)),
+        "no contract takes an order of 2 of 1 nodes",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", NO_QUORUM)
+def test_what_is_no_quorum_does_not_pass_for_one(tmp_path, how):
+    nodes, tamper, why = NO_QUORUM[how]
+
+    (found,) = [c for c in check_bundle(tamper(settled(tmp_path, nodes=nodes).bundle)) if c.name == "quorum"]
+
+    assert (found.failed, why in found.detail) == (True, True)
+
+
+SAID_OTHERWISE = {
+    "subject": lambda receipt: receipt["subject"][0]["digest"].update(sha256="00" * 32),
+    "subject, left out": lambda receipt: receipt.pop("subject"),
+    "predicateType": lambda receipt: receipt.update(predicateType="https://example.org/vsa"),
+    "buildType": lambda receipt: definition(receipt).update(buildType="urn:other"),
+    "externalParameters": lambda receipt: definition(receipt)["externalParameters"].update(specSha256="00" * 32),
+    "byproducts.outcome": lambda receipt: said_of_the_outcome(receipt).update(exitCode=3),
+}
+
+
+@pytest.mark.parametrize("what", SAID_OTHERWISE)
+def test_a_receipt_that_says_another_thing_than_the_request_and_outcome_it_names_is_found(job, what):
+    checks = check_bundle(said_otherwise(SAID_OTHERWISE[what])(job.bundle))
+
+    (found,) = [check for check in checks if check.name == "receipt of node 1"]
+    assert found.failed
+    assert what.partition(",")[0] in found.detail or "has another form" in found.detail
+
+
 def test_three_nodes_that_agree_pass(tmp_path):
     assert failures(check_bundle(settled(tmp_path, nodes=3).bundle)) == []
 
@@ -154,8 +244,8 @@ TAMPERED = {
         lambda b: changed(b, attestations=b.attestations * 2),
         {"quorum"},
     ),
-    "the slot": (lambda b: with_attestation(b, slot=2), {"receipt of node 1"}),
-    "another spec": (lambda b: changed(b, spec=b.spec + b" "), {"spec"}),
+    "the slot": (lambda b: with_attestation(b, slot=2), {"quorum", "receipt of node 1"}),
+    "another spec": (lambda b: changed(b, spec=b.spec + b" "), {"spec", "receipt of node 1"}),
     "an order with another price": (
         lambda b: with_order(b, unit_price=1),
         {"request hash", "signature of node 1", "receipt of node 1"},
@@ -326,3 +416,31 @@ def test_a_spec_that_is_none_is_a_failed_check_and_no_error(job, tmp_path):
 
     assert "spec" in failures(check_bundle(bundle))
     assert isinstance(failures(check_content(bundle, job.fetch, BlockStore(tmp_path / "fetched"))), list)
+
+
+class NoHistory:
+    """An endpoint that keeps no logs as old as these, as most of Filecoin do."""
+
+    def chain_id(self):
+        return 31415926
+
+    def code(self, address):
+        return b"\1"
+
+    def call(self, *_args, **_more):
+        raise RpcRefused(-32000, "lookbacks of more than 16h40m0s are disallowed")
+
+    logs_by_range = call
+
+
+def test_what_an_endpoint_cannot_say_is_open_and_accuses_nobody(job):
+    checks = [*check_chain(job.bundle, NoHistory(), CONTRACT)]
+
+    assert failures(checks) == []
+    assert open_checks(checks) == ["request event", "result", "result event", "registration of node 1"]
+
+
+def test_a_contract_is_named_with_its_chain_as_the_same_address_is_on_many(job):
+    (found,) = check_anchors(job.bundle, asked="", contract=CONTRACT, keys=())
+
+    assert "on chain 31415926" in found.detail
