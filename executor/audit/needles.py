@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, quote_plus
 
 from executor.audit.outputrules import OutputRules
 from executor.audit.patterns import MAX_WIDTH, compiled
@@ -26,6 +25,7 @@ _LOWER: Final = bytes(range(256)).lower()
 _SEPARATORS: Final = _BLANKS + b":-"
 _AWS: Final = re.compile(rb"A[KS]IA[A-Z2-7]{16}")
 _UPPER_OR_DIGIT: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986
 _PEM: Final = b"PRIVATE KEY-----"
 
 
@@ -85,9 +85,9 @@ def text_forms(value: bytes) -> tuple[bytes, ...]:
     found = {
         json.dumps(text)[1:-1].encode(),
         json.dumps(text, ensure_ascii=False)[1:-1].encode(),
-        quote(value, safe="").encode(),
-        quote(value).encode(),
-        quote_plus(value).encode(),
+        _percent(value, _UNRESERVED),
+        _percent(value, _UNRESERVED | {ord("/")}),
+        _percent(value, _UNRESERVED | {ord(" ")}).replace(b" ", b"+"),
         value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"),
         text.encode("utf-16-le"),
         text.encode("utf-16-be"),
@@ -95,6 +95,10 @@ def text_forms(value: bytes) -> tuple[bytes, ...]:
         text.encode("utf-32-be"),
     }
     return tuple(sorted(found - {value}))
+
+
+def _percent(value: bytes, kept: frozenset[int]) -> bytes:
+    return b"".join(bytes((byte,)) if byte in kept else b"%%%02X" % byte for byte in value)
 
 
 def base64_forms(value: bytes) -> tuple[bytes, ...]:
