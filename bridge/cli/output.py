@@ -22,7 +22,9 @@ class Exit(IntEnum):
     BAD_INPUT = 2  # the call, a file or a key is wrong; nothing was done
     UNREACHABLE = 3  # a bridge, chain or engine does not answer
     TIMEOUT = 4  # waited as long as asked
-    CHAIN_UNCHECKED = 5  # verification: all that can be checked offline holds; the chain was not asked, or could not say
+    CHAIN_UNCHECKED = (
+        5  # verification: all that can be checked offline holds; the chain was not asked, or could not say
+    )
     CONTENT_UNCHECKED = 6  # verification: nothing is wrong, but some content could not be had, so it was not checked
     NONDETERMINISTIC = 7  # replay: two runs on this machine differ from each other
     ENGINE_MISSING = 8  # replay: this machine cannot run the job: engine, image or room is missing
