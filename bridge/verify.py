@@ -24,11 +24,12 @@ from executor.errors import (
     PeerError,
 )
 from executor.protocol.bundle import Bundle, BundleAttestation
+from executor.protocol.canonical import canonical_json
 from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_problem
 from executor.protocol.dsse import envelope_digest
 from executor.protocol.logproof import is_logged
-from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_hash, statement_problem
+from executor.protocol.receipt import dependency_cids, manifest_of, parse_receipt, receipt_hash, statement_problem
 from executor.protocol.releaserecord import ReleaseRecord, check_release
 from executor.protocol.signing import Scope, attestation_message, recover, recover_digest
 from executor.protocol.spec import InvalidSpec, job_of, spec_cid
@@ -37,6 +38,7 @@ from executor.protocol.wire import Outcome, Request, ResultKind, Status
 FetchDag = Callable[[Cid, BlockStoreLike], None]  # brings what a store lacks of a DAG, verified; InsulaError
 
 MAX_STREAM_BYTES = 16 * 2**20  # of stdout or stderr
+MANIFEST_LIMITS = unixfs.TreeLimits(max_bytes=2**62, max_files=1_000_000)
 
 
 class Basis(StrEnum):
@@ -145,6 +147,7 @@ def check_content(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Ite
     yield found
     if found.ok:
         yield _check_payload(request, outcome, root, store)
+        yield from _check_manifests(bundle, root, store)
 
 
 def check_inputs(bundle: Bundle, fetch: FetchDag, store: BlockStoreLike) -> Iterator[Check]:
@@ -407,6 +410,28 @@ def _check_payload(request: Request, outcome: Outcome, root: Cid, store: BlockSt
     except ContentError as exc:
         return Check("payload", ok=False, detail=f"the output has no readable {stream}: {exc}")
     return _compared("payload", outcome.payload, data, f"the output's {stream}")
+
+
+def _check_manifests(bundle: Bundle, root: Cid, store: BlockSource) -> Iterator[Check]:
+    """Whether each receipt lists the output's files as they are: who has no more than the receipt believes it."""
+    try:
+        rows = unixfs.manifest(store, root, MANIFEST_LIMITS).rows()
+    except ContentError as exc:
+        is_large = isinstance(exc, ContentTooLarge)
+        yield Check("manifest", ok=False, checked=not is_large, detail=f"the output cannot be listed: {exc}")
+        return
+    for item in bundle.attestations:
+        name = f"manifest of node {item.node_id}"
+        try:
+            said = manifest_of(parse_receipt(item.receipt))
+        except InvalidInput as exc:
+            yield Check(name, ok=False, detail=str(exc))
+            continue
+        listed = [row for row in said if "omitted" not in row]
+        due = [*rows] if len(listed) == len(said) else [*rows[: len(listed)], {"omitted": len(rows) - len(listed)}]
+        same = canonical_json(said) == canonical_json(due)
+        of = f"{len(listed)} of the output's {len(rows)} files and folders"
+        yield Check(name, ok=same, detail=f"{of}, as they are" if same else "is not the output's")
 
 
 def _compared(name: str, given: bytes, expected: bytes, what: str) -> Check:

@@ -65,6 +65,7 @@ def settled(folder, *, nodes=1, result_kind=ResultKind.STDOUT, stdout=b"42 lines
     request = Request(chain_id=31415926, contract=CONTRACT, id=3, requester=REQUESTER, order=order, deadline=2_000_000)
     payload = stdout if result_kind == ResultKind.STDOUT else b""
     outcome = Outcome(status=Status.SUCCEEDED, output_cid=output.binary, payload=payload)
+    rows = unixfs.manifest(store, output, LIMITS).rows()
     bundle = Bundle(
         request_hash=request.hash,
         request=RequestMessage.of(request),
@@ -74,7 +75,9 @@ def settled(folder, *, nodes=1, result_kind=ResultKind.STDOUT, stdout=b"42 lines
         outcome=outcome.encode(),
         settled_tx=b"\2" * 32,
         settled_block_number=20,
-        attestations=tuple(attest(request, outcome, n, [("module", module), ("log", data)]) for n in range(nodes)),
+        attestations=tuple(
+            attest(request, outcome, n, [("module", module), ("log", data)], manifest=rows) for n in range(nodes)
+        ),
     ).sealed()
     return Settled(bundle, store, module, data, output)
 

@@ -21,11 +21,11 @@ from executor.content import unixfs
 from executor.content.blocks import BlockSource, BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.web import Http
-from executor.errors import ContentError
+from executor.errors import ContentError, InvalidInput
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle, parse_bundle
 from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
-from executor.protocol.receipt import parse_receipt
+from executor.protocol.receipt import manifest_of, parse_receipt
 from executor.protocol.replay import Difference, Ending, differences
 from executor.protocol.spec import JobSpec, job_of
 from executor.protocol.wire import Outcome, Status, checksum_address
@@ -200,11 +200,9 @@ def _recorded_rows(bundle: Bundle, outcome: Outcome, blocks: BlockSource) -> Seq
     except ContentError:
         pass  # not here, or not whole
     try:
-        found = {item["name"]: item["annotations"] for item in _receipt(bundle)["runDetails"]["byproducts"]}
-        entries = found["manifest"]["entries"]
-    except (KeyError, TypeError):
+        return manifest_of(parse_receipt(bundle.attestations[0].receipt))
+    except InvalidInput:
         return None  # a node may leave it out of its receipt
-    return entries if isinstance(entries, list) and all(isinstance(row, dict) for row in entries) else None
 
 
 def _receipt(bundle: Bundle) -> dict[str, Any]:

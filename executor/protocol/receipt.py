@@ -119,6 +119,18 @@ def dependency_cids(receipt: Mapping[str, Any]) -> dict[str, str]:
         raise InvalidInput("receipt", "names no resolvedDependencies") from exc
 
 
+def manifest_of(receipt: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the output's manifest, as a parsed receipt has them. InvalidInput("receipt") if it has none."""
+    try:
+        found = {item["name"]: item["annotations"] for item in receipt["predicate"]["runDetails"]["byproducts"]}
+        rows = found["manifest"]["entries"]
+    except (KeyError, TypeError) as exc:
+        raise InvalidInput("receipt", "has no manifest") from exc
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InvalidInput("receipt", "has a manifest of another form")
+    return rows
+
+
 def statement_problem(receipt: Mapping[str, Any], request: Request, spec: bytes, outcome: Outcome) -> str:
     """Where a parsed receipt says something else than request, spec and outcome do; "" where it does nowhere.
 

@@ -369,6 +369,38 @@ def test_a_payload_that_is_not_the_outputs_stdout_is_found(job, tmp_path):
     assert content_failures(job, tmp_path) == ["payload"]
 
 
+def manifest_said(receipt):
+    return receipt["predicate"]["runDetails"]["byproducts"][1]["annotations"]
+
+
+MANIFESTS = {
+    "another size": lambda said: said["entries"][1].update(size=1),
+    "a file less": lambda said: said["entries"].pop(),
+    "a file more": lambda said: said["entries"].append({"path": "z", "type": "file", "size": 1, "cid": "x"}),
+    "none at all": lambda said: said.pop("entries"),
+    "one of words": lambda said: said.update(entries=["x"]),
+    "files left out that there are not": lambda said: said["entries"].append({"omitted": 1}),
+    "a number of files left out that is not so": lambda said: said.update(entries=[said["entries"][0], {"omitted": 1}]),
+}
+
+
+@pytest.mark.parametrize("what", MANIFESTS)
+def test_a_receipt_that_lists_other_files_than_the_outputs_is_found(job, tmp_path, what):
+    job.bundle = said_otherwise(lambda receipt: MANIFESTS[what](manifest_said(receipt)))(job.bundle)
+
+    assert content_failures(job, tmp_path) == ["manifest of node 1"]
+
+
+def test_a_receipt_may_leave_out_the_last_rows_of_a_manifest(job, tmp_path):
+    def cut(receipt):
+        said = manifest_said(receipt)
+        said["entries"] = [*said["entries"][:1], {"omitted": len(said["entries"]) - 1}]
+
+    job.bundle = said_otherwise(cut)(job.bundle)
+
+    assert content_failures(job, tmp_path) == []
+
+
 def test_an_exit_code_payload_is_its_decimal_digits(tmp_path):
     job = settled(tmp_path / "store", result_kind=ResultKind.EXIT_CODE)
     outcome = Outcome.decode(job.bundle.outcome)
