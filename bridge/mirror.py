@@ -1,5 +1,7 @@
 """A copy of every public result at the operator's Kubo, for as long as the bridge serves it itself.
 
+Results only: what somebody uploads is public as soon as he says so, and an operator's Kubo is not a stranger's to fill.
+
 The block store stays what counts: a Kubo that is away, full or wrong costs its copies and nothing else. Each root is
 written down before it is given to the daemon and after, so that whatever was begun is finished or taken back after a
 kill -9, and a root that the daemon's owner kept before is never taken from him.
@@ -12,6 +14,7 @@ from typing import Protocol
 
 import structlog
 
+from bridge.settlement import OUTPUT_LABEL
 from bridge.store.engine import Engine, reading, transaction
 from bridge.store.mirror import Mirrored, forget_mirrored, keep_mirrored, mirrored
 from executor.content.blocks import BlockSource
@@ -22,7 +25,7 @@ from executor.protocol.cid import Cid
 log = structlog.get_logger("bridge.mirror")
 
 AGAIN_SECONDS = 600.0
-"""A root that the daemon refuses is offered again after this long."""
+"""A root that the daemon refuses, to take or to give back, is tried again after this long."""
 
 
 class PinningPeer(Protocol):
@@ -57,11 +60,11 @@ class Mirror:
         PeerUnavailable while it does not answer.
         """
         now = self._clock()
-        public = {root.cid for root in self._roots.live(now) if root.public}
+        public = {root.cid for root in self._roots.live(now) if root.public and root.label.startswith(OUTPUT_LABEL)}
         with reading(self._engine) as connection:
             known = {one.root: one for one in mirrored(connection)}
-        self._refused = {root: until for root, until in self._refused.items() if until > now and root in public}
-        for root in sorted(known.keys() - public, key=str):
+        self._refused = {root: until for root, until in self._refused.items() if until > now}
+        for root in sorted(known.keys() - public - self._refused.keys(), key=str):
             self._take_back(known[root])
             return True
         for root in sorted(public - self._refused.keys(), key=str):
@@ -81,16 +84,23 @@ class Mirror:
         try:
             self._daemon.publish(self._store, one.root)
         except (PeerRefused, ContentError) as exc:  # the daemon has no room, or garbage collection was faster
-            self._refused[one.root] = self._clock() + AGAIN_SECONDS
-            log.warning("kubo does not take a result", cid=str(one.root), error=str(exc))
+            self._wait("kubo does not take a result", one.root, exc)
             return
         with transaction(self._engine) as connection:
             keep_mirrored(connection, Mirrored(one.root, ours=one.ours, done=True))
         log.info("result copied to kubo", cid=str(one.root))
 
     def _take_back(self, one: Mirrored) -> None:
-        if one.ours:
-            self._daemon.unpin(one.root)
+        try:
+            if one.ours:
+                self._daemon.unpin(one.root)
+        except PeerRefused as exc:
+            self._wait("kubo does not give a result back", one.root, exc)
+            return
         with transaction(self._engine) as connection:
             forget_mirrored(connection, one.root)
         log.info("result taken from kubo", cid=str(one.root), ours=one.ours)
+
+    def _wait(self, what: str, root: Cid, exc: Exception) -> None:
+        self._refused[root] = self._clock() + AGAIN_SECONDS
+        log.warning(what, cid=str(root), error=str(exc))

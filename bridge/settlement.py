@@ -50,6 +50,7 @@ log = structlog.get_logger("bridge.settlement")
 PAGE = 500  # jobs of one kind looked at in one pass
 REVIEW_SECONDS = 5.0  # how often waiting jobs are looked at for why they wait
 HOUSEKEEPING_SECONDS = 60.0
+OUTPUT_LABEL = "job:"  # of roots that are outputs
 #: Why the leases of a job in one of these states have no point any more.
 DEAD: dict[JobState, str] = {
     JobState.ATTESTED: "a quorum of nodes has answered",
@@ -379,7 +380,7 @@ class Settlement:
 
 def root_label(request_hash: bytes) -> str:
     """The label under which a job's output is kept."""
-    return f"job:0x{request_hash.hex()}"
+    return f"{OUTPUT_LABEL}0x{request_hash.hex()}"
 
 
 def _was_brought(output: bytes, slots: Sequence[Slot]) -> bool:

@@ -77,7 +77,11 @@ _DAMAGED: Final = (
 
 
 class LedgerError(InsulaError):
-    """The ledger cannot be read or written."""
+    """The ledger cannot be read or written. damaged: for good; else it may go again, as where the disk was full."""
+
+    def __init__(self, problem: str, *, damaged: bool = False) -> None:
+        super().__init__(problem)
+        self.damaged = damaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -407,7 +411,7 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as exc:
         damaged = getattr(exc, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        raise LedgerError(f"{path}: {exc}{_DAMAGED if damaged else ''}") from exc
+        raise LedgerError(f"{path}: {exc}{_DAMAGED if damaged else ''}", damaged=damaged) from exc
 
 
 def _signed(db: sqlite3.Connection, request_hash: bytes) -> SignedRecord | None:

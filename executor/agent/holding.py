@@ -25,6 +25,7 @@ from executor.content.reader import Manifest, manifest
 from executor.content.walk import blocks
 from executor.egress.record import closed
 from executor.holds import Hold
+from executor.ledger import LedgerError
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.cid import Cid
 from executor.protocol.leases import Phase
@@ -100,7 +101,12 @@ def subject_of(parts: Parts, hold: Hold) -> Subject:
 
 
 def await_ruling(work: Work, hold: Hold) -> Ruling:
-    """The ruling, as soon as there is one. GiveBack (the node stops, or has another policy now), LeaseLost."""
+    """The ruling, as soon as it is written down.
+
+    GiveBack (the node stops, or has another policy now), LeaseLost, LedgerError (the ledger is damaged).
+
+    A disk that is full meanwhile does not undo what reviewers did: the ruling waits, no longer than the lease.
+    """
     parts = work.parts
     if hold.policy_hash != parts.policy.hash:
         raise GiveBack(Reason.NODE_FAULT, "the policy was changed while the output was held")
@@ -109,10 +115,16 @@ def await_ruling(work: Work, hold: Hold) -> Ruling:
     work.pulse.phase = Phase.HELD
     while True:
         is_over = parts.clock() >= hold.until or hold.ruling == "timeout"
-        ruling = parts.holds.settle(
-            hold.execution_id,
-            lambda votes: rule(rules, subject, votes, is_over=is_over),  # noqa: B023 - called at once
-        )
+        try:
+            ruling = parts.holds.settle(
+                hold.execution_id,
+                lambda votes: rule(rules, subject, votes, is_over=is_over),  # noqa: B023 - called at once
+            )
+        except LedgerError as exc:
+            if exc.damaged:
+                raise
+            work.log.warning("a ruling cannot be written down; it is tried again", error=str(exc))
+            ruling = None
         if ruling is not None:
             work.log.info("phase", phase=ruling.word, signers=[vote.signer for vote in ruling.votes])
             return ruling

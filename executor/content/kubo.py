@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3.exceptions
@@ -46,6 +46,7 @@ MAX_ROWS: Final = 10_000
 MAX_PROVIDERS: Final = 20
 _PIECE: Final = 64 * 1024
 _NOT_FOUND: Final = re.compile(r"not found|could not find|not pinned", re.IGNORECASE)
+_Shape = TypeVar("_Shape", list[Any], dict[str, Any])
 _thread = threading.local()
 
 
@@ -97,7 +98,7 @@ class Kubo:
     def facts(self) -> KuboFacts:
         """What the daemon says of itself."""
         who = self._one("/id")
-        addresses = who.get("Addresses") or []
+        addresses = self._shaped(who.get("Addresses"), list)
         version = str(self._one("/version").get("Version", ""))[:64]
         return KuboFacts(version, str(who.get("ID", ""))[:128], tuple(str(item)[:256] for item in addresses[:32]))
 
@@ -136,7 +137,7 @@ class Kubo:
             if exc.status == 404:
                 return False
             raise
-        return any(str(root) in (row.get("Keys") or {}) for row in rows)
+        return any(str(root) in self._shaped(row.get("Keys"), dict) for row in rows)
 
     def unpin(self, root: Cid) -> None:
         """Have the daemon keep it no longer; nothing where it does not."""
@@ -173,7 +174,7 @@ class Kubo:
 
     def peers(self) -> tuple[str, ...]:
         """Ids of the peers that it is connected to."""
-        found = self._one("/swarm/peers").get("Peers") or []
+        found = self._shaped(self._one("/swarm/peers").get("Peers"), list)
         return tuple(str(item.get("Peer", "")) for item in found[:1000] if isinstance(item, dict))
 
     def providers(self, cid: Cid, limit: int = MAX_PROVIDERS, seconds: float = CALL_SECONDS) -> tuple[str, ...]:
@@ -183,10 +184,19 @@ class Kubo:
         with self._answer("/routing/findprovs", (str(cid),), options, seconds=seconds) as pieces:
             for row in _json_rows(_bounded(pieces, MAX_ANSWER_BYTES)):
                 if row.get("Type") == 4:  # routing.Provider
-                    found.update({str(item.get("ID", "")): None for item in row.get("Responses") or []})
+                    peers = [self._shaped(item, dict) for item in self._shaped(row.get("Responses"), list)]
+                    found.update({str(item.get("ID", "")): None for item in peers})
                 if len(found) >= limit:
                     break
         return tuple(itertools.islice(found, limit))
+
+    def _shaped(self, value: Any, kind: type[_Shape]) -> _Shape:
+        """A part of an answer, empty where it is null; PeerRefused where it is of another kind."""
+        if value is None:
+            return kind()
+        if not isinstance(value, kind):
+            raise PeerRefused(200, f"{self.address} does not answer as Kubo does")
+        return value
 
     def _one(self, path: str, *args: str) -> dict[str, Any]:
         rows = self._rows(path, *args)

@@ -11,6 +11,7 @@ from typing import Final
 from executor.content.kuboaddress import rpc_address
 from executor.content.transfer import CarSource
 from executor.content.web import SILENCE_SECONDS, Http, gateway_peer
+from executor.errors import PeerUnavailable
 
 DIAL_SECONDS: Final = 3.0
 MAX_OPEN: Final = 20
@@ -54,8 +55,13 @@ class OpenSources:
 
     @contextmanager
     def using(self, source: Source) -> Iterator[CarSource]:
-        """Its client, by one caller at a time."""
+        """Its client, by one caller at a time. PeerUnavailable where an earlier one is not done with it.
+
+        Such a one was left behind: it looks up a name, which nobody can end.
+        """
         with self._lock:
+            if source.name in self._used:
+                raise PeerUnavailable("an earlier transfer still waits for it")
             known = self._open.pop(source.name) if source.name in self._open else None
             client, stack = known or _opened(source)
             self._open[source.name] = (client, stack)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import select
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -29,9 +28,10 @@ from executor.sandbox.cgroups import ControlGroups, Pressure
 from executor.sandbox.container_probe import checks as probe_checks
 from executor.sandbox.container_probe import probe_archive
 from executor.sandbox.endings import TICK_SECONDS, Run, Watch, at_the_wall, is_gvisor, judge
-from executor.sandbox.engine_facts import EngineFacts
+from executor.sandbox.engine_facts import EngineFacts, no_engine
 from executor.sandbox.escapes import Danger, Found, dangers, refusal
 from executor.sandbox.holder import network_namespace
+from executor.sandbox.images import JOB_IMAGES, is_of_a_job, job_tag, misfit
 from executor.sandbox.leftovers import Started, end_processes
 from executor.sandbox.mounts import QuotaMount, may_mount, mount_quota, quota_mounts, unmount
 from executor.sandbox.runtimes import found_runtimes
@@ -146,12 +146,12 @@ class DockerSandbox:
             summary["acceptedEscapes"] = sorted(danger.name for danger in accepted)
             started = self._clock()
             try:
-                image = self._image(api, program)
-                inputs = stage_inputs(execution.inputs, execution.scratch / "inputs")
-                place = self._place(execution, inputs)
-                body = profile.container(program, image, execution.limits, place)
-                with self._network(api, execution, place) as change:
-                    report = self._run(api, execution, change(body), cancelled)
+                with self._image(api, program) as image:
+                    inputs = stage_inputs(execution.inputs, execution.scratch / "inputs")
+                    place = self._place(execution, inputs)
+                    body = profile.container(program, image, execution.limits, place)
+                    with self._network(api, execution, place) as change:
+                        report = self._run(api, execution, program, change(body), cancelled)
                 summary["outputs"] = "quota mount" if place.quota_bytes else "watched folder"
                 return replace(report, runtime={**summary, **report.runtime})
             except _Invalid as exc:
@@ -175,6 +175,7 @@ class DockerSandbox:
                     _remove(api, found["Id"])
                     end_processes(found["Id"])
                     gone.add(execution)
+            self._reap_images(api)
         for container, execution in self._started.all().items():
             if execution not in live:
                 if end_processes(container):
@@ -185,6 +186,16 @@ class DockerSandbox:
                 gone.add(mount.execution)
         return sorted(gone)
 
+    def _reap_images(self, api: docker.APIClient) -> None:
+        for marked in api.images(name=JOB_IMAGES):
+            for name in marked["RepoTags"]:
+                _forget_image(api, name)
+        for image in self._started.images():
+            found = _inspect_image(api, f"sha256:{image}")
+            if found is not None and not found.get("RepoTags"):
+                _forget_image(api, f"sha256:{image}")
+            self._started.forget_image(image)
+
     @contextlib.contextmanager
     def _engine(self) -> Iterator[docker.APIClient]:
         """A connection; what goes wrong with it is the node's trouble, not the job's."""
@@ -194,14 +205,14 @@ class DockerSandbox:
             text = f"the Docker Engine must be on this machine: DOCKER_HOST is {address!r:.200}, not a unix:// socket"
             raise SandboxUnavailable(Reason.ENGINE_MISSING, text)
         if not Path(address.partition("://")[2]).is_socket():
-            raise _no_engine(f"there is no socket {address}")
+            raise no_engine(f"there is no socket {address}")
         try:
             with contextlib.closing(docker.APIClient(**arguments, version="auto", timeout=CALL_SECONDS)) as api:
                 yield api
         except docker.errors.APIError as exc:
             raise SandboxUnavailable(Reason.NODE_FAULT, f"the Docker Engine: {_words(exc)}") from exc
         except _ENGINE_ERRORS as exc:
-            raise _no_engine(str(exc)[:200]) from exc
+            raise no_engine(str(exc)[:200]) from exc
 
     def _problem(self, api: docker.APIClient, facts: EngineFacts) -> tuple[str, tuple[Danger, ...]]:
         """Why this engine is not used, empty where it is; and the known escapes in spite of which it is."""
@@ -215,25 +226,46 @@ class DockerSandbox:
 
     # -- images
 
-    def _image(self, api: docker.APIClient, program: ContainerProgram) -> str:
-        """The full id of the program's image, which the engine has then."""
+    @contextlib.contextmanager
+    def _image(self, api: docker.APIClient, program: ContainerProgram) -> Iterator[str]:
+        """The full id of the program's image, which the engine has then; what its archive brought goes afterwards."""
+        found = self._found(api, program)
+        try:
+            yield str(found["Id"])
+        finally:
+            if is_of_a_job(found):
+                _forget_image(api, f"{JOB_IMAGES}:{job_tag(found['Id'])}")
+
+    def _found(self, api: docker.APIClient, program: ContainerProgram) -> dict[str, Any]:
+        """What the engine says of the program's image. An image that another job brought is as good as not here."""
         found = _inspect_image(api, program.image)
-        if found is None and program.archive is not None:
-            self._load(api, program.image, program.archive)
-            found = _inspect_image(api, program.image)
+        if program.archive is not None and (found is None or is_of_a_job(found)):
+            self._check_archive(program.image, program.archive)
+            if found is None:
+                self._load(api, program.image, program.archive)
+                found = _inspect_image(api, program.image)
+        elif found is not None and is_of_a_job(found):
+            found = None
         if found is None:
             text = f"image {program.image} is not here, and images are never pulled: load it, or name an archive by CID"
             raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, text)
-        _check_image(program.image, found)
-        return str(found["Id"])
+        wrong = misfit(program.image, found)
+        if wrong:
+            raise _Invalid(wrong)
+        return found
 
-    def _load(self, api: docker.APIClient, image: str, path: Path) -> None:
+    def _check_archive(self, image: str, path: Path) -> None:
         try:
             archive = check_archive(path, self._max_image_bytes)
         except BadArchive as exc:
             raise _Invalid(str(exc)) from exc
         if image.rpartition("@")[2] != archive.image_id:
             raise _Invalid(f"the archive holds {archive.image_id}, not {image}")
+
+    def _load(self, api: docker.APIClient, image: str, path: Path) -> None:
+        """Load it and mark it as a job's; in between, a note says whose it is after a crash."""
+        image_id = image.rpartition("@")[2]
+        self._started.note_image(job_tag(image_id))
         deadline = time.monotonic() + LOAD_SECONDS
         with path.open("rb") as file:
             for line in api.load_image(file, quiet=False):  # type: ignore[no-untyped-call]
@@ -242,6 +274,15 @@ class DockerSandbox:
                     raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, text)
                 if time.monotonic() > deadline:
                     raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, "the engine takes too long to load it")
+        api.tag(image_id, JOB_IMAGES, job_tag(image_id))
+        self._started.forget_image(job_tag(image_id))
+
+    def _created(self, api: docker.APIClient, program: ContainerProgram, body: dict[str, Any]) -> str:
+        try:
+            return _create(api, body)
+        except docker.errors.ImageNotFound:  # another job that brought the same one has ended meanwhile
+            self._found(api, program)
+            return _create(api, body)
 
     # -- one run
 
@@ -260,9 +301,11 @@ class DockerSandbox:
         if self._runtime != "runc":
             raise SandboxUnavailable(Reason.ENGINE_MISSING, f"a job by {self._runtime} can be given no network")
         path, image = probe_archive()
-        body = profile.holder(self._image(api, ContainerProgram(image, archive=path)), place)
-        holder = _create(api, body)
-        try:
+        program = ContainerProgram(image, archive=path)
+        with contextlib.ExitStack() as stack:
+            body = profile.holder(stack.enter_context(self._image(api, program)), place)
+            holder = self._created(api, program, body)
+            stack.callback(_remove, api, holder)
             wrong = profile.differences(body, api.inspect_container(holder))
             if wrong:
                 raise SandboxUnavailable(Reason.NODE_FAULT, f"the engine did not apply: {', '.join(wrong)[:500]}")
@@ -273,8 +316,6 @@ class DockerSandbox:
             with network_namespace(api.inspect_container(holder)["State"]["Pid"], holder) as namespace:
                 network.open(namespace)
             yield lambda body: profile.joined(body, holder, network.env)
-        finally:
-            _remove(api, holder)
 
     def _place(self, execution: Execution, inputs: Path) -> profile.Place:
         """Prepare the outputs: a mount with a quota where possible, else the folder itself, which is watched."""
@@ -303,9 +344,14 @@ class DockerSandbox:
         return profile.Place(os.fspath(inputs.absolute()), os.fspath(outputs), owner, quota, labels, secrets)
 
     def _run(
-        self, api: docker.APIClient, execution: Execution, body: dict[str, Any], cancelled: Cancelled
+        self,
+        api: docker.APIClient,
+        execution: Execution,
+        program: ContainerProgram,
+        body: dict[str, Any],
+        cancelled: Cancelled,
     ) -> RunReport:
-        container = _create(api, body)
+        container = self._created(api, program, body)
         try:
             self._started.note(container, execution.execution_id)
             inspected = api.inspect_container(container)
@@ -400,14 +446,6 @@ def _broken(checks: Iterable[Check]) -> list[str]:
     return [check.name for check in checks if not check.held]
 
 
-def _no_engine(why: str) -> SandboxUnavailable:
-    text = (
-        "no Docker Engine answers: install one (https://docs.docker.com/engine/install/, or the package docker.io of "
-        f"your distribution), start dockerd, or set DOCKER_HOST ({why})"
-    )
-    return SandboxUnavailable(Reason.ENGINE_MISSING, text)
-
-
 def _facts(api: docker.APIClient) -> EngineFacts:
     return EngineFacts.of(api.info(), api.version())
 
@@ -423,15 +461,10 @@ def _inspect_image(api: docker.APIClient, image: str) -> dict[str, Any] | None:
         return None
 
 
-def _check_image(asked: str, found: dict[str, Any]) -> None:
-    if asked.startswith("sha256:") and found["Id"] != asked:
-        raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, f"the engine gives {found['Id']} for {asked}")
-    if (found.get("Config") or {}).get("Volumes"):
-        raise _Invalid("the image declares volumes; they would be writable and without limit")
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    if found.get("Os", "linux") != "linux" or found.get("Architecture", machine) != machine:
-        text = f"the image is for {found.get('Os')}/{found.get('Architecture')}; this node is linux/{machine}"
-        raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, text)
+def _forget_image(api: docker.APIClient, name: str) -> None:
+    """Take a name from an image, and the image where it has no other; one that a container uses goes with that one."""
+    with contextlib.suppress(docker.errors.APIError):
+        api.remove_image(name)
 
 
 def _create(api: docker.APIClient, body: dict[str, Any]) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from executor.protocol.reasons import Reason
+from executor.sandbox.types import SandboxUnavailable
+
 _NEEDED: Final = {
     "MemoryLimit": "memory limits",
     "SwapLimit": "swap limits (boot with swapaccount=1)",
@@ -73,3 +76,12 @@ class EngineFacts:
 
     def _security(self) -> list[str]:
         return [str(item) for item in self.info.get("SecurityOptions") or []]
+
+
+def no_engine(why: str) -> SandboxUnavailable:
+    """What to do where no engine answers."""
+    text = (
+        "no Docker Engine answers: install one (https://docs.docker.com/engine/install/, or the package docker.io of "
+        f"your distribution), start dockerd, or set DOCKER_HOST ({why})"
+    )
+    return SandboxUnavailable(Reason.ENGINE_MISSING, text)

@@ -52,7 +52,6 @@ ESCAPES: Final = (
     Escape("CVE-2025-31133", "runc", ("1.2.8", "1.3.3", "1.4.0-rc3"), "a link in place of /dev/null unmasks /proc"),
     Escape("CVE-2025-52565", "runc", ("1.2.8", "1.3.3", "1.4.0-rc3"), "a link in place of /dev/pts: /dev/console"),
     Escape("CVE-2025-52881", "runc", ("1.2.8", "1.3.3", "1.4.0-rc3"), "writes to /proc are led to other files of it"),
-    Escape("CVE-2026-41579", "runc", ("1.3.6", "1.4.3", "1.5.0-rc3"), "a link in place of /dev writes to the host"),
     Escape("CVE-2018-16359", "runsc", ("20180823.0",), "files of the host are renamed"),
     Escape("CVE-2025-2713", "runsc", ("20250319.0",), "files are read before privileges are dropped"),
     Escape("CVE-2021-41103", "containerd", ("1.4.11", "1.5.7"), "others on the host execute what an image left setuid"),
@@ -69,6 +68,7 @@ EXCLUDED: Final[dict[str, str]] = {
     "CVE-2018-15664": "`docker cp` is never used",
     "CVE-2019-14271": "`docker cp` is never used",
     "CVE-2020-15257": "needs the host's network",
+    "CVE-2021-41091": "needs an account on the host",
     "CVE-2022-23648": "of the Kubernetes interface, which the Docker Engine does not use",
     "CVE-2023-25809": "of runtimes without root; /sys is read-only and the group namespace is a container's own",
     "CVE-2024-23651": "of BuildKit: nothing is built",
@@ -76,6 +76,7 @@ EXCLUDED: Final[dict[str, str]] = {
     "CVE-2024-23653": "of BuildKit: nothing is built",
     "CVE-2024-25621": "needs an account on the host",
     "CVE-2024-40635": "needs a user number over 2^31; ours is fixed",
+    "CVE-2026-41579": "of other engines: Docker lays a folder /dev of its own over the image's (GHSA-xjvp-4fhw-gc47)",
     "CVE-2026-96812": "needs a character device of the host; none is given",
     "CVE-2026-119101": "of checkpoint and restore, which are never used",
 }

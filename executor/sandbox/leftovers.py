@@ -19,6 +19,7 @@ from typing import Final
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 _PROGRAMS: Final = ("containerd-shim", "runc", "runsc")
 MAX_NAME_BYTES: Final = 200
+_IMAGE: Final = ".image"
 
 
 class Started:
@@ -48,6 +49,23 @@ class Started:
                 with path.open(encoding="utf-8", errors="replace") as file:
                     found[path.name] = file.read(MAX_NAME_BYTES)
         return found
+
+    def note_image(self, image: str) -> None:
+        """Before an image of a job is loaded. image: its id in hex."""
+        if self._folder is not None and _ID.fullmatch(image):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            (self._folder / f"{image}{_IMAGE}").touch()
+
+    def forget_image(self, image: str) -> None:
+        """It is marked as a job's, or gone."""
+        if self._folder is not None:
+            (self._folder / f"{image}{_IMAGE}").unlink(missing_ok=True)
+
+    def images(self) -> list[str]:
+        """Those whose loading was begun and not seen to end."""
+        if self._folder is None:
+            return []
+        return [path.stem for path in self._folder.glob(f"*{_IMAGE}") if _ID.fullmatch(path.stem)]
 
 
 def end_processes(container: str, programs: Collection[str] = ()) -> list[int]:

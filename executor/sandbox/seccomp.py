@@ -48,10 +48,11 @@ timer_create timer_delete timerfd_create timerfd_gettime timerfd_settime timer_g
 """
 _SOCKETS: Final = """
 accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg sendmmsg sendmsg
-sendto setsockopt shutdown socketpair
+sendto setsockopt shutdown
 """
+_UNIX: Final = 1
 #: UNIX, INET, INET6: what programs open before they find that there is no network
-_FAMILIES: Final = (1, 2, 10)
+_FAMILIES: Final = (_UNIX, 2, 10)
 _NETLINK: Final = 16
 _NEW_NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _PERSONALITIES: Final = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, as 32 bit and as 2.6; the last one only asks
@@ -79,6 +80,8 @@ def seccomp() -> dict[str, Any]:
             _allow(names),
             *(_allow(["socket"], _argument(0, "EQ", family)) for family in _FAMILIES),
             _allow(["socket"], _argument(0, "EQ", _NETLINK), _argument(2, "EQ", 0)),  # NETLINK_ROUTE: own interfaces
+            # a pair opens sockets of a family as `socket` does (those of TIPC), and has the kernel load its module
+            _allow(["socketpair"], _argument(0, "EQ", _UNIX)),
             *(_allow(["personality"], _argument(0, "EQ", value)) for value in _PERSONALITIES),
             # a thread or a process, in no namespace of its own
             _allow(["clone"], _argument(0, "MASKED_EQ", _NEW_NAMESPACES, 0)),

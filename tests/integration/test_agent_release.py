@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,6 +196,18 @@ def test_a_held_output_leaves_once_its_reviewer_approves(twin, folder):
     (vote,) = record["votes"]
     assert is_signed(about, Vote(**{**vote, "signature": bytes.fromhex(vote["signature"][2:])}))
     assert vote["signer"] == KEYS[0].address
+
+
+def test_a_ruling_that_the_disk_does_not_take_waits_until_it_does(twin, folder):
+    with running(folder), closing(sqlite3.connect(folder / "ledger.db", timeout=30, isolation_level=None)) as db:
+        twin.offer(job(twin))
+        held(twin, folder)
+        db.execute("CREATE TRIGGER no_space BEFORE UPDATE ON holds BEGIN SELECT RAISE(ABORT, 'no space'); END")
+        decide(folder, KEYS[0])
+        still_held(twin, folder)
+        db.execute("DROP TRIGGER no_space")
+
+        assert attested(twin).status == Status.SUCCEEDED
 
 
 @pytest.mark.parametrize("reason", [Reason.RELEASE_REJECTED, Reason.AUDIT_RULE])

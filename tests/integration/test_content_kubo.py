@@ -199,6 +199,27 @@ FAULTS = {
         PeerRefused,
         "repo is locked",
     ),
+    "pins that are a number": (lambda client: client.is_pinned(ROOT), [answer({"Keys": 5})], PeerRefused, "as Kubo"),
+    "pins that are a text": (
+        lambda client: client.is_pinned(ROOT),
+        [answer({"Keys": f"{ROOT}"})],
+        PeerRefused,
+        "as Kubo",
+    ),
+    "addresses that are an object": (lambda client: client.facts(), [answer({"Addresses": {"a": 1}})], PeerRefused, ""),
+    "peers that are a number": (lambda client: client.peers(), [answer({"Peers": 7})], PeerRefused, "as Kubo"),
+    "providers that are a number": (
+        lambda client: client.providers(ROOT),
+        [answer({"Type": 4, "Responses": 7})],
+        PeerRefused,
+        "as Kubo",
+    ),
+    "providers that are numbers": (
+        lambda client: client.providers(ROOT),
+        [answer({"Type": 4, "Responses": [7]})],
+        PeerRefused,
+        "as Kubo",
+    ),
     "an answer that is no JSON": (publish, [send(head(), b"<html>")], PeerRefused, "RPC API of Kubo"),
     "an answer that is a list": (publish, [send(head(), b"[1]\n")], PeerRefused, "answer as Kubo does"),
     "deep JSON": (publish, [send(head(), b"[" * 100_000)], PeerRefused, "JSON"),
@@ -273,6 +294,7 @@ def test_a_daemon_that_is_not_there_is_unavailable():
         "http://127.0.0.1:99999",
         "ftp://h:1",
         "http://h:1/api",
+        "http://[::1:5001",
     ],
 )
 def test_an_address_that_is_none_is_named(address):

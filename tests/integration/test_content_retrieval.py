@@ -16,7 +16,7 @@ from executor.content.blockstore import BlockStore
 from executor.content.car import write_car
 from executor.content.patience import Patience
 from executor.content.retrieval import Pace, Retriever
-from executor.content.sources import kubo_source
+from executor.content.sources import gateway_source, kubo_source
 from executor.content.walk import missing
 from executor.errors import ContentTooLarge, DiskFull, InvalidInput, MalformedBlock, PeerRefused, PeerUnavailable
 from executor.protocol.cid import DAG_PB, RAW, Cid
@@ -204,6 +204,19 @@ def test_the_circuit_of_a_source_that_failed_too_often_is_open(retriever_of):
             fetch(retriever)
 
         assert calls == len(busy.calls) == 5
+
+
+def test_a_source_whose_name_is_still_looked_up_for_an_earlier_transfer_is_not_asked_by_two_threads(store):
+    """Such a look-up cannot be ended: its thread comes back later, and is done with the client then."""
+    with Gateway(CONTENT) as gateway, Retriever([gateway_source(gateway.url)], store) as retriever:
+        left_behind = retriever.clients.using(retriever.sources[0])
+        left_behind.__enter__()
+        with pytest.raises(PeerUnavailable, match="an earlier transfer still waits for it"):
+            fetch(retriever, seconds=2)
+        assert gateway.calls == []
+        left_behind.__exit__(None, None, None)
+
+        assert fetch(retriever).bytes > 0
 
 
 def test_when_all_sources_lack_it_that_is_the_error(retriever_of):

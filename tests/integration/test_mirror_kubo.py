@@ -63,10 +63,10 @@ class Clock:
         return self.now
 
 
-def stored(bridge, *, public=True, until=None):
+def stored(bridge, *, public=True, until=None, label="job:0x12"):
     """A fresh tree that the bridge keeps."""
     root = import_listing(bridge.store, {"a": os.urandom(100), "b/c": os.urandom(300_000)}, LIMITS)
-    (bridge.dispatcher.roots.publish if public else bridge.dispatcher.roots.keep)(root, "test", until)
+    (bridge.dispatcher.roots.publish if public else bridge.dispatcher.roots.keep)(root, label, until)
     return root
 
 
@@ -94,6 +94,31 @@ def test_a_public_root_is_copied_once_and_a_private_one_never(bridge, daemon):
 
     assert daemon.is_pinned(public)
     assert not daemon.has(private)
+
+
+def test_abuse_what_somebody_uploads_for_all_to_see_does_not_fill_the_operators_daemon(bridge, daemon):
+    uploaded = stored(bridge, label="upload:0x" + "12" * 20)
+
+    assert rest(mirror_of(bridge, daemon, Clock())) == 0
+
+    assert not daemon.has(uploaded)
+
+
+def test_a_root_that_is_not_given_back_waits_and_keeps_no_other_one(bridge, daemon):
+    clock = Clock()
+    first, second = sorted((stored(bridge, until=clock.now + 10), stored(bridge, until=clock.now + 10)), key=str)
+    rest(mirror_of(bridge, daemon, clock))
+    third = stored(bridge)
+    clock.now += 11
+    mirror = mirror_of(bridge, Unreliable(daemon, PeerRefused(500, "locked")), clock)
+
+    rest(mirror)
+    assert [daemon.is_pinned(root) for root in (first, second, third)] == [True, False, True]
+
+    clock.now += AGAIN_SECONDS + 1
+    rest(mirror)
+    assert not daemon.is_pinned(first)
+    assert set(known(bridge)) == {third}
 
 
 def test_what_is_public_no_longer_is_taken_back(bridge, daemon):

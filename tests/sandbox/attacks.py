@@ -125,6 +125,7 @@ NETWORK = {
     "abstract-socket-of-the-host": Row(("abstract-socket", "{abstract}")),
     "raw-and-packet-sockets": Row(("raw-sockets",)),
     "vsock-and-other-families": Row(("socket-families",)),
+    "socket-pair-of-another-family": Row(("pair-of-inet",), gvisor=EMULATED),
     "netlink": Row(("netlink",), gvisor=EMULATED),
 }
 PROCESSES = {

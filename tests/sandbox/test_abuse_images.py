@@ -58,6 +58,7 @@ IMAGES = {
     "image-inputs-is-a-link": ([link("inputs", "/sys")], {}, ("sys-write",)),
     "image-tmp-is-a-link": ([link("tmp", "/dev")], {}, ("devices",)),
     "image-proc-is-a-link": ([link("proc", "/outputs")], {}, ("identity",)),
+    "image-dev-is-a-link-out": ([link("dev", "../../../../../../{folder}")], {}, ("identity",)),
     "image-sys-is-a-link": ([link("sys", "/tmp")], {}, ("sys-write",)),
     "image-hosts-is-a-link": ([folder("etc"), link("etc/hosts", "{secret}")], {}, ("root-write",)),
     "image-resolv-conf-climbs": ([folder("etc"), link("etc/resolv.conf", "../../../../{secret}")], {}, ("root-write",)),

@@ -15,7 +15,7 @@ from executor.sandbox import mounts
 from executor.sandbox.collect import collect
 from executor.sandbox.docker import DockerSandbox
 from executor.sandbox.tree import OutputUnsafe
-from executor.sandbox.types import ContainerProgram, JobCancelled, SandboxUnavailable
+from executor.sandbox.types import ContainerProgram, InputMount, JobCancelled, SandboxUnavailable
 from tests.sandbox.kit import LIMITS, container, containers, data_input, execution, limited, never, run
 
 pytestmark = pytest.mark.docker
@@ -32,6 +32,16 @@ def sandbox(docker_engine):
 def api(docker_engine):
     with contextlib.closing(docker.APIClient(base_url=docker_engine, version="auto", timeout=30)) as client:
         yield client
+
+
+@pytest.fixture
+def operators_image(api, hostile):
+    """The hostile image as the operator loads it: without a name, for every job."""
+    with hostile.archive.open("rb") as file:
+        list(api.load_image(file))
+    yield hostile.image
+    with contextlib.suppress(docker.errors.ImageNotFound):
+        api.remove_image(hostile.image, force=True)
 
 
 def test_the_demo_s_container_writes_its_histogram(sandbox, tmp_path):
@@ -118,6 +128,87 @@ def test_an_image_that_is_not_here_is_never_pulled(sandbox, tmp_path):
         sandbox.run(execution(tmp_path, ContainerProgram("sha256:" + "5" * 64)), never)
 
     assert caught.value.reason == Reason.IMAGE_NOT_AVAILABLE
+
+
+def test_an_image_that_a_job_s_archive_brought_goes_with_it(sandbox, api, hostile, tmp_path):
+    job = execution(tmp_path, container(hostile, "done"))
+
+    report = run(sandbox, job).report
+    sandbox.release(job)
+
+    assert report.reason == Reason.NONE
+    with pytest.raises(docker.errors.ImageNotFound):
+        api.inspect_image(hostile.image)
+
+
+@pytest.mark.parametrize("brings", [False, True], ids=["no archive", "another image's archive"])
+def test_abuse_an_image_of_another_job_s_archive_is_as_good_as_not_here(
+    brings, sandbox, api, hostile, abuse_image, tmp_path
+):
+    """The archive may be its requester's private input: who names its digest only has not shown that he may read it."""
+    first = execution(tmp_path, container(hostile, "sleep"), limited(wall_seconds=30), name="first")
+    seen = []
+
+    def meanwhile():
+        if not any(box["ImageID"] == hostile.image for box in api.containers()):
+            return None
+        archive = abuse_image.archive if brings else None
+        second = execution(tmp_path, ContainerProgram(hostile.image, archive, args=("done",)), name="second")
+        try:
+            seen.append(sandbox.run(second, never).reason)
+        except SandboxUnavailable as exc:
+            seen.append(exc.reason)
+        return "seen enough"
+
+    with pytest.raises(JobCancelled):
+        sandbox.run(first, meanwhile)
+    sandbox.release(first)
+
+    assert seen == [Reason.PROGRAM_INVALID if brings else Reason.IMAGE_NOT_AVAILABLE]
+
+
+def test_an_image_that_the_operator_loaded_is_for_every_job_and_stays(sandbox, api, operators_image, hostile, tmp_path):
+    for name, archive in (("bare", None), ("brought", hostile.archive)):
+        job = execution(tmp_path, ContainerProgram(operators_image, archive, args=("done",)), name=name)
+        assert run(sandbox, job).report.reason == Reason.NONE
+        sandbox.release(job)
+
+    assert api.inspect_image(operators_image)["Id"] == operators_image
+
+
+def test_two_jobs_that_bring_one_image_do_not_take_it_from_each_other(sandbox, api, hostile, tmp_path):
+    """The one ends between the other's look at the image and its start."""
+    first = execution(tmp_path, container(hostile, "done"), name="first")
+    given = data_input(tmp_path)
+
+    class Source(type(given.source)):
+        def lstat(self):
+            api.remove_image(f"insula-job:{hostile.image.removeprefix('sha256:')}")
+            return super().lstat()
+
+    inputs = [InputMount(Source(given.source), given.target)]
+    second = execution(tmp_path, container(hostile, "done"), inputs=inputs, name="second")
+
+    for job in (first, second):
+        assert run(sandbox, job).report.reason == Reason.NONE
+        sandbox.release(job)
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["marked", "before it was marked"])
+def test_an_image_that_a_crash_left_is_removed_at_the_next_start(marked, docker_engine, api, operators_image, tmp_path):
+    sandbox = containers("test-docker", docker_engine, state=tmp_path / "state")
+    image = operators_image.removeprefix("sha256:")
+    if marked:
+        api.tag(operators_image, "insula-job", image)
+    else:
+        (tmp_path / "state").mkdir()
+        (tmp_path / "state" / f"{image}.image").touch()
+
+    sandbox.reap(set())
+
+    with pytest.raises(docker.errors.ImageNotFound):
+        api.inspect_image(operators_image)
+    assert not list((tmp_path / "state").glob("*"))
 
 
 def test_an_archive_of_another_image_is_an_invalid_program(sandbox, hostile, tmp_path):
@@ -208,12 +299,11 @@ def test_a_cancelled_job_s_container_is_gone(sandbox, hostile, tmp_path, api):
     assert api.containers(all=True, filters={"label": "insula.node=test-docker"}) == []
 
 
-def test_reaping_takes_what_a_crash_left_and_leaves_the_living_and_others(docker_engine, hostile, tmp_path, api):
+def test_reaping_takes_what_a_crash_left_and_leaves_the_living_and_others(docker_engine, operators_image, api):
     seeded = containers("test-reap", docker_engine)
-    run(seeded, execution(tmp_path, container(hostile, "done"), name="seed"))  # so that the image is there
     for node, name in (("test-reap", "dead"), ("test-reap", "alive"), ("test-other", "theirs")):
         labels = {"insula.node": node, "insula.execution": name}
-        made = api.create_container(hostile.image, ["loop"], labels=labels, network_disabled=True)
+        made = api.create_container(operators_image, ["loop"], labels=labels, network_disabled=True)
         api.start(made["Id"])
 
     gone = seeded.reap({"alive"})

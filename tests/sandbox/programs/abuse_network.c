@@ -82,8 +82,19 @@ static int families(char **a) {
         {"bluetooth", 31, SOCK_RAW}, {"can", 29, SOCK_RAW}, {"xdp", 44, SOCK_RAW}, {"tipc", 30, SOCK_STREAM},
         {"smc", 43, SOCK_STREAM}, {"key", 15, SOCK_RAW}, {"rds", 21, SOCK_SEQPACKET}, {"qipcrtr", 42, SOCK_DGRAM},
     };
-    for (size_t i = 0; i < sizeof each / sizeof *each; i++) said(each[i].name, socket(each[i].family, each[i].kind, 0));
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        int pair[2];
+        said(each[i].name, socket(each[i].family, each[i].kind, 0));
+        said(each[i].name, socketpair(each[i].family, each[i].kind, 0, pair));
+    }
     return 0;
+}
+
+/* A kernel without a family refuses it by itself: the one that every kernel has shows who refuses. */
+static int pair_of_inet(char **a) {
+    (void)a;
+    int pair[2], result = socketpair(AF_INET, SOCK_STREAM, 0, pair);
+    return said("pair of inet", result < 0 && errno == EPERM ? -1 : 0);
 }
 
 static int netlink(char **a) {
@@ -112,6 +123,6 @@ static int unix_sockets(char **paths) {
 
 const struct attack network_attacks[] = {
     {"connect", connects}, {"datagram", datagrams}, {"dns", resolves}, {"routes", routes}, {"raw-sockets", sockets},
-    {"socket-families", families}, {"netlink", netlink}, {"abstract-socket", abstract_socket},
+    {"socket-families", families}, {"pair-of-inet", pair_of_inet}, {"netlink", netlink}, {"abstract-socket", abstract_socket},
     {"unix-sockets", unix_sockets}, {NULL, NULL},
 };
