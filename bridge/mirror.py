@@ -31,6 +31,9 @@ AGAIN_SECONDS = 600.0
 class PinningPeer(Protocol):
     """What is needed of a daemon; see `executor.content.kubo.Kubo`."""
 
+    def peer_id(self) -> str:
+        """Its name among peers, by which it is told from another one at the same address."""
+
     def publish(self, store: BlockSource, root: Cid) -> None:
         """Give it a whole DAG, and have it keep it. PeerUnavailable, PeerRefused."""
 
@@ -59,38 +62,38 @@ class Mirror:
 
         PeerUnavailable while it does not answer.
         """
-        now = self._clock()
+        now, peer = self._clock(), self._daemon.peer_id()
         public = {root.cid for root in self._roots.live(now) if root.public and root.label.startswith(OUTPUT_LABEL)}
         with reading(self._engine) as connection:
-            known = {one.root: one for one in mirrored(connection)}
+            known = {one.root: one for one in mirrored(connection, peer)}
         self._refused = {root: until for root, until in self._refused.items() if until > now}
         for root in sorted(known.keys() - public - self._refused.keys(), key=str):
-            self._take_back(known[root])
+            self._take_back(peer, known[root])
             return True
         for root in sorted(public - self._refused.keys(), key=str):
             if root not in known or not known[root].done:
-                self._give(known.get(root) or self._begin(root))
+                self._give(peer, known.get(root) or self._begin(peer, root))
                 return True
         return False
 
-    def _begin(self, root: Cid) -> Mirrored:
+    def _begin(self, peer: str, root: Cid) -> Mirrored:
         """Write down that this root is about to be given, and whether the daemon keeps it anyway."""
         found = Mirrored(root, ours=not self._daemon.is_pinned(root), done=False)
         with transaction(self._engine) as connection:
-            keep_mirrored(connection, found)
+            keep_mirrored(connection, peer, found)
         return found
 
-    def _give(self, one: Mirrored) -> None:
+    def _give(self, peer: str, one: Mirrored) -> None:
         try:
             self._daemon.publish(self._store, one.root)
         except (PeerRefused, ContentError) as exc:  # the daemon has no room, or garbage collection was faster
             self._wait("kubo does not take a result", one.root, exc)
             return
         with transaction(self._engine) as connection:
-            keep_mirrored(connection, Mirrored(one.root, ours=one.ours, done=True))
+            keep_mirrored(connection, peer, Mirrored(one.root, ours=one.ours, done=True))
         log.info("result copied to kubo", cid=str(one.root))
 
-    def _take_back(self, one: Mirrored) -> None:
+    def _take_back(self, peer: str, one: Mirrored) -> None:
         try:
             if one.ours:
                 self._daemon.unpin(one.root)
@@ -98,7 +101,7 @@ class Mirror:
             self._wait("kubo does not give a result back", one.root, exc)
             return
         with transaction(self._engine) as connection:
-            forget_mirrored(connection, one.root)
+            forget_mirrored(connection, peer, one.root)
         log.info("result taken from kubo", cid=str(one.root), ours=one.ours)
 
     def _wait(self, what: str, root: Cid, exc: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Which roots were given to the operator's Kubo."""
+"""Which roots were given to an operator's Kubo, by its peer id: another daemon has none of what this one got."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ class Mirrored:
     done: bool
 
 
-def mirrored(connection: Connection) -> Sequence[Mirrored]:
-    """All of them."""
-    rows = connection.execute(select(mirrored_roots)).all()
+def mirrored(connection: Connection, peer: str) -> Sequence[Mirrored]:
+    """All that this daemon was given."""
+    rows = connection.execute(select(mirrored_roots).where(mirrored_roots.c.peer == peer)).all()
     return [Mirrored(Cid.from_binary(row.root), row.ours, row.done) for row in rows]
 
 
-def keep_mirrored(connection: Connection, one: Mirrored) -> None:
+def keep_mirrored(connection: Connection, peer: str, one: Mirrored) -> None:
     """Write one down, in place of what was there."""
-    forget_mirrored(connection, one.root)
-    connection.execute(insert(mirrored_roots).values(root=one.root.binary, ours=one.ours, done=one.done))
+    forget_mirrored(connection, peer, one.root)
+    connection.execute(insert(mirrored_roots).values(root=one.root.binary, peer=peer, ours=one.ours, done=one.done))
 
 
-def forget_mirrored(connection: Connection, root: Cid) -> None:
+def forget_mirrored(connection: Connection, peer: str, root: Cid) -> None:
     """Remove one."""
-    connection.execute(delete(mirrored_roots).where(mirrored_roots.c.root == root.binary))
+    of_root = mirrored_roots.c.root == root.binary
+    connection.execute(delete(mirrored_roots).where(of_root, mirrored_roots.c.peer == peer))

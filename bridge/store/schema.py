@@ -321,11 +321,12 @@ alarms = Table(
     Column("over_at", Float),
 )
 
-#: Roots that are copied to the operator's Kubo. `ours`: it did not keep them before; `done`: it says that it does.
+#: Roots that are copied to an operator's Kubo, by its peer id. `ours`: it had not before; `done`: it does now.
 mirrored_roots = Table(
     "mirrored_roots",
     metadata,
     Column("root", LargeBinary(64), primary_key=True),
+    Column("peer", String(128), primary_key=True),
     Column("ours", Boolean, nullable=False),
     Column("done", Boolean, nullable=False),
 )

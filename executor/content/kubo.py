@@ -102,6 +102,10 @@ class Kubo:
         version = str(self._one("/version").get("Version", ""))[:64]
         return KuboFacts(version, str(who.get("ID", ""))[:128], tuple(str(item)[:256] for item in addresses[:32]))
 
+    def peer_id(self) -> str:
+        """Its name among peers."""
+        return self.facts().peer_id
+
     def setting(self, name: str) -> Any:
         """One value of its configuration, such as "Provide.Strategy"; None where it is not set."""
         try:

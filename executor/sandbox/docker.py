@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
@@ -27,7 +26,7 @@ from executor.sandbox.attached import Streams
 from executor.sandbox.cgroups import ControlGroups, Pressure
 from executor.sandbox.container_probe import checks as probe_checks
 from executor.sandbox.container_probe import probe_archive
-from executor.sandbox.endings import TICK_SECONDS, Run, Watch, at_the_wall, is_gvisor, judge
+from executor.sandbox.endings import TICK_SECONDS, Run, Watch, at_the_wall, is_gvisor, judge, listen
 from executor.sandbox.engine_facts import EngineFacts, no_engine
 from executor.sandbox.escapes import Danger, Found, dangers, refusal
 from executor.sandbox.holder import network_namespace
@@ -411,7 +410,7 @@ class DockerSandbox:
                     raise JobCancelled(why)
                 if time.monotonic() >= deadline:
                     run.over, run.detail = at_the_wall(execution, run)
-                elif not _listen(descriptor, run, deadline):
+                elif not listen(descriptor, run, deadline):
                     descriptor = None  # it closed its streams: it has ended, or it goes on in silence
                     # at once: the engine takes the control groups away when it hears of the end
                     run.pressure = run.pressure.most(groups.pressure())
@@ -475,25 +474,6 @@ def _create(api: docker.APIClient, body: dict[str, Any]) -> str:
             raise _Invalid(_words(exc)) from exc
         raise
     return str(answer["Id"])
-
-
-def _listen(descriptor: int | None, run: Run, deadline: float) -> bool:
-    """Wait for output for at most one tick and take it; False when the stream is at its end."""
-    wait = max(0.0, min(TICK_SECONDS, deadline - time.monotonic()))
-    if descriptor is None:
-        time.sleep(wait)
-        return False
-    ready, _, _ = select.select([descriptor], [], [], wait)
-    if not ready:
-        return True
-    data = os.read(descriptor, 2**16)
-    try:
-        run.streams.feed(data)
-    except ValueError as exc:
-        raise SandboxUnavailable(Reason.NODE_FAULT, f"the engine's log stream is broken: {exc}") from exc
-    if run.streams.over:
-        run.over, run.detail = Reason.LOG_LIMIT, f"{run.streams.over}: more bytes than the limit"
-    return bool(data)
 
 
 def _remove(api: docker.APIClient, container: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,7 +13,7 @@ from executor.protocol.reasons import Reason
 from executor.sandbox.attached import Streams
 from executor.sandbox.cgroups import Pressure
 from executor.sandbox.tree import OutputUnsafe, Usage, measure
-from executor.sandbox.types import ContainerProgram, Execution
+from executor.sandbox.types import ContainerProgram, Execution, SandboxUnavailable
 
 TICK_SECONDS: Final = 0.1
 
@@ -82,3 +84,22 @@ def judge(execution: Execution, run: Run, state: dict[str, Any]) -> tuple[int, R
 def is_gvisor(execution: Execution) -> bool:
     """Whether it runs on gVisor's kernel."""
     return isinstance(execution.program, ContainerProgram) and execution.program.runtime == "runsc"
+
+
+def listen(descriptor: int | None, run: Run, deadline: float) -> bool:
+    """Wait for output for at most one tick and take it; False when the stream is at its end."""
+    wait = max(0.0, min(TICK_SECONDS, deadline - time.monotonic()))
+    if descriptor is None:
+        time.sleep(wait)
+        return False
+    ready, _, _ = select.select([descriptor], [], [], wait)
+    if not ready:
+        return True
+    data = os.read(descriptor, 2**16)
+    try:
+        run.streams.feed(data)
+    except ValueError as exc:
+        raise SandboxUnavailable(Reason.NODE_FAULT, f"the engine's log stream is broken: {exc}") from exc
+    if run.streams.over:
+        run.over, run.detail = Reason.LOG_LIMIT, f"{run.streams.over}: more bytes than the limit"
+    return bool(data)

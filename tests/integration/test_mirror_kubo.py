@@ -45,6 +45,9 @@ class Unreliable:
             raise failure
         return getattr(self._daemon, name)(*args)
 
+    def peer_id(self):
+        return self._daemon.peer_id()
+
     def publish(self, store, root):
         self._act("publish", store, root)
 
@@ -81,9 +84,9 @@ def rest(mirror):
     return steps
 
 
-def known(bridge):
+def known(bridge, daemon):
     with reading(bridge.engine) as connection:
-        return {one.root: (one.ours, one.done) for one in mirrored(connection)}
+        return {one.root: (one.ours, one.done) for one in mirrored(connection, daemon.peer_id())}
 
 
 def test_a_public_root_is_copied_once_and_a_private_one_never(bridge, daemon):
@@ -118,7 +121,7 @@ def test_a_root_that_is_not_given_back_waits_and_keeps_no_other_one(bridge, daem
     clock.now += AGAIN_SECONDS + 1
     rest(mirror)
     assert not daemon.is_pinned(first)
-    assert set(known(bridge)) == {third}
+    assert set(known(bridge, daemon)) == {third}
 
 
 def test_what_is_public_no_longer_is_taken_back(bridge, daemon):
@@ -131,7 +134,7 @@ def test_what_is_public_no_longer_is_taken_back(bridge, daemon):
     rest(mirror_of(bridge, daemon, clock))
 
     assert not daemon.is_pinned(root)
-    assert known(bridge) == {}
+    assert known(bridge, daemon) == {}
 
 
 def test_what_the_daemons_owner_kept_before_stays_his(bridge, daemon):
@@ -144,7 +147,7 @@ def test_what_the_daemons_owner_kept_before_stays_his(bridge, daemon):
     rest(mirror_of(bridge, daemon, clock))
 
     assert daemon.is_pinned(root)
-    assert known(bridge) == {}
+    assert known(bridge, daemon) == {}
 
 
 @pytest.mark.parametrize("act", [1, 2])
@@ -158,7 +161,7 @@ def test_a_daemon_that_goes_away_is_tried_again_and_nothing_is_lost(bridge, daem
     rest(mirror_of(bridge, daemon, Clock()))
 
     assert daemon.is_pinned(root)
-    assert known(bridge) == {root: (True, True)}
+    assert known(bridge, daemon) == {root: (True, True)}
 
 
 def test_what_was_given_and_not_noted_at_a_kill_9_is_still_ours_to_take_back(bridge, daemon):
@@ -172,6 +175,24 @@ def test_what_was_given_and_not_noted_at_a_kill_9_is_still_ours_to_take_back(bri
     rest(mirror_of(bridge, daemon, clock))
 
     assert not daemon.is_pinned(root)
+
+
+def test_another_daemon_at_the_same_address_gets_everything_anew_and_loses_nothing_of_its_own(
+    bridge, daemon, second_kubo
+):
+    clock = Clock()
+    root = stored(bridge, until=clock.now + 10)
+    rest(mirror_of(bridge, daemon, clock))
+
+    with Kubo(second_kubo.api) as other:
+        rest(mirror_of(bridge, other, clock))
+        assert other.is_pinned(root)
+        clock.now += 11
+        rest(mirror_of(bridge, other, clock))
+        assert not other.is_pinned(root)
+
+    assert daemon.is_pinned(root)
+    assert known(bridge, daemon) == {root: (True, True)}
 
 
 def test_a_root_that_is_refused_waits_and_keeps_no_other_one(bridge, daemon):
@@ -194,7 +215,7 @@ def test_a_root_whose_blocks_went_before_it_was_copied_does_no_harm(bridge, daem
 
     rest(mirror_of(bridge, daemon, Clock()))
 
-    assert known(bridge) == {root: (True, False)}
+    assert known(bridge, daemon) == {root: (True, False)}
 
 
 def test_the_doctor_looks_at_a_real_daemon(kubo):

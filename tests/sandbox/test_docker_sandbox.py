@@ -16,6 +16,7 @@ from executor.sandbox.collect import collect
 from executor.sandbox.docker import DockerSandbox
 from executor.sandbox.tree import OutputUnsafe
 from executor.sandbox.types import ContainerProgram, InputMount, JobCancelled, SandboxUnavailable
+from tests.docker_engine import needs_root
 from tests.sandbox.kit import LIMITS, container, containers, data_input, execution, limited, never, run
 
 pytestmark = pytest.mark.docker
@@ -318,8 +319,7 @@ def test_reaping_takes_what_a_crash_left_and_leaves_the_living_and_others(docker
 
 
 def test_outputs_lie_behind_a_quota_until_they_are_released(sandbox, hostile, tmp_path):
-    if not mounts.may_mount():
-        pytest.xfail("only root can mount")
+    needs_root()
     job = execution(tmp_path, container(hostile, "special"), name="quota")
 
     run(sandbox, job)

@@ -19,6 +19,7 @@ def upgrade() -> None:
     op.create_table(
         "mirrored_roots",
         sa.Column("root", sa.LargeBinary(64), primary_key=True),
+        sa.Column("peer", sa.String(128), primary_key=True),
         sa.Column("ours", sa.Boolean(), nullable=False),
         sa.Column("done", sa.Boolean(), nullable=False),
     )
