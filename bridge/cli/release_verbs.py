@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 
 from bridge.cli.context import KeyOption, required
-from bridge.cli.node_verbs import DirOption
 from bridge.cli.output import JsonFlag, emit
 from bridge.cli.texts import lines, moment
 from executor.errors import InvalidInput
@@ -26,15 +26,51 @@ IdArgument = Annotated[
 SignatureOption = Annotated[
     str, typer.Option("--signature", help="0x-hex, made elsewhere over what `show --to-sign` prints; no key is needed.")
 ]
+FolderOption = Annotated[Path | None, typer.Option("--dir", help="The node's work folder; or give --node.")]
+NodeOption = Annotated[
+    str, typer.Option("--node", help="The URL of the node's review API, through a tunnel where it is elsewhere.")
+]
+NodeKeyOption = Annotated[str, typer.Option("--node-key", help="The address that the node of --node has to have.")]
 ReasonOption = Annotated[int, typer.Option("--reason", help="Why: 300 (a reviewer rejects it) or 301 (a rule does).")]
+
+H = TypeVar("H")
+
+
+class Reviewing(Protocol[H]):
+    """What a reviewer does, in the node's folder or over its API."""
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Every output that waits, oldest first."""
+
+    def find(self, word: str) -> H:
+        """One of them."""
+
+    def find_shown(self, word: str) -> H:
+        """One of them, for an approval."""
+
+    def show(self, hold: H) -> dict[str, Any]:
+        """All that can be said of it."""
+
+    def document(self, hold: H, approve: bool, reason: int) -> dict[str, Any]:
+        """The typed data of a decision."""
+
+    def save(self, hold: H, path: str | None, target: Path) -> int:
+        """Write one file of it; how many bytes."""
+
+    def decide(self, hold: H, approve: bool, reason: int, signer: Key | bytes) -> dict[str, Any]:
+        """Sign, or bring a signature made elsewhere."""
 
 
 @app.command("list")
-def list_held(folder: DirOption, as_json: JsonFlag = False) -> None:
+def list_held(
+    folder: FolderOption = None,
+    node: NodeOption = "",
+    node_key: NodeKeyOption = "",
+    key: KeyOption = "",
+    as_json: JsonFlag = False,
+) -> None:
     """What waits for a decision, oldest first. Nothing of it has left the node."""
-    from executor.agent.review import open_review
-
-    with open_review(folder) as review:
+    with _opened(folder, node, node_key, key) as review:
         found = review.listing()
     text = "\n".join(_line(hold) for hold in found) or "nothing is held"
     emit({"ok": True, "held": found}, as_json=as_json, text=text)
@@ -43,7 +79,10 @@ def list_held(folder: DirOption, as_json: JsonFlag = False) -> None:
 @app.command()
 def show(
     hold_id: IdArgument,
-    folder: DirOption,
+    folder: FolderOption = None,
+    node: NodeOption = "",
+    node_key: NodeKeyOption = "",
+    key: KeyOption = "",
     file: Annotated[str, typer.Option("--file", help="One file of it, by its path; with --save.")] = "",
     save: Annotated[
         Path | None, typer.Option("--save", help="Write that file (0600); or all, to a new folder.")
@@ -55,13 +94,11 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Its files with size and type (by content, not by name), the rules that it breaks, who has decided what."""
-    from executor.agent.review import open_review
-
     if file and save is None:
         raise InvalidInput("--file", "needs --save FILE: what a job wrote is not printed, it could steer a terminal")
     if to_sign not in ("", "approve", "reject"):
         raise InvalidInput("--to-sign", "must be approve or reject")
-    with open_review(folder) as review:
+    with _opened(folder, node, node_key, key) as review:
         hold = review.find(hold_id)
         if to_sign:
             approve = to_sign == "approve"
@@ -78,38 +115,64 @@ def show(
 @app.command()
 def approve(
     hold_id: IdArgument,
-    folder: DirOption,
+    folder: FolderOption = None,
+    node: NodeOption = "",
+    node_key: NodeKeyOption = "",
     key: KeyOption = "",
     signature: SignatureOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Sign that exactly these bytes may leave. The node acts on it at once, or when it starts again."""
-    _decide(hold_id, folder, True, 0, key, signature, as_json=as_json)
+    signer = _signer(key, signature)
+    with _opened(folder, node, node_key, signer if isinstance(signer, Key) else key) as review:
+        _decide(review, hold_id, True, 0, signer, as_json=as_json)
 
 
 @app.command()
 def reject(
     hold_id: IdArgument,
-    folder: DirOption,
+    folder: FolderOption = None,
+    node: NodeOption = "",
+    node_key: NodeKeyOption = "",
     reason: ReasonOption = int(Reason.RELEASE_REJECTED),
     key: KeyOption = "",
     signature: SignatureOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Sign that they may not. On-chain stands Withheld with the reason, and no CID."""
-    _decide(hold_id, folder, False, reason, key, signature, as_json=as_json)
+    signer = _signer(key, signature)
+    with _opened(folder, node, node_key, signer if isinstance(signer, Key) else key) as review:
+        _decide(review, hold_id, False, reason, signer, as_json=as_json)
+
+
+@contextmanager
+def _opened(folder: Path | None, node: str, node_key: str, key: str | Key) -> Iterator[Reviewing[Any]]:
+    """The held outputs of --dir, or of --node by calls that --key signs."""
+    if (folder is None) == (not node):
+        raise InvalidInput("--dir", "give either the node's folder, or with --node the URL of its review API")
+    if folder is not None:
+        from executor.agent.review import open_review
+
+        with open_review(folder) as review:
+            yield review
+        return
+    from executor.agent.reviewclient import open_remote
+
+    caller = key if isinstance(key, Key) else Key.load(required(key, "--key", "INSULA_KEY"))
+    with open_remote(node, caller, node_key) as remote:
+        yield remote
+
+
+def _signer(key: str, signature: str) -> Key | bytes:
+    return _signature(signature) if signature else Key.load(required(key, "--key", "INSULA_KEY"))
 
 
 def _decide(
-    hold_id: str, folder: Path, is_approved: bool, reason: int, key: str, signature: str, *, as_json: bool
+    review: Reviewing[Any], hold_id: str, is_approved: bool, reason: int, signer: Key | bytes, *, as_json: bool
 ) -> None:
-    from executor.agent.review import open_review
-
-    signer = _signature(signature) if signature else Key.load(required(key, "--key", "INSULA_KEY"))
-    with open_review(folder) as review:
-        is_seen_only = is_approved and isinstance(signer, Key)  # a signature made elsewhere names its output itself
-        hold = review.find_shown(hold_id) if is_seen_only else review.find(hold_id)
-        made = review.decide(hold, is_approved, reason, signer)
+    is_seen_only = is_approved and isinstance(signer, Key)  # a signature made elsewhere names its output itself
+    hold = review.find_shown(hold_id) if is_seen_only else review.find(hold_id)
+    made = review.decide(hold, is_approved, reason, signer)
     word = "approvals" if is_approved else "rejections"
     text = f"{made['decision']}: {made['id']} by {made['signer']}; {made[word]} {word}, {made['needed']} needed"
     if not made["new"]:

@@ -57,6 +57,7 @@ class NodeConfig(BaseModel):
     poll_seconds: float = Field(default=3.0, ge=0, le=25)  # how long the bridge may hold a request for work
     retention_seconds: float = Field(default=14 * 86400.0, gt=0)  # released outputs are kept for re-delivery
     fetch_seconds: float = Field(default=600.0, gt=0)  # for spec, program and inputs of a job
+    review_port: int = Field(default=0, ge=0, le=65535)  # of 127.0.0.1, for the policy's reviewers; 0: none
 
     @field_validator("bridge_url")
     @classmethod

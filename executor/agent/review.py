@@ -1,7 +1,8 @@
 """What a reviewer sees of held outputs, and how a decision gets to the node: through the node's own folder.
 
-Who can read the folder (0700) sees held bytes; there is no port. A decision is an EIP-712 signature of one of the
-policy's signers, made here or elsewhere, kept in the ledger; the node checks it again before it acts on it.
+Who can read the folder (0700) sees held bytes; so does a reviewer by the node's API (`reviewapi`). A decision is an
+EIP-712 signature of one of the policy's signers, made here or elsewhere, kept in the ledger; the node checks it again
+before it acts on it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from executor.errors import ContentError, DiskFull, InvalidInput
 from executor.holds import Hold, Holds
 from executor.ledger import Ledger, is_locked
 from executor.protocol.cid import Cid
+from executor.protocol.reasons import Reason
 from executor.protocol.release import (
+    REJECT_REASONS,
     Subject,
     Vote,
     check_decision,
@@ -59,6 +62,17 @@ class Review:
     def listing(self) -> list[dict[str, Any]]:
         """Every output that waits, oldest first."""
         return [self._summary(hold) for hold in self._holds.open()]
+
+    def listing_for(self, reviewer: str) -> list[dict[str, Any]]:
+        """Those that this address may decide on."""
+        return [self._summary(hold) for hold in self._holds.open() if reviewer in self._rules(hold).signers]
+
+    def find_for(self, execution_id: str, reviewer: str) -> Hold | None:
+        """One that waits and that this address may decide on; None for any other, whatever the reason."""
+        for hold in self._holds.open():
+            if hold.execution_id == execution_id and reviewer in self._rules(hold).signers:
+                return hold
+        return None
 
     def find(self, word: str) -> Hold:
         """The one held output of this execution id, request id or request hash. InvalidInput("ID")."""
@@ -113,6 +127,17 @@ class Review:
         check_decision(approve, reason)
         return dict(release_document(self._subject(hold), hold.held, approve, reason))
 
+    def documents(self, hold: Hold) -> dict[str, Any]:
+        """What each decision signs, as `document`: {"approve": ..., "reject": {"300": ..., ...}}."""
+        rejections = {str(int(reason)): self.document(hold, False, int(reason)) for reason in REJECT_REASONS}
+        return {"approve": self.document(hold, True, int(Reason.NONE)), "reject": rejections}
+
+    def read(self, hold: Hold, path: str) -> tuple[int, Iterator[bytes]]:
+        """One file of the output: its size and its bytes, each block hashed as it is read. InvalidInput."""
+        with _undamaged():
+            entry = named(self._manifest(hold).entries, path)
+            return entry.size, read_file(self._quarantine(hold), entry.cid, entry.size)
+
     def save(self, hold: Hold, path: str | None, target: Path) -> int:
         """Write one file of the output (0600), or the whole of it below a new folder (0700); how many bytes."""
         with _undamaged():
@@ -142,9 +167,7 @@ class Review:
         if isinstance(signer, Key):
             field = "--key"
             with _undamaged():
-                found = self._manifest(hold)
-            if manifest_hash(found) != hold.manifest_hash:
-                raise InvalidInput("ID", _DAMAGED)
+                self._manifest(hold)
             vote = sign_release(subject, signer, approve, reason)
         else:
             vote = signed_release(subject, approve, reason, signer)
@@ -209,7 +232,10 @@ class Review:
         return BlockStore(self._folder / "executions" / hold.execution_id / QUARANTINE, create=False)
 
     def _manifest(self, hold: Hold) -> Manifest:
-        return whole_manifest(self._quarantine(hold), Cid.parse(hold.root))
+        found = whole_manifest(self._quarantine(hold), Cid.parse(hold.root))
+        if manifest_hash(found) != hold.manifest_hash:
+            raise InvalidInput("ID", _DAMAGED)
+        return found
 
     def _row(self, hold: Hold, entry: ManifestEntry) -> dict[str, Any]:
         row = {"path": one_line(entry.path), "kind": entry.kind, "size": entry.size, "type": "directory"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from executor.agent.client import BridgeClient
 from executor.agent.config import NodeConfig
 from executor.agent.node import DRAIN_FILE, Node
 from executor.agent.parts import Parts
+from executor.agent.review import Review
 from executor.agent.room import Room
 from executor.agent.scanning import check_scanners
 from executor.agent.secrets import check_secrets, reap_secrets
@@ -54,12 +56,15 @@ def run_node(
     config = NodeConfig.load(folder)
     with ExitStack() as stack:
         stack.enter_context(FolderLock(folder))
+        door = _review_door(config, stack)
         try:
             parts = _parts(folder, config, stack, sandboxes, clock, stop)
         except JobCancelled:  # told to stop while it proved its limits
             return
         node = Node(parts)
         resumed = node.resume()
+        if door is not None:
+            _serve_reviewers(parts, door, stack)
         structlog.get_logger("insula.node").info(
             "node ready", key=parts.key.address, bridge=config.bridge_url, tiers=list(parts.sandboxes), held=resumed
         )
@@ -177,6 +182,33 @@ def _parts(
         gates=_gates(policy),
         clock=clock,
     )
+
+
+def _review_door(config: NodeConfig, stack: ExitStack) -> socket.socket | None:
+    """The port for reviewers, if there is to be one. InvalidInput, before anything is begun, where it cannot be had."""
+    if not config.review_port:
+        return None
+    from executor.agent.reviewserver import listen
+
+    return stack.enter_context(listen(config.review_port))
+
+
+def _serve_reviewers(parts: Parts, door: socket.socket, stack: ExitStack) -> None:
+    """Let the policy's reviewers in until the stack ends. The web server's libraries are imported only here."""
+    from executor.agent.reviewapi import create_app
+    from executor.agent.reviewgate import Gate, reviewers
+    from executor.agent.reviewserver import ReviewServer
+
+    log = structlog.get_logger("insula.node")
+    allowed = reviewers(parts.policy)
+    if not allowed:
+        log.warning("review_port is set, and the policy names no reviewers: nobody will be let in")
+    review = Review(parts.folder, parts.config.scope, parts.key.address, parts.policy, parts.holds, parts.clock)
+    gate = Gate(parts.config.scope, parts.key.address, allowed, parts.clock)
+    server = ReviewServer(create_app(review, gate), door)
+    server.start()
+    stack.callback(server.stop)
+    log.info("reviewers are served", url=f"http://127.0.0.1:{parts.config.review_port}", reviewers=len(allowed))
 
 
 def _gates(policy: Policy) -> Gates | None:

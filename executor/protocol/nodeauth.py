@@ -1,4 +1,4 @@
-"""How a call to the node API is signed and checked. Pure but for the key that signs.
+"""How a call to a bridge, or of a reviewer to a node, is signed and checked. Pure but for the key that signs.
 
 Each call carries five headers: Insula-Key (address), Insula-Time (seconds since 1970), Insula-Nonce (32 bytes, 0x-hex),
 Insula-Body (SHA-256 of the body, 0x-hex), Insula-Signature (65 bytes, 0x-hex) over
@@ -19,14 +19,19 @@ from executor.protocol.wire import checksum_address
 MAX_SKEW_SECONDS = 60
 KEY, TIME, NONCE, SIGNATURE = "Insula-Key", "Insula-Time", "Insula-Nonce", "Insula-Signature"
 BODY = "Insula-Body"
+NODE_API, REVIEW_API = "InsulaNodeApi", "InsulaReviewApi"
 
 
 @dataclass(frozen=True)
 class Audience:
-    """Whom a call is for: a chain, its ComputeBridge and the bridge's URL without a slash at its end."""
+    """Whom a call is for: a chain, its ComputeBridge and the bridge's URL without a slash at its end.
+
+    `api`: the name of the EIP-712 domain. Of a node's review API `url` is `review_audience`'s.
+    """
 
     scope: Scope
     url: str
+    api: str = NODE_API
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,11 @@ class SignedCall:
     key: str
     time: int
     nonce: bytes
+
+
+def review_audience(scope: Scope, node: str, session: str) -> Audience:
+    """A node, for its reviewers' calls. `session` is random and of one process of the node: nothing outlives it."""
+    return Audience(scope, f"urn:insula:node:{node}#{session}", REVIEW_API)
 
 
 def sign_call(
@@ -50,6 +60,7 @@ def sign_call(
         audience=audience.url,
         time=time,
         nonce=nonce,
+        api=audience.api,
     )
     return {
         KEY: key.address,
@@ -71,9 +82,7 @@ def check_call(
     """The call that these headers sign. InvalidInput that names the header and what is wrong with it."""
     time = _decimal(headers.get(TIME, ""), TIME)
     if abs(now - time) > MAX_SKEW_SECONDS:
-        raise InvalidInput(
-            TIME, f"is {time - now:+.0f} s off this bridge's clock; at most {MAX_SKEW_SECONDS} s are fine"
-        )
+        raise InvalidInput(TIME, f"is {time - now:+.0f} s off the clock there; at most {MAX_SKEW_SECONDS} s are fine")
     key = checksum_address(headers.get(KEY), KEY)
     nonce = _hex(headers.get(NONCE, ""), NONCE, 32)
     signature = _hex(headers.get(SIGNATURE, ""), SIGNATURE, 65)
@@ -85,13 +94,14 @@ def check_call(
         audience=audience.url,
         time=time,
         nonce=nonce,
+        api=audience.api,
     )
     signer = recover(message, signature)
     if signer != key:
         raise InvalidInput(
             SIGNATURE,
             f"is not {key}'s for this call: method, path, body, chain {audience.scope.chain_id}, "
-            f"contract {audience.scope.contract} and URL {audience.url} must be the ones signed",
+            f"contract {audience.scope.contract} and audience {audience.url} must be the ones signed",
         )
     return SignedCall(key=key, time=time, nonce=nonce)
 

@@ -253,11 +253,20 @@ def node_key_message(scope: Scope, *, operator: str, node_id: int, nonce: int) -
 
 
 def api_call_message(
-    scope: Scope, *, method: str, path: str, body_hash: bytes, audience: str, time: int, nonce: bytes
+    scope: Scope,
+    *,
+    method: str,
+    path: str,
+    body_hash: bytes,
+    audience: str,
+    time: int,
+    nonce: bytes,
+    api: str = "InsulaNodeApi",
 ) -> SignableMessage:
-    """What a node or an uploader signs for one HTTP call: domain {InsulaNodeApi, 1, chainId, ComputeBridge}.
+    """What a node or an uploader signs for one HTTP call: domain {api, 1, chainId, ComputeBridge}.
 
     `path` with its query, `body_hash` SHA-256 of the body, `audience` the bridge's URL, `time` seconds since 1970.
+    `api`: whose calls, so that none for a bridge is good for a node, nor the other way round.
     """
     value = {
         "method": method,
@@ -267,7 +276,7 @@ def api_call_message(
         "time": time,
         "nonce": nonce,
     }
-    return _message("InsulaNodeApi", scope, "ApiCall", _API_CALL_TYPE, value)
+    return _message(api, scope, "ApiCall", _API_CALL_TYPE, value)
 
 
 def struct_message(name: str, scope: Scope, struct_hash: bytes) -> SignableMessage:
