@@ -65,15 +65,16 @@ class Gate:
             raise Refusal(401, "not-signed", "not signed, or not for this node", str(exc)) from exc
         if call.key not in self._allowed:
             raise Refusal(403, "not-a-reviewer", "not a reviewer", f"{call.key} is no reviewer of this node")
-        with self._lock:
-            self._use((call.key, call.nonce), now)
+        self.remember((call.key, call.nonce), now)
         return call.key, declared
 
-    def _use(self, call: tuple[str, bytes], now: float) -> None:
-        while self._seen and next(iter(self._seen.values())) < now:
-            self._seen.popitem(last=False)
-        if call in self._seen:
-            raise Refusal(401, "replayed", "replayed call", f"{NONCE}: this key has used it before; take a new one")
-        if len(self._seen) >= MAX_NONCES:
-            raise Refusal(429, "too-many", "too many calls", "wait a minute, then call again")
-        self._seen[call] = now + 2 * MAX_SKEW_SECONDS  # signed at most MAX_SKEW_SECONDS ahead of this clock
+    def remember(self, call: tuple[str, bytes], now: float) -> None:
+        """Count this key's nonce. Refusal where it has counted already, or too many have."""
+        with self._lock:
+            while self._seen and next(iter(self._seen.values())) < now:
+                self._seen.popitem(last=False)
+            if call in self._seen:
+                raise Refusal(401, "replayed", "replayed call", f"{NONCE}: this key has used it before; take a new one")
+            if len(self._seen) >= MAX_NONCES:
+                raise Refusal(429, "too-many", "too many calls", "wait two minutes, then call again")
+            self._seen[call] = now + 2 * MAX_SKEW_SECONDS  # signed at most MAX_SKEW_SECONDS ahead of this clock

@@ -21,7 +21,7 @@ from executor.agent.reviewserver import MOST_CONNECTIONS
 from executor.agent.service import run_node
 from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes
-from executor.errors import InvalidInput, PeerRefused
+from executor.errors import InvalidInput
 from executor.protocol.nodeauth import KEY, Audience, review_audience, sign_call
 from executor.protocol.release import Held, Subject, sign_release
 from executor.protocol.signing import Scope
@@ -30,7 +30,7 @@ from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, order
 from tests.integration.test_agent_release import KEYS, SECRET, STRANGER, Writes, attested, key_file, policy, running
 from tests.integration.test_agent_secrets import Chain
 
-ANNE, BEN, CAROL = KEYS  # Anne decides on what is nobody's data, Ben on the class `scans`; Carol on nothing
+ANNE, BEN, _ = KEYS  # Anne decides on what is nobody's data, Ben on the class `scans`
 SCOPE = Scope(CHAIN_ID, CONTRACT)
 MODULE = b"\0asm private module"
 
@@ -494,8 +494,3 @@ def test_where_held_outputs_are_is_said_once_and_safely(tmp_path, insula, place)
     code, _, err = insula("release", "list", *given)
 
     assert (code, problem in err) == (Exit.BAD_INPUT, True)
-
-
-def test_a_server_that_is_no_node_is_named(shared):
-    with pytest.raises(PeerRefused), open_remote(shared.twin.url, CAROL):
-        pass
