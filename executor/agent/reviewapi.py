@@ -23,10 +23,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Send
 
 from executor.agent.review import Review
 from executor.agent.reviewgate import Gate, Refusal
-from executor.errors import InsulaError, InvalidInput
+from executor.errors import ContentError, InsulaError, InvalidInput
 from executor.holds import Hold
 from executor.ledger import LedgerError
 from executor.protocol.canonical import sha256, strict_json
@@ -49,6 +50,16 @@ class Decision(BaseModel):
     approve: StrictBool
     reason: Annotated[StrictInt, Field(ge=0, le=65535)]
     signature: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{130}$")]
+
+
+class _Bytes(StreamingResponse):
+    """The bytes of a file. Damage in the middle of it ends the connection before all of them were sent."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except ContentError as exc:
+            log.warning("a held file is damaged", error=str(exc))
 
 
 def create_app(review: Review, gate: Gate) -> FastAPI:
@@ -108,7 +119,7 @@ def _install_reads(app: FastAPI, review: Review, gate: Gate) -> None:
             problem = f"the file has {size} bytes, this API gives {MAX_FILE_BYTES}; save it on the node, with --dir"
             raise Refusal(413, "too-large", "too large", problem)
         headers = {**HEADERS, "Content-Length": str(size), "Content-Disposition": 'attachment; filename="held.bin"'}
-        return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+        return _Bytes(pieces, media_type="application/octet-stream", headers=headers)
 
 
 async def _admit(gate: Gate, request: Request) -> tuple[str, bytes]:

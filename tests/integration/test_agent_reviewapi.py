@@ -21,7 +21,7 @@ from executor.agent.reviewserver import MOST_CONNECTIONS
 from executor.agent.service import run_node
 from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes
-from executor.errors import InvalidInput
+from executor.errors import InvalidInput, PeerError
 from executor.protocol.nodeauth import KEY, Audience, review_audience, sign_call
 from executor.protocol.release import Held, Subject, sign_release
 from executor.protocol.signing import Scope
@@ -421,6 +421,28 @@ def test_a_damaged_quarantine_is_not_shown_as_what_was_held(own):
     assert own.votes() == []
 
 
+class WritesMuch(Writes):
+    """A sandbox whose job writes a file of several blocks, one of which can be told from the others."""
+
+    def run(self, execution, cancelled):
+        report = super().run(execution, cancelled)
+        (execution.outputs / self.name).write_bytes(bytes(3 * 2**20) + SECRET)
+        return report
+
+
+def test_a_file_that_is_damaged_further_on_does_not_come_as_if_it_were_whole(tmp_path):
+    with house(tmp_path / "node", WritesMuch()) as made:
+        for path in (made.folder / "executions" / made.plain).rglob("blocks/**/*"):
+            if path.is_file() and SECRET in path.read_bytes():
+                path.chmod(0o600)
+                path.write_bytes(path.read_bytes().replace(SECRET, b"the answer is 43"))
+        with open_remote(made.url, ANNE) as remote, pytest.raises(PeerError):
+            remote.save(remote.find(made.plain), "outputs/answer.txt", tmp_path / "saved")
+        assert made.get(ANNE, "/v1/holds")[0] == 200
+
+    assert not (tmp_path / "saved").exists()
+
+
 def test_the_command_line_reviews_over_the_api(own, tmp_path, insula):
     place = ("--node", own.url, "--node-key", own.address, "--key", key_file(tmp_path, 11))
     code, out, _ = insula("release", "list", *place, "--json")
@@ -465,7 +487,7 @@ BAD_CALLS = {
         ("reject", "1", "--signature", "0x" + "11" * 64 + "1b"),
         "11",
         Exit.BAD_INPUT,
-        "none of the signers",
+        "recovers to no key",
     ),
 }
 
