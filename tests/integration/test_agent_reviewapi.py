@@ -1,136 +1,25 @@
 """The node's HTTP API for its reviewers: real HTTP to a real node that holds outputs, by reviewers and by strangers."""
 
-import hashlib
-import http.client
 import json
-import secrets
 import socket
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 
 import pytest
 
-from bridge.cli.output import Exit
 from executor.agent.config import NodeConfig, init_node
 from executor.agent.review import open_review
 from executor.agent.reviewclient import open_remote
 from executor.agent.reviewserver import MOST_CONNECTIONS
 from executor.agent.service import run_node
-from executor.content.blockstore import BlockStore
-from executor.content.importer import import_bytes
 from executor.errors import InvalidInput, PeerError
-from executor.protocol.nodeauth import KEY, Audience, review_audience, sign_call
-from executor.protocol.release import Held, Subject, sign_release
+from executor.protocol.nodeauth import KEY, Audience
+from executor.protocol.release import Held, sign_release
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Status
-from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, order
-from tests.integration.test_agent_release import KEYS, SECRET, STRANGER, Writes, attested, key_file, policy, running
-from tests.integration.test_agent_secrets import Chain
-
-ANNE, BEN, _ = KEYS  # Anne decides on what is nobody's data, Ben on the class `scans`
-SCOPE = Scope(CHAIN_ID, CONTRACT)
-MODULE = b"\0asm private module"
-
-
-@dataclass
-class House:
-    """A node that holds two outputs: `plain`, and `scan`, which is of a data class with a reviewer of its own."""
-
-    folder: Path
-    twin: BridgeTwin
-    port: int
-    plain: str = ""
-    scan: str = ""
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def address(self):
-        return NodeConfig.load(self.folder).load_key(self.folder).address
-
-    def send(self, method, path, body=b"", headers=None):
-        """Status, headers and body of one call, exactly as given."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, body, headers or {})
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
-
-    def audience(self):
-        return review_audience(SCOPE, self.address, json.loads(self.send("GET", "/v1/node")[2])["session"])
-
-    def headers(self, key, method, path, body=b"", *, audience=None, off=0, nonce=None):
-        return sign_call(
-            key, audience or self.audience(), method=method, path=path, body_hash=hashlib.sha256(body).digest(),
-            time=int(time.time()) + off, nonce=nonce or secrets.token_bytes(32),
-        )  # fmt: skip
-
-    def call(self, key, method, path, body=b"", **signed):
-        return self.send(method, path, body, self.headers(key, method, path, body, **signed))
-
-    def get(self, key, path, **signed):
-        return self.call(key, "GET", path, **signed)
-
-    def decide(self, key, hold, vote, **changes):
-        value = {"approve": vote.approve, "reason": vote.reason, "signature": f"0x{vote.signature.hex()}", **changes}
-        return self.call(key, "POST", f"/v1/holds/{hold}/decision", json.dumps(value).encode())
-
-    def subject(self, hold, **changes):
-        with open_review(self.folder) as review:
-            found = review.show(review.find(hold))
-        fields = {
-            "scope": SCOPE, "request_hash": found["requestHash"], "policy_hash": found["policyHash"],
-            "node": self.address, "held": found["held"],
-        }  # fmt: skip
-        return Subject(**{**fields, **changes})
-
-    def votes(self):
-        with open_review(self.folder) as review:
-            return [vote for row in review.listing() for vote in row["votes"]]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def house(folder, sandbox=None):
-    """A node that serves its reviewers, once it holds both outputs."""
-    chain = Chain()
-    with BridgeTwin().running() as twin, chain.running() as rpc:
-        made = House(folder, twin, free_port())
-        init_node(
-            folder, bridge_url=twin.url, chain_id=CHAIN_ID, bridge_contract=CONTRACT, registry=CONTRACT, rpc_url=rpc,
-            poll_seconds=0.1, slots=1, disk_bytes=2**30, memory_bytes=2**29, review_port=made.port,
-        )  # fmt: skip
-        private = import_bytes(BlockStore(folder / "content"), MODULE)
-        import_bytes(twin.blocks, MODULE)
-        scans = {"cids": [str(private)], "programs": [str(private)], "requesters": [REQUESTER]}
-        lines = [f"{name} = {json.dumps(value)}" for name, value in scans.items()]
-        rules = f'[data.scans.release]\nmode = "person"\nsigners = ["{BEN.address}"]'
-        policy(folder, "\n".join(["[data.scans]", *lines, rules]), mode="person", signers=[ANNE.address])
-        for number, module in enumerate((import_bytes(twin.blocks, b"\0asm module"), private), 1):
-            spec = {"version": "insula/v1", "engine": {"type": "wasm", "module": str(module)}}
-            lease = twin.offer(order(spec), request_id=number, token=number)
-            chain.hashes[number] = lease.request_hash
-        with running(folder, sandbox):
-            made.plain, made.scan = twin.wait_for(lambda: both_held(folder))
-            yield made
-
-
-def both_held(folder):
-    with open_review(folder) as review:
-        found = {row["requestId"]: row["id"] for row in review.listing()}
-    return len(found) == 2 and (found[1], found[2])
+from tests.agent_twin import CONTRACT, REQUESTER
+from tests.integration.test_agent_release import SECRET, STRANGER, Writes, attested
+from tests.review_kit import ANNE, BEN, SCOPE, both_held, house
 
 
 @pytest.fixture(scope="module")
@@ -441,78 +330,3 @@ def test_a_file_that_is_damaged_further_on_does_not_come_as_if_it_were_whole(tmp
         assert made.get(ANNE, "/v1/holds")[0] == 200
 
     assert not (tmp_path / "saved").exists()
-
-
-def test_the_command_line_reviews_over_the_api(own, tmp_path, insula):
-    place = ("--node", own.url, "--node-key", own.address, "--key", key_file(tmp_path, 11))
-    code, out, _ = insula("release", "list", *place, "--json")
-    (row,) = json.loads(out)["held"]
-    assert (code, row["id"], row["votes"]) == (Exit.OK, own.plain, [])
-    code, out, _ = insula("release", "show", "1", *place)
-    assert (code, "text                         outputs/answer.txt" in out, "\x1b" in out) == (Exit.OK, True, False)
-    saved = tmp_path / "saved"
-    words = ("show", "1", *place, "--file", "outputs/answer.txt", "--save", str(saved))
-    assert insula("release", *words)[0] == Exit.OK
-    assert (saved.read_bytes(), saved.stat().st_mode & 0o777) == (SECRET, 0o600)
-    document = json.loads(insula("release", "show", "1", *place, "--to-sign", "approve")[1])
-    with open_review(own.folder) as review:
-        assert document == json.loads(json.dumps(review.document(review.find("1"), True, 0)))
-
-    code, out, _ = insula("release", "approve", row["id"], *place, "--json")
-
-    assert (code, json.loads(out)["approvals"]) == (Exit.OK, 1)
-    assert attested(own.twin).status == Status.SUCCEEDED
-
-
-def test_the_command_line_brings_a_signature_made_elsewhere(own, tmp_path, insula):
-    place = ("--node", own.url, "--key", key_file(tmp_path, 12))
-    vote = sign_release(own.subject(own.scan), BEN, False, 300)
-
-    code, out, err = insula("release", "reject", "2", *place, "--signature", f"0x{vote.signature.hex()}")
-
-    assert (code, "1 rejections, 1 needed" in out) == (Exit.OK, True), err
-    assert attested(own.twin).status == Status.WITHHELD
-
-
-BAD_CALLS = {
-    "an unknown id": (("show", "9"), "11", Exit.BAD_INPUT, "nothing of '9' waits"),
-    "another class's id": (("show", "2"), "11", Exit.BAD_INPUT, "nothing of '2' waits"),
-    "a stranger's key": (("list",), "99", Exit.NOT_SO, "is no reviewer of this node"),
-    "an approval of a request": (("approve", "1"), "11", Exit.BAD_INPUT, "give its own id"),
-    "all of it": (("show", "1", "--save", "all"), "11", Exit.BAD_INPUT, "needed with --node"),
-    "no such file": (("show", "1", "--file", "../key", "--save", "x"), "11", Exit.BAD_INPUT, "is no one file"),
-    "an unknown reason": (("reject", "1", "--reason", "302"), "11", Exit.BAD_INPUT, "302 is no reason"),
-    "another node": (("list", "--node-key", REQUESTER), "11", Exit.BAD_INPUT, "--node-key"),
-    "a signature of nobody": (
-        ("reject", "1", "--signature", "0x" + "11" * 64 + "1b"),
-        "11",
-        Exit.BAD_INPUT,
-        "recovers to no key",
-    ),
-}
-
-
-def test_the_command_line_says_what_is_wrong_with_a_call_over_the_api(shared, tmp_path, insula):
-    for what, (words, key, expected, problem) in BAD_CALLS.items():
-        code, out, err = insula("release", *words, "--node", shared.url, "--key", key_file(tmp_path, int(key)))
-        assert (code, problem in err) == (expected, True), (what, out, err)
-    assert shared.votes() == []
-
-
-PLACES = {
-    "neither": ((), "--dir"),
-    "both": (("--dir", "node", "--node", "http://127.0.0.1:1", "--key", "env:X"), "--dir"),
-    "no URL": (("--node", "127.0.0.1:7", "--key", "KEY"), "is no URL"),
-    "a network in the clear": (("--node", "http://node.example:7", "--key", "KEY"), "ssh tunnel"),
-    "no key": (("--node", "http://127.0.0.1:1"), "--key"),
-}
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_where_held_outputs_are_is_said_once_and_safely(tmp_path, insula, place):
-    words, problem = PLACES[place]
-    given = [key_file(tmp_path, 11) if word == "KEY" else word for word in words]
-
-    code, _, err = insula("release", "list", *given)
-
-    assert (code, problem in err) == (Exit.BAD_INPUT, True)
