@@ -140,7 +140,7 @@ def _repair(store: BlockStore, roots: list[Cid], urls: list[str], seconds: float
         for root in roots:
             try:
                 retriever.fetch(root, max_bytes=MAX_TREE_BYTES, patience=patience)
-            except (PeerError, ContentError) as exc:
+            except (PeerError, ContentError, OSError) as exc:
                 problems.append(one_line(str(exc)))
             advance(1)
     return problems

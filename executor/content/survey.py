@@ -58,7 +58,7 @@ def survey(
             found.damaged.append(cid)
             found.absent.append(cid)
             continue
-        except BlockMissing:
+        except (BlockMissing, OSError):  # an OSError: the disk does not give it
             found.absent.append(cid)
             continue
         except MalformedBlock as exc:
