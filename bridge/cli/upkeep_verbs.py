@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge.cli.output import Exit, JsonFlag, emit, one_line
+from bridge.cli.output import Exit, JsonFlag, emit, fail, one_line
 from bridge.cli.progress import is_shown, progress
-from bridge.cli.stores import MAX_TREE_BYTES, StoreOption, store_at
+from bridge.cli.stores import MAX_TREE_BYTES, PIN_PREFIX, StoreOption, store_at
 from executor.content.arrival import ARRIVING
 from executor.content.blockstore import BlockStore
 from executor.content.gc import collect_garbage, collectable
@@ -21,7 +21,7 @@ from executor.content.roots import RootSet
 from executor.content.sources import gateway_source
 from executor.content.survey import Survey, survey
 from executor.errors import BlockMismatch, BlockMissing, ContentError, PeerError
-from executor.protocol.cid import Cid
+from executor.protocol.cid import DAG_PB, Cid
 
 MAX_NAMED = 1000
 """Blocks that an answer names; it counts them all."""
@@ -34,7 +34,13 @@ def gc(
 ) -> None:
     """Remove blocks that nothing pins. Those that were put within the last hour stay: something may be on its way."""
     blocks = store_at(store)
-    found = (collectable if dry_run else collect_garbage)(blocks, RootSet(blocks), time.time())
+    roots = RootSet(blocks)
+    if holes := _holes(blocks, roots):
+        what = (
+            f"block {holes[0]} below a pin is missing or damaged, so what is below it is not known: nothing was removed"
+        )
+        raise fail(f"{what}. Run `insula content fsck --repair URL`, or unpin it", code=Exit.NOT_SO, as_json=as_json)
+    found = (collectable if dry_run else collect_garbage)(blocks, roots, time.time())
     result = {
         "ok": True,
         "dryRun": dry_run,
@@ -50,6 +56,15 @@ def gc(
     if found.young:
         text += f"\n{found.young} blocks that nothing pins are younger than an hour, and stay until then"
     emit(result, as_json=as_json, text=text)
+
+
+def _holes(store: BlockStore, roots: RootSet) -> list[Cid]:
+    """Inner blocks that our pins lack: a sweep would take what is below them, which one fetched block would mend.
+
+    A bridge or node keeps what is still being uploaded, which has holes of its own and blocks that are young.
+    """
+    ours = [root.cid for root in roots.live(time.time()) if root.label.startswith(PIN_PREFIX)]
+    return [cid for cid in _surveyed(store, ours, set(), set()).absent if cid.codec == DAG_PB]
 
 
 @dataclass(slots=True)

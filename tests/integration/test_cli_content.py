@@ -192,6 +192,20 @@ def test_what_a_service_keeps_is_neither_unpinned_nor_made_private(answer, added
     assert roots.is_public(added, time.time())
 
 
+def test_gc_takes_nothing_while_a_damaged_directory_hides_what_its_pin_needs(answer, added, own_store):
+    age(own_store)
+    flip(own_store, added)
+    others = set(own_store) - {added}
+
+    for options in ([], ["--dry-run"]):
+        code, found = answer("gc", *options)
+        assert (code, str(added) in found["error"]) == (Exit.NOT_SO, True)
+    assert set(own_store) == others
+
+    answer("unpin", added)
+    assert answer("gc")[1]["blocks"] == len(others)
+
+
 def test_gc_removes_what_a_killed_writer_left(answer, own_store):
     left = own_store.root / "tmp" / "1-dead"
     left.write_bytes(b"half a block")

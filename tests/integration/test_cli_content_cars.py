@@ -1,5 +1,6 @@
 """`insula content export|import`: streams that are cut, wrong or killed, beside other processes, in bounded memory."""
 
+import fcntl
 import os
 import pty
 import subprocess
@@ -89,6 +90,15 @@ def test_an_export_begins_anew_where_a_crash_left_half_a_file(answer, added, tmp
 
     assert answer("export", added, tmp_path / "x.car")[0] == Exit.OK
     assert (tmp_path / "x.car").read_bytes() == (tmp_path / "whole.car").read_bytes()
+
+
+def test_two_exports_do_not_write_one_file_together(answer, added, tmp_path):
+    with (tmp_path / "x.car.partial").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        code, found = answer("export", added, tmp_path / "x.car")
+
+    assert (code, "another export" in found["error"]) == (Exit.BAD_INPUT, True)
+    assert (tmp_path / "x.car.partial").exists()
 
 
 def test_abuse_a_link_in_the_place_of_the_partial_file_is_not_followed(answer, added, tmp_path):
