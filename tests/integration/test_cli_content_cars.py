@@ -281,6 +281,17 @@ def test_an_import_beside_a_garbage_collection_of_another_process_loses_nothing(
     assert answer("stat", BIG.root, "--verify")[1]["verified"] is True
 
 
+def test_two_processes_import_one_car_at_the_same_time(program, answer, own_store, tmp_path):
+    car = car_file(tmp_path, BIG.car)
+    both = [program("import", car, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+
+    assert [process.wait(60) for process in both] == [Exit.OK, Exit.OK]
+
+    assert answer("fsck")[1]["ok"] is True
+    assert [root.label for root in RootSet(own_store).live(time.time())] == ["pin:imported"]
+    assert list((own_store.root / "tmp").iterdir()) == []
+
+
 def test_a_car_goes_through_a_pipe(program, added, own_store, answer, tmp_path):
     other = BlockStore(tmp_path / "other")
     with program("export", added, "-", stdout=subprocess.PIPE) as source:
