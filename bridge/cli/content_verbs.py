@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bridge.cli.car_verbs import export, import_car
 from bridge.cli.context import (
     BridgeOption,
     ContractOption,
@@ -21,13 +21,20 @@ from bridge.cli.context import (
     signed_bridge,
 )
 from bridge.cli.output import JsonFlag, emit
+from bridge.cli.pin_verbs import ls, pin, stat, unpin
+from bridge.cli.progress import Watched, WatchedSource, is_shown, progress
+from bridge.cli.stores import LIMITS, MAX_TREE_BYTES, ContentArgument, local_store, named, pin_for, pin_label
+from bridge.cli.upkeep_verbs import fsck, gc
 from executor.content import unixfs
-from executor.content.blocks import BlockStoreLike
+from executor.content.arrival import arriving
+from executor.content.blocks import BlockSink, BlockSource, BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.retrieval import Retriever
+from executor.content.roots import RootSet
 from executor.content.sources import gateway_source, kubo_source
 from executor.content.transfer import fetch_dag, upload_dag
+from executor.content.walk import missing
 from executor.content.web import Http, gateway_peer, upload_peer
 from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
@@ -35,27 +42,40 @@ from executor.protocol.wire import checksum_address
 
 app = typer.Typer(help="Content by CID.", no_args_is_help=True)
 
-MAX_TREE_BYTES = 64 * 2**30
-LIMITS = unixfs.TreeLimits(max_bytes=MAX_TREE_BYTES, max_files=1_000_000, max_depth=64)
+ADD_LABEL = "added"
+GET_LABEL = "fetched"
+GET_SECONDS = 30 * 86400.0
+"""How long what was fetched is kept, so that it is here when it is asked for again."""
+_IMPORTS = 3
 
 
-def home() -> Path:
-    """Where the command line keeps blocks between calls: $INSULA_HOME, else ~/.local/share/insula."""
-    return Path(os.environ.get("INSULA_HOME") or "~/.local/share/insula").expanduser()
-
-
-def local_store() -> BlockStore:
-    """The command line's own block store."""
-    return BlockStore(home() / "content")
-
-
-def import_path(store: BlockStore, path: Path) -> Cid:
+def import_path(store: BlockSink, path: Path) -> Cid:
     """The CID of a file or directory, its blocks stored. InvalidInput if there is neither."""
     if path.is_symlink() or not path.exists():
         raise InvalidInput("PATH", f"{path} is no file or directory")
     if path.is_dir():
         return unixfs.import_tree(store, path, LIMITS)
     return unixfs.import_file(store, path, MAX_TREE_BYTES)
+
+
+def keep_path(store: BlockStore, path: Path, *, as_json: bool) -> Cid:
+    """`import_path`, and the result pinned. Its root is known last, so garbage collection may be there before it."""
+    roots = RootSet(store)
+    for _ in range(_IMPORTS):
+        with progress("adding", _bytes_below(path, as_json=as_json), as_json=as_json) as advance:
+            root = import_path(Watched(store, advance), path)
+        roots.keep(root, pin_label(ADD_LABEL))
+        if not missing(store, root, limit=1):
+            return root
+    raise InvalidInput("PATH", f"{path} takes longer to read than garbage collection waits; run this again")
+
+
+def _bytes_below(path: Path, *, as_json: bool) -> int | None:
+    """What a bar is measured by; a hint, and None where none is shown."""
+    if not is_shown(as_json=as_json):
+        return None
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.lstat().st_size for file in files if file.is_file() and not file.is_symlink())
 
 
 def upload(
@@ -105,7 +125,7 @@ def add(
 ) -> None:
     """Compute the CID of a file or directory and bring its blocks to a bridge, so that nodes can fetch them.
 
-    A copy stays in $INSULA_HOME/content, where `insula job verify` finds it.
+    A copy stays in $INSULA_HOME/content, pinned as "added" until `insula content unpin`; `insula job verify` finds it.
     """
     meant_for = checksum_address(requester, "--for") if requester else ""
     if only_hash:
@@ -114,7 +134,7 @@ def add(
         emit({"ok": True, "cid": str(root)}, as_json=as_json, text=str(root))
         return
     store = local_store()
-    root = import_path(store, path)
+    root = keep_path(store, path, as_json=as_json)
     if local or not bridge:
         emit({"ok": True, "cid": str(root), "blocksSent": 0}, as_json=as_json, text=str(root))
         return
@@ -128,7 +148,7 @@ def add(
 
 @app.command()
 def get(
-    cid: Annotated[str, typer.Argument(help="The CID, optionally with a path: CID/outputs/report.json.")],
+    cid: ContentArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write; must not exist.")],
     bridge: BridgeOption = "",
     gateway: Annotated[
@@ -137,31 +157,37 @@ def get(
     kubo: Annotated[
         list[str] | None, typer.Option("--kubo", help="Also ask this Kubo: the http address of its RPC API.")
     ] = None,
+    seconds: Annotated[float, typer.Option("--for", help="Seconds to keep a copy here.")] = GET_SECONDS,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole download.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Fetch a file or directory by CID from a bridge's gateway, or whoever else has it, and write it out, verified.
 
-    What is written is read-only and dated 1970: a CID says nothing of modes and times.
+    What is written is read-only and dated 1970: a CID says nothing of modes and times. A copy stays in
+    $INSULA_HOME/content, pinned as "fetched"; cut short, the same command goes on from there.
     """
-    text, _, inner = cid.removeprefix("ipfs://").partition("/")
-    root = Cid.parse(text)
+    root, inner = named(cid)
+    now = time.time()
+    kept = pin_for(GET_LABEL, seconds, now)
     if output.exists() or output.is_symlink():
         raise InvalidInput("--output", f"{output} exists already")
     store = local_store()
     shares: list[dict[str, object]] = []
-    if gateway or kubo:
-        shares = retrieve(store, root, timeout, bridge=bridge, gateways=gateway or [], kubos=kubo or [])
-    else:
-        with bridge_at(bridge) as http:
-            download(http, store, root, timeout)
-    target = unixfs.resolve(store, root, inner) if inner else root
-    write_out(store, target, output)
+    with arriving(RootSet(store), [root], kept, now), progress("fetching", None, as_json=as_json) as advance:
+        watched = Watched(store, advance)
+        if gateway or kubo:
+            shares = retrieve(watched, root, timeout, bridge=bridge, gateways=gateway or [], kubos=kubo or [])
+        else:
+            with bridge_at(bridge) as http:
+                download(http, watched, root, timeout)
+    target = unixfs.resolve(store, root, inner)
+    with progress("writing", None, as_json=as_json) as advance:
+        write_out(WatchedSource(store, advance), target, output)
     result = {"ok": True, "cid": str(target), "output": str(output), **({"sources": shares} if shares else {})}
     emit(result, as_json=as_json, text=str(output))
 
 
-def write_out(store: BlockStore, cid: Cid, output: Path) -> None:
+def write_out(store: BlockSource, cid: Cid, output: Path) -> None:
     """Write a DAG beside its goal, then put it in place: a reader never sees half of it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".insula-", dir=output.parent))
@@ -170,3 +196,13 @@ def write_out(store: BlockStore, cid: Cid, output: Path) -> None:
         (partial / "content").rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+app.command()(stat)
+app.command()(ls)
+app.command()(pin)
+app.command()(unpin)
+app.command()(gc)
+app.command()(fsck)
+app.command()(export)
+app.command("import")(import_car)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bridge.cli.content_verbs import MAX_TREE_BYTES, home
+from bridge.cli.stores import MAX_TREE_BYTES, home
 from bridge.verify import Check, Layered
 from executor.content.blocks import BlockSource
 from executor.content.blockstore import BlockStore

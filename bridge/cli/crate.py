@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bridge.cli.content_verbs import LIMITS
+from bridge.cli.stores import LIMITS
 from bridge.rocrate import BUNDLE, METADATA, OUTPUT, SPEC, ResultFile, envelope_name, process_crate
 from executor.content import unixfs
 from executor.content.blocks import BlockSource

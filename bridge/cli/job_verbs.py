@@ -9,7 +9,7 @@ import typer
 
 from bridge.chain.client import ChainClient, Log, TxReceipt
 from bridge.cli.cancel_verb import cancel
-from bridge.cli.content_verbs import download, local_store
+from bridge.cli.content_verbs import download
 from bridge.cli.context import (
     BridgeOption,
     ContractOption,
@@ -44,6 +44,7 @@ from bridge.cli.quote_verb import quote
 from bridge.cli.reference import reference
 from bridge.cli.replay_verb import replay
 from bridge.cli.spec_verbs import DialectName
+from bridge.cli.stores import local_store
 from bridge.cli.texts import explanation_text, job_text, lines, paid, standing
 from bridge.cli.verify_verb import verify
 from bridge.errors import BridgeError, RpcUnavailable

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bridge.cli.content_verbs import LIMITS, download
+from bridge.cli.content_verbs import download
 from bridge.cli.context import BridgeOption, ContractOption, bridge_at, contract_of
 from bridge.cli.output import Exit, JsonFlag, emit, one_line
 from bridge.cli.spec_verbs import read_limited
+from bridge.cli.stores import LIMITS
 from bridge.cli.verify_verb import FETCH_SECONDS, fetch_bundle, only_typed, shown
 from executor.content import unixfs
 from executor.content.blocks import BlockSource, BlockStoreLike

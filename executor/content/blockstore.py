@@ -152,12 +152,20 @@ class BlockStore:
     def remove_old_tmp(self, before: float) -> int:
         """Remove what killed writers left in tmp/ and did not touch since `before` (seconds since 1970); how many."""
         removed = 0
+        for path in self.old_tmp(before):
+            with suppress(FileNotFoundError):
+                path.unlink()
+                removed += 1
+        return removed
+
+    def old_tmp(self, before: float) -> list[Path]:
+        """What `remove_old_tmp` would remove."""
+        old = []
         for path in self._tmp.iterdir():
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < before:
-                    path.unlink()
-                    removed += 1
-        return removed
+                    old.append(path)
+        return old
 
     def _path(self, cid: Cid) -> Path:
         text = str(cid)

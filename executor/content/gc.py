@@ -19,12 +19,13 @@ _STEP: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What one collection removed."""
+    """What one collection removed. young: blocks that nothing reaches and that stay until they are old enough."""
 
     blocks: int
     bytes: int
     roots: int
     tmp_files: int
+    young: int = 0
 
 
 def collect_garbage(store: BlockStore, roots: RootSet, now: float, grace_seconds: float = GRACE_SECONDS) -> Collected:
@@ -36,17 +37,32 @@ def collect_garbage(store: BlockStore, roots: RootSet, now: float, grace_seconds
     """
     expired = roots.drop_expired(now)
     marks = _Marks(store, roots, now)
-    removed = freed = 0
+    removed = freed = young = 0
     candidates = iter(store)
     while step := list(islice(candidates, _STEP)):
         marks.update()
         with store.locked(exclusive=True):
             marks.update()
             for cid in step:
-                if cid not in marks.reached and (size := _remove_if_old(store, cid, now - grace_seconds)) is not None:
+                if cid in marks.reached:
+                    continue
+                size = _size_if_old(store, cid, now - grace_seconds)
+                if size is None:
+                    young += 1
+                elif store.delete(cid):
                     removed += 1
                     freed += size
-    return Collected(removed, freed, expired, store.remove_old_tmp(now - grace_seconds))
+    return Collected(removed, freed, expired, store.remove_old_tmp(now - grace_seconds), young)
+
+
+def collectable(store: BlockStore, roots: RootSet, now: float, grace_seconds: float = GRACE_SECONDS) -> Collected:
+    """What `collect_garbage` would remove now; nothing is removed."""
+    marks = _Marks(store, roots, now)
+    marks.update()
+    sizes = [_size_if_old(store, cid, now - grace_seconds) for cid in store if cid not in marks.reached]
+    old = [size for size in sizes if size is not None]
+    tmp_files = len(store.old_tmp(now - grace_seconds))
+    return Collected(len(old), sum(old), roots.count_expired(now), tmp_files, len(sizes) - len(old))
 
 
 class _Marks:
@@ -78,12 +94,10 @@ class _Marks:
                     continue  # nothing below it can be known
 
 
-def _remove_if_old(store: BlockStore, cid: Cid, before: float) -> int | None:
+def _size_if_old(store: BlockStore, cid: Cid, before: float) -> int | None:
+    """The size of a block that was put before then; None where it is younger, or gone."""
     try:
         found = store.stat(cid)
     except BlockMissing:
         return None
-    if found.written_at >= before:
-        return None
-    store.delete(cid)
-    return found.size
+    return found.size if found.written_at < before else None

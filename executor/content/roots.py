@@ -101,6 +101,12 @@ class RootSet:
                 _forget_unpublished(db, Cid.from_binary(root))
             return len(gone)
 
+    def count_expired(self, now: float) -> int:
+        """How many roots `drop_expired` would forget."""
+        with self._connection() as db:
+            row = db.execute(f"SELECT count(*) FROM roots WHERE NOT {_LIVE}", {"now": now}).fetchone()  # noqa: S608
+        return int(row[0])
+
     def live(self, now: float) -> list[Root]:
         """Every root that is kept at this time, sorted by CID and label."""
         with self._connection() as db:

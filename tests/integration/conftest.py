@@ -10,6 +10,9 @@ import pytest
 import structlog
 
 from bridge.cli.main import _application, run
+from bridge.cli.output import Exit
+from executor.content.blockstore import BlockStore
+from executor.protocol.cid import Cid
 from tests.chain_nodes import FUNDED_SECRETS, anvil_node, prepared
 
 OPERATOR = 5  # of node 1: tests.chain_nodes.add_node
@@ -37,6 +40,41 @@ def insula(capsys, monkeypatch, tmp_path):
     os.umask(umask)  # `bridge run` keeps what it writes to itself
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
+
+
+@pytest.fixture
+def own_store(tmp_path):
+    """The command line's own store."""
+    return BlockStore(tmp_path / "home" / "content")
+
+
+@pytest.fixture
+def content_folder(tmp_path):
+    """A folder with a small file, and a larger one of several blocks below it."""
+    path = tmp_path / "data"
+    (path / "sub").mkdir(parents=True)
+    (path / "a.txt").write_text("hello")
+    (path / "sub" / "big.bin").write_bytes(os.urandom(2_500_000))
+    return path
+
+
+@pytest.fixture
+def added(insula, content_folder):
+    """The CID of that folder, added to the command line's own store."""
+    code, out, _ = insula("content", "add", str(content_folder), "--local")
+    assert code == Exit.OK
+    return Cid.parse(out.strip())
+
+
+@pytest.fixture
+def answer(insula):
+    """Call a verb of `insula content` with --json: its exit code and its answer."""
+
+    def call(*words):
+        code, out, _ = insula("content", *map(str, words), "--json")
+        return code, json.loads(out)
+
+    return call
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,223 @@
+"""`insula content stat|ls|pin|unpin`: what is in a block store, and what of it stays."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from bridge.cli.output import Exit, JsonFlag, emit, fail, one_line
+from bridge.cli.progress import progress
+from bridge.cli.stores import PIN_PREFIX, ContentArgument, StoreOption, found_at, named, pin_for, pin_label, store_at
+from executor.content import unixfs
+from executor.content.arrival import ARRIVING
+from executor.content.blockstore import BlockStore
+from executor.content.roots import Root, RootSet
+from executor.content.survey import Survey, survey
+from executor.errors import BlockMismatch, BlockMissing, InvalidInput, MalformedBlock
+from executor.protocol.cid import RAW, Cid
+
+MAX_LISTED = 100_000
+DEFAULT_LISTED = 1000
+
+
+def stat(
+    content: ContentArgument,
+    verify: Annotated[bool, typer.Option("--verify", help="Read and hash every block.")] = False,
+    store: StoreOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What something is, how large, whether all of it is here and what keeps it.
+
+    Exit code 1 where a block is missing.
+    """
+    blocks = store_at(store)
+    roots = RootSet(blocks)
+    cid, now = found_at(blocks, content), time.time()
+    about = unixfs.stat(blocks, cid)
+    with progress("looking", None, as_json=as_json) as advance:
+        found = survey(blocks, cid, verify=verify, watch=advance)
+    kept = [root for root in roots.live(now) if root.cid in {cid, named(content)[0]}]
+    result = {
+        "ok": found.whole,
+        "cid": str(cid),
+        "kind": about.kind,
+        "size": about.size if about.kind == "file" else None,
+        "blocks": found.blocks,
+        "bytes": found.bytes,
+        "complete": found.whole,
+        "verified": verify and found.whole,
+        "missing": len(found.absent),
+        "damaged": len(found.damaged),
+        "malformed": len(found.malformed),
+        "public": roots.is_public(cid, now),
+        "pins": [_row(root) for root in kept],
+    }
+    emit(result, as_json=as_json, text=_stat_text(result, found, kept))
+    if not found.whole:
+        raise typer.Exit(int(Exit.NOT_SO))
+
+
+def _stat_text(result: dict[str, Any], found: Survey, kept: list[Root]) -> str:
+    size = f", {result['size']} bytes" if result["size"] is not None else ""
+    state = "all here, every block hashed" if result["verified"] else "all here, not hashed (--verify does)"
+    if not found.whole:
+        first = found.absent[0] if found.absent else found.malformed[0][0]
+        state = (
+            f"NOT all here: {result['missing']} blocks missing, {result['damaged']} of them damaged,"
+            f" {result['malformed']} unreadable, the first is {first}"
+        )
+    lines = [
+        result["cid"],
+        f"what     {result['kind']}{size}",
+        f"here     {found.blocks} blocks, {found.bytes} bytes",
+        f"state    {state}",
+        f"public   {'yes' if result['public'] else 'no'}",
+        *[f"pinned   {_label(root)}, {_until(root)}" for root in kept],
+    ]
+    return "\n".join(lines if kept else [*lines, "pinned   no"])
+
+
+def ls(
+    content: Annotated[
+        str, typer.Argument(metavar="[CID]", help="A directory or file, optionally with a path; without it: all pins.")
+    ] = "",
+    limit: Annotated[int, typer.Option(help="Show at most so many.", min=1, max=MAX_LISTED)] = DEFAULT_LISTED,
+    store: StoreOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The entries of a directory with kinds, sizes and CIDs; without a CID, what is pinned, by whom and until when."""
+    blocks = store_at(store)
+    if not content:
+        _list_pins(blocks, limit, as_json=as_json)
+        return
+    cid = found_at(blocks, content)
+    if unixfs.stat(blocks, cid).kind == "file":
+        entries = [unixfs.Entry(content.rstrip("/").rpartition("/")[2], cid)]
+    else:
+        entries = unixfs.list_dir(blocks, cid)
+    rows = [{"name": entry.name, **_kind(blocks, entry.cid), "cid": str(entry.cid)} for entry in entries[:limit]]
+    lines = [_line(row) for row in rows]
+    _emit_list(str(cid), "entries", rows, lines, len(entries), as_json=as_json)
+
+
+def _line(row: dict[str, Any]) -> str:
+    size = "-" if row["size"] is None else row["size"]
+    return f"{row['kind']:<10} {size:>12}  {row['cid']}  {one_line(row['name'])}"
+
+
+def _kind(store: BlockStore, cid: Cid) -> dict[str, Any]:
+    """Kind and size of an entry: a raw block is a file of its own size, which needs no reading."""
+    try:
+        if cid.codec == RAW:
+            return {"kind": "file", "size": store.stat(cid).size}
+        found = unixfs.stat(store, cid)
+    except (BlockMissing, BlockMismatch):
+        return {"kind": "missing", "size": None}
+    except MalformedBlock:
+        return {"kind": "malformed", "size": None}
+    return {"kind": found.kind, "size": found.size if found.kind == "file" else None}
+
+
+def _list_pins(store: BlockStore, limit: int, *, as_json: bool) -> None:
+    kept = RootSet(store).live(time.time())
+    rows = [{"cid": str(root.cid), **_row(root)} for root in kept[:limit]]
+    lines = [
+        f"{root.cid}  {_label(root)}, {_until(root)}{', public' if root.public else ''}" for root in kept[:limit]
+    ] or ["nothing is pinned"]
+    _emit_list(None, "pins", rows, lines, len(kept), as_json=as_json)
+
+
+def _emit_list(
+    cid: str | None, what: str, rows: list[dict[str, Any]], lines: list[str], total: int, *, as_json: bool
+) -> None:
+    more = total - len(rows)
+    about = {"ok": True, **({"cid": cid} if cid else {}), what: rows, "total": total}
+    emit(about, as_json=as_json, text="\n".join([*lines, f"... and {more} more (--limit)"] if more else lines))
+
+
+def pin(
+    cid: Annotated[str, typer.Argument(metavar="CID", help="The CID of something that is here in full.")],
+    label: Annotated[str, typer.Option(help="Why; one DAG may be pinned under several labels.")] = "pinned",
+    seconds: Annotated[float | None, typer.Option("--for", help="Seconds to keep it; else until `unpin`.")] = None,
+    store: StoreOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Keep something that is here from garbage collection. Given again, the new time counts."""
+    now = time.time()
+    kept = pin_for(label, seconds, now)
+    root = _root(cid)
+    blocks = store_at(store)
+    roots = RootSet(blocks)
+    before = next((known for known in roots.live(now) if (known.cid, known.label) == (root, kept.label)), None)
+    found = survey(blocks, root)
+    if found.whole:
+        roots.keep(root, kept.label, kept.expires_at)
+        found = survey(blocks, root)  # garbage collection may have been at it until then
+        if not found.whole:
+            _unkeep(roots, root, kept.label, before)
+    if found.malformed:
+        raise MalformedBlock(*found.malformed[0])
+    if found.absent:
+        what = f"{len(found.absent)} blocks of it are not here, the first is {found.absent[0]}: nothing was pinned"
+        raise fail(f"{what}; `insula content get` or `import` brings it", code=Exit.NOT_SO, as_json=as_json)
+    row = _row(Root(root, kept.label, public=False, expires_at=kept.expires_at))
+    emit({"ok": True, "cid": str(root), **row, "blocks": found.blocks, "bytes": found.bytes}, as_json=as_json)
+
+
+def _unkeep(roots: RootSet, root: Cid, label: str, before: Root | None) -> None:
+    if before is None:
+        roots.drop(root, label)
+    else:
+        roots.keep(root, label, before.expires_at)
+
+
+def unpin(
+    cid: Annotated[str, typer.Argument(metavar="CID", help="The CID that is pinned.")],
+    label: Annotated[str, typer.Option(help="Only the pin of this label; else all pins of this program.")] = "",
+    store: StoreOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """End pins. What nothing else keeps goes with the next garbage collection."""
+    wanted = pin_label(label) if label else ""
+    root = _root(cid)
+    roots = RootSet(store_at(store))
+    kept = [known for known in roots.live(time.time()) if known.cid == root]
+    ours = [known for known in kept if known.label.startswith(PIN_PREFIX) and wanted in {"", known.label}]
+    gone = [known for known in ours if roots.drop(root, known.label)]
+    left = [known for known in kept if known not in ours]
+    also = f"; still kept: {', '.join(map(_label, left))}" if left else ""
+    if not gone:
+        raise fail(f"{root} has no such pin{also}", code=Exit.NOT_SO, as_json=as_json)
+    result = {"ok": True, "cid": str(root), "unpinned": [_row(known) for known in gone], "left": list(map(_row, left))}
+    emit(result, as_json=as_json, text=f"unpinned {root} ({', '.join(map(_label, gone))}){also}")
+
+
+def _root(text: str) -> Cid:
+    root, inner = named(text)
+    if inner:
+        raise InvalidInput("CID", "a CID without a path: `insula content stat` tells the one of a path")
+    return root
+
+
+def _row(root: Root) -> dict[str, Any]:
+    return {"label": _label(root), "by": _keeper(root), "until": root.expires_at, "public": root.public}
+
+
+def _keeper(root: Root) -> str:
+    """cli: a pin of this program; arriving: not all here yet; service: a bridge or node keeps it, for its reasons."""
+    if root.label == ARRIVING:
+        return "arriving"
+    return "cli" if root.label.startswith(PIN_PREFIX) else "service"
+
+
+def _label(root: Root) -> str:
+    return one_line(root.label.removeprefix(PIN_PREFIX))
+
+
+def _until(root: Root) -> str:
+    if root.expires_at is None:
+        return "until unpinned" if _keeper(root) == "cli" else "until its keeper drops it"
+    return "until " + datetime.fromtimestamp(root.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
