@@ -27,10 +27,14 @@ class Pressure:
 
 
 class ControlGroups:
-    """The control groups of one process; found once, read as often as wanted."""
+    """The control groups of one container, found by its first process once, read as often as wanted.
 
-    def __init__(self, pid: int) -> None:
-        self._folders = _folders(pid) if pid > 0 else {}
+    container: its full id, which an engine puts into the names of its groups. A process may stand in other ones, where a
+    runtime ignores control groups: what is counted there is everybody's.
+    """
+
+    def __init__(self, pid: int, container: str) -> None:
+        self._folders = _folders(pid, container) if pid > 0 else {}
 
     def pressure(self) -> Pressure:
         """What was counted so far; zeros where it cannot be read."""
@@ -54,7 +58,7 @@ class ControlGroups:
         return 0
 
 
-def _folders(pid: int) -> dict[str, Path]:
+def _folders(pid: int, container: str) -> dict[str, Path]:
     """Controller -> folder; the key "" is version 2's single tree."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
@@ -66,7 +70,6 @@ def _folders(pid: int) -> dict[str, Path]:
         controllers, _, path = rest.partition(":")
         for controller in controllers.split(","):
             folder = _ROOT / controller / path.lstrip("/") if controller else _ROOT / path.lstrip("/")
-            # the root group is everybody's: what is counted there says nothing of this container
-            if path.strip("/") and folder.is_dir():
+            if container in path and folder.is_dir():
                 found[controller] = folder
     return found

@@ -401,7 +401,7 @@ class DockerSandbox:
         try:
             self._begin(api, container)
             deadline = time.monotonic() + execution.limits.wall_seconds
-            groups = ControlGroups(api.inspect_container(container)["State"].get("Pid") or 0)
+            groups = ControlGroups(api.inspect_container(container)["State"].get("Pid") or 0, container)
             watch = Watch(execution)
             descriptor: int | None = connection.fileno()
             while not run.over:
