@@ -29,8 +29,8 @@ class Pressure:
 class ControlGroups:
     """The control groups of one container, found by its first process once, read as often as wanted.
 
-    container: its full id, which an engine puts into the names of its groups. A process may stand in other ones, where a
-    runtime ignores control groups: what is counted there is everybody's.
+    container: its full id, which an engine puts into the names of its groups. Where a runtime ignores control groups, a
+    process stands in other ones: what is counted there is everybody's.
     """
 
     def __init__(self, pid: int, container: str) -> None:
