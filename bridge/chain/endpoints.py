@@ -287,6 +287,7 @@ class _PooledClient(ChainClient):
         self._blamed: RpcError | None = None
 
     def poll(self, *tags: str, at_least: int = 0, more: Sequence[Call] = ()) -> Poll:
+        """As `ChainClient.poll`, of the endpoint that is best now and not behind `at_least`."""
         before = self._chosen.endpoint
         endpoint = self._pool.choose(at_least, checked=False)
         self._chosen.endpoint = endpoint

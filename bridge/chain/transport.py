@@ -135,6 +135,7 @@ class _BoundedSession(requests.Session):
         self.trust_env = False
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """As requests' own, with a deadline for the whole answer and a limit on its bytes."""
         end = time.monotonic() + self._seconds
         response = super().send(request, **{**kwargs, "stream": True})
         body = bytearray()

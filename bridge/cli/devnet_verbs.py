@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +38,9 @@ from bridge.cli.output import Exit, JsonFlag, console, emit, errors
 from bridge.devnet.processes import ProcessGroup, recorded, stop_recorded
 from executor.content.kuboaddress import rpc_address
 from executor.errors import InvalidInput, PeerError
+
+if TYPE_CHECKING:
+    from bridge.devnet.net import Devnet
 
 app = typer.Typer(help="A chain, the contracts, a bridge and three labelled nodes, until Ctrl-C.")
 
@@ -230,18 +233,23 @@ def _run_demo(group: ProcessGroup, say: Callable[[str], None], kubo: str) -> dic
         "ok": not run.problems,
         "problems": run.problems,
         "containers": with_image,
-        "devnet": {
-            "folder": net.folder,
-            "rpcUrl": net.rpc_url,
-            "bridgeUrl": net.bridge_url,
-            "chainId": net.chain_id,
-            "computeBridge": net.contract,
-            "nodeRegistry": net.registry,
-            "resultBook": net.result_book,
-            "curator": net.curator,
-            "nodes": [asdict(node) for node in net.nodes],
-        },
+        "devnet": _places(net),
         "jobs": jobs,
+    }
+
+
+def _places(net: Devnet) -> dict[str, Any]:
+    """Where everything of a devnet is, for the demo's answer."""
+    return {
+        "folder": net.folder,
+        "rpcUrl": net.rpc_url,
+        "bridgeUrl": net.bridge_url,
+        "chainId": net.chain_id,
+        "computeBridge": net.contract,
+        "nodeRegistry": net.registry,
+        "resultBook": net.result_book,
+        "curator": net.curator,
+        "nodes": [asdict(node) for node in net.nodes],
     }
 
 

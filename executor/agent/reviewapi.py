@@ -70,6 +70,7 @@ def create_app(review: Review, gate: Gate) -> FastAPI:
 
     @app.post("/v1/holds/{hold_id}/decision")
     async def decide(request: Request, hold_id: str) -> Response:
+        """One reviewer's signed decision on a held output, counted as on the node's command line."""
         caller, declared = await _admit(gate, request)
         body = await _body(request)
         if sha256(body) != declared:
