@@ -98,6 +98,15 @@ def test_what_the_author_did_not_say_is_defaulted():
     assert v1beta(Docker={**V1BETA["Docker"], "WorkingDirectory": "/a"}).get("engine.workdir") is None
 
 
+def test_a_network_is_told_by_its_words_and_by_what_they_became():
+    found = v1beta(Network={"Type": "HTTP", "Domains": ["a.example"]})
+
+    allow = [{"host": "a.example", "ports": [80, 443]}]
+    assert (found["Network.Type"]["to"], found["Network.Type"]["new"]) == ("network", {"allow": allow})
+    assert (found["Network.Domains"]["to"], found["Network.Domains"]["new"]) == ("network.allow", allow)
+    assert found["Network.Domains"]["action"] == "mapped"
+
+
 @pytest.mark.parametrize("value", [None, "", [], {}])
 def test_a_field_that_says_nothing_is_told_as_such(value):
     assert v1beta(Annotations=value)["Annotations"]["why"] == "says nothing"
@@ -198,7 +207,7 @@ TOLD = {
     "other changes": (lambda said: {**said, "changes": []}, "conversion.changes is []"),
     "another dialect": (lambda said: {**said, "dialect": 1}, "conversion.dialect is 1"),
     "something more": (lambda said: {**said, "x": 1}, "conversion.x is 1"),
-    "a format to come": (lambda said: {**said, "format": "insula-conversion/2"}, "this program reads"),
+    "a format to come": (lambda said: {**said, "format": "insula-conversion/3"}, "this program reads"),
     "another spec, from before reports": (lambda said: {**without(said, "format", "reportSha256"), "dialect": 1},
                                           "tells of another conversion"),
     "nothing": (lambda _: None, "tells of another conversion"),

@@ -7,6 +7,7 @@ import pytest
 
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.dialects.yamltext import parse_yaml
+from executor.protocol.network import Destination
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import DockerEngine, Input, InvalidSpec, WasmEngine, converted, job_of
 from executor.protocol.wire import Dialect, Order, label_hash
@@ -34,6 +35,11 @@ def wasm(task=None, **job):
 
 def docker(**params):
     return file(("docker", {"Image": IMAGE, **params}))
+
+
+def reaching(domains):
+    """A docker job that has a network, of these domains."""
+    return file(("docker", {"Image": IMAGE}), {"Network": {"Type": "http", "Domains": domains}})
 
 
 def job(data):
@@ -128,6 +134,28 @@ def test_a_module_below_the_inputs_stays_an_input():
     assert changes(data) == {}
 
 
+#: name -> (domains, the hosts that they become)
+DOMAINS = {
+    "one host": (["crates.io"], ["crates.io"]),
+    "in their order": (["b.example", "a.example"], ["a.example", "b.example"]),
+    "all below, and itself": ([".a.example"], ["*.a.example", "a.example"]),
+    "spaces and capitals": ([" API.Example\n"], ["api.example"]),
+    "twice": (["a.example", "A.example", ".a.example"], ["*.a.example", "a.example"]),
+    "as many as a job has": ([f".a{i}.example" for i in range(8)],
+                             sorted([f"a{i}.example" for i in range(8)] + [f"*.a{i}.example" for i in range(8)])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_domains_of_an_http_network_are_the_hosts_that_the_job_may_reach(name):
+    domains, hosts = DOMAINS[name]
+
+    found = job(reaching(domains))
+
+    assert found.network == tuple(Destination(host=host, ports=(80, 443)) for host in hosts)
+    assert "Network" not in str(changes(reaching(domains)))
+
+
 #: name -> a file that says the same as the plain one
 SAME = {
     "keys in lower case": wasm().replace(b"Engine", b"engine").replace(b"EntryModule", b"entrymodule"),
@@ -159,7 +187,7 @@ NOTES = {
     "several copies": (wasm(Count=3), {"Count": "not used: the order says how many nodes run it"}),
     "a priority": (wasm(Priority=50), {"Priority": "not used: jobs start in the order of the chain"}),
     "the network of before": (wasm({"Network": {"Type": "Default"}}),
-                              {"Tasks[0].Network.Type": "none: no job has a network"}),
+                              {"Tasks[0].Network.Type": "none: a network has to be asked for"}),
     "domains": (wasm({"Network": {"Domains": ["a.example"]}}),
                 {"Tasks[0].Network.Domains": "not used: there is no network"}),
     "a publisher": (wasm({"Publisher": {"Type": "local"}}),
@@ -288,7 +316,19 @@ REFUSED = {
     },
     **{
         f"the network {kind}": (wasm({"Network": {"Type": kind}}), R.SPEC_UNSUPPORTED, f"{T}.Network.Type")
-        for kind in ("Host", "Full", "HTTP", "Bridge")
+        for kind in ("Host", "Full", "Bridge")
+    },
+    "HTTP for a module": (wasm({"Network": {"Type": "HTTP", "Domains": ["a.example"]}}), R.SPEC_UNSUPPORTED,
+                          f"{T}.Network.Type"),
+    "HTTP to nowhere": (reaching([]), R.SPEC_MISSING_FIELD, f"{T}.Network.Domains"),
+    "more domains than a job has": (reaching([f".a{i}.example" for i in range(9)]),
+                                    R.SPEC_INVALID_FIELD, f"{T}.Network.Domains"),
+    **{
+        f"the domain {domain!r:.40}": (reaching(["a.example", domain]),
+                                       R.SPEC_INVALID_FIELD, f"{T}.Network.Domains[1]")
+        for domain in ("", ".", "localhost", ".com", "192.0.2.1", "2001:db8::1", "*.a.example", "a.example:80",
+                       "https://a.example", "a..example", "..a.example", "a.example.", "b\u00fccher.example",
+                       "a.example/", "a_b.example", "a.example\x00", "a" * 64 + ".example")
     },
     "ports": (wasm({"Network": {"Ports": [{"Name": "a", "Target": 80}]}}), R.SPEC_UNSUPPORTED, f"{T}.Network.Ports"),
     "a GPU": (wasm({"Resources": {"GPU": "1"}}), R.SPEC_UNSUPPORTED, f"{T}.Resources.GPU"),

@@ -219,7 +219,7 @@ REFUSED = {
     "too many cores": (module(machine={"cpu": 64001}), R.LIMIT_OUT_OF_RANGE, "machine.cpu"),
     "too much memory": (module(machine={"ram": 10**20 - 1}), R.LIMIT_OUT_OF_RANGE, "machine.ram"),
     "too much time": (module(executionTimeoutSeconds=86401), R.LIMIT_OUT_OF_RANGE, "executionTimeoutSeconds"),
-    "what V1beta refuses": (module({"Network": {"Type": "HTTP"}}), R.SPEC_UNSUPPORTED, "job.Spec.Network.Type"),
+    "what V1beta refuses": (module({"Network": {"Type": "Full"}}), R.SPEC_UNSUPPORTED, "job.Spec.Network.Type"),
     "what V1beta refuses, around the spec": (module(job={"APIVersion": "V2", "Spec": SPEC}), R.SPEC_INVALID_FIELD,
                                              "job.APIVersion"),
     "an image by tag": (order(TEMPLATE.replace(IMAGE, "a/b:latest"), Message=""), R.SPEC_INVALID_FIELD,

@@ -10,6 +10,7 @@ from executor.protocol.cid import RAW, Cid
 from executor.protocol.conversions import conversion_report, report
 from executor.protocol.dialects.quantities import byte_count, cpu_millis
 from executor.protocol.dialects.report import report_hash
+from executor.protocol.network import Destination
 from executor.protocol.reasons import Reason
 from executor.protocol.spec import LIMITS, DockerEngine, Input, InvalidSpec, JobSpec, WasmEngine, converted, job_of
 from executor.protocol.wire import Dialect, Order, label_hash
@@ -225,6 +226,13 @@ def test_content_at_a_gateway_is_read_by_its_cid_and_keeps_its_name():
     }
 
 
+def test_an_http_network_reaches_the_domains_that_it_names():
+    found = job(docker(Network={"Type": "HTTP", "Domains": [".b.example", "a.example"]}))
+
+    hosts = ("*.b.example", "a.example", "b.example")
+    assert found.network == tuple(Destination(host=host, ports=(80, 443)) for host in hosts)
+
+
 #: name -> (spec, what the conversion says that it changed)
 NOTES = {
     "nothing": (wasm(), {}),
@@ -265,7 +273,7 @@ def test_the_report_of_a_conversion_pins_what_was_run():
 
     assert JobSpec.parse(canonical_json(conversion.spec)) == job(data)
     assert said == {
-        "format": "insula-conversion/1",
+        "format": "insula-conversion/2",
         "dialect": 2,
         "specSha256": sha256(canonical_json(conversion.spec)).hex(),
         "changes": [{"field": "Publisher", "text": "the bridge keeps the output"}],
@@ -372,7 +380,12 @@ REFUSED = {
                             "Engine"),
     "a GPU": (wasm(Resources={"GPU": "1"}), R.SPEC_UNSUPPORTED, "Resources.GPU"),
     "GPUs in words": (wasm(Resources={"GPU": "all"}), R.SPEC_UNSUPPORTED, "Resources.GPU"),
-    "a network by HTTP": (wasm(Network={"Type": "HTTP", "Domains": ["a.example"]}), R.SPEC_UNSUPPORTED, "Network.Type"),
+    "a network by HTTP for a module": (wasm(Network={"Type": "HTTP", "Domains": ["a.example"]}), R.SPEC_UNSUPPORTED,
+                                       "Network.Type"),
+    "HTTP to nowhere": (wasm(Network={"Type": "HTTP"}), R.SPEC_MISSING_FIELD, "Network.Domains"),
+    "HTTP to an address": (wasm(Network={"Type": "HTTP", "Domains": ["192.0.2.1"]}), R.SPEC_INVALID_FIELD,
+                           "Network.Domains[0]"),
+    "a word of later jobs": (wasm(Network={"Type": "Default"}), R.SPEC_UNSUPPORTED, "Network.Type"),
     "a full network": (wasm(network={"type": "Full"}), R.SPEC_UNSUPPORTED, "network.type"),
     "content at a URL": (put(StorageSource="URLDownload", CID="", URL="https://a.example/x.py"), R.SPEC_UNSUPPORTED,
                          "inputs[0].URL"),

@@ -16,7 +16,7 @@ from executor.protocol.dialects.fields import child, entry, fold
 from executor.protocol.specparts import LIMITS, InvalidSpec
 from executor.protocol.wire import Dialect
 
-FORMAT = "insula-conversion/1"
+FORMAT = "insula-conversion/2"
 _NOT_SAID = "not said"
 _EXACT = 2**53
 _NUMBER = re.compile(r"\[[0-9]+\]")

@@ -12,6 +12,7 @@ from executor.protocol.dialects.bacalhau1x.rules import JOB
 from executor.protocol.dialects.bacalhau1x.sources import Source, source_of, sources
 from executor.protocol.dialects.conversion import DEFAULTS, Conversion, Draft
 from executor.protocol.dialects.fields import Fields
+from executor.protocol.dialects.networks import network
 from executor.protocol.dialects.requirements import selector
 from executor.protocol.dialects.yamltext import parse_yaml
 from executor.protocol.reasons import Reason
@@ -54,7 +55,8 @@ class _Converter:
         if words := selector(job, "Constraints", self._draft):
             result["selector"] = words
         self._check_outputs(task)
-        self._check_network(task.object("Network"))
+        if found_network := self._network(task.object("Network")):
+            result["network"] = found_network
         task.take("Name")
         task.strings("Meta")
         task.close()
@@ -195,16 +197,11 @@ class _Converter:
         publisher.must_be_empty("Params", "is not supported")
         publisher.close()
 
-    def _check_network(self, network: Fields) -> None:
-        kind = network.word("Type")
-        if kind not in ("", "none", "default"):
-            refuse(Reason.SPEC_UNSUPPORTED, network.at("Type"), f"is {kind!r:.40}; jobs have no network")
-        if kind == "default":
-            self._draft.note(network.at("Type"), "none: no job has a network")
-        if network.texts("Domains"):
-            self._draft.note(network.at("Domains"), "not used: there is no network")
-        network.must_be_empty("Ports", "is not supported; jobs have no network")
-        network.close()
+    def _network(self, section: Fields) -> dict[str, Any] | None:
+        found = network(section, self._draft, ("", "none", "default"))
+        section.must_be_empty("Ports", "is not supported; nothing reaches a job from outside")
+        section.close()
+        return found
 
 
 def _one_task(job: Fields) -> Fields:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from executor.protocol.dialects.conversion import Action, Rule
+from executor.protocol.dialects.networks import DOMAINS_REFUSED, DOMAINS_WHY, TYPE_WHY
 
 _MAPPED, _OVERRIDDEN = Action.MAPPED, Action.OVERRIDDEN
 _OTHER_SOURCE = "other than IPFS and URLDownload: SPEC_UNSUPPORTED"
@@ -66,8 +67,8 @@ JOB = (
          "the same"),
     Rule("Tasks[].Resources.Disk", _MAPPED, "bytes, the same way", "the same"),
     Rule("Tasks[].Resources.GPU", _MAPPED, "none", "any: SPEC_UNSUPPORTED"),
-    Rule("Tasks[].Network.Type", _MAPPED, "no job has a network", "Host, Full, HTTP, Bridge: SPEC_UNSUPPORTED"),
-    Rule("Tasks[].Network.Domains", _OVERRIDDEN, "not used: there is no network"),
+    Rule("Tasks[].Network.Type", _MAPPED, TYPE_WHY, "Host, Full, Bridge: SPEC_UNSUPPORTED"),
+    Rule("Tasks[].Network.Domains", _MAPPED, DOMAINS_WHY, DOMAINS_REFUSED),
     Rule("Tasks[].Network.Ports", _MAPPED, "nothing", _ANYTHING),
     Rule("Tasks[].Timeouts.ExecutionTimeout", _MAPPED, "seconds; absent or 0: 600",
          "below 0, or more than the largest limit: LIMIT_OUT_OF_RANGE"),

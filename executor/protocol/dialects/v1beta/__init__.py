@@ -12,6 +12,7 @@ from typing import Any
 
 from executor.protocol.dialects.conversion import DEFAULTS, Conversion, Draft, Tables
 from executor.protocol.dialects.fields import Fields
+from executor.protocol.dialects.networks import network
 from executor.protocol.dialects.requirements import selector
 from executor.protocol.dialects.v1beta.rules import AROUND, SPEC
 from executor.protocol.dialects.v1beta.storage import stored
@@ -66,7 +67,8 @@ class _Converter:
             result["selector"] = words
         self._check_outputs(spec)
         self._check_publishers(spec)
-        self._check_network(spec.object("Network"))
+        if found := self._network(spec.object("Network")):
+            result["network"] = found
         self._check_agreement(spec, quorum)
         for name in ("Sharding", "Contexts"):
             spec.must_be_empty(name, "is not supported")
@@ -184,13 +186,10 @@ class _Converter:
             publisher.must_be_empty(name, "is not supported")
         publisher.close()
 
-    def _check_network(self, network: Fields) -> None:
-        kind = network.word("Type")
-        if kind not in ("", "none"):
-            refuse(Reason.SPEC_UNSUPPORTED, network.at("Type"), f"is {kind!r:.40}; jobs have no network")
-        if network.texts("Domains"):
-            self._draft.note(network.at("Domains"), "not used: there is no network")
-        network.close()
+    def _network(self, section: Fields) -> dict[str, Any] | None:
+        found = network(section, self._draft, ("", "none"))
+        section.close()
+        return found
 
     def _check_agreement(self, spec: Fields, quorum: int) -> None:
         """How many nodes run a job and agree on it is the order's to say; a spec must not be promised more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from executor.protocol.dialects.conversion import Action, Rule
+from executor.protocol.dialects.networks import DOMAINS_REFUSED, DOMAINS_WHY, TYPE_WHY
 
 _MAPPED, _OVERRIDDEN = Action.MAPPED, Action.OVERRIDDEN
 _OTHER_SOURCE = "other than IPFS and URLDownload: SPEC_UNSUPPORTED"
@@ -66,8 +67,8 @@ SPEC = (
     Rule("Resources.GPU", _MAPPED, "none", "any: SPEC_UNSUPPORTED"),
     Rule("Timeout", _MAPPED, "seconds, rounded up; absent or 0: 600",
          "below 0, or more than the largest limit: LIMIT_OUT_OF_RANGE"),
-    Rule("Network.Type", _MAPPED, "no job has a network", "HTTP, Full: SPEC_UNSUPPORTED"),
-    Rule("Network.Domains", _OVERRIDDEN, "not used: there is no network"),
+    Rule("Network.Type", _MAPPED, TYPE_WHY, "Full: SPEC_UNSUPPORTED"),
+    Rule("Network.Domains", _MAPPED, DOMAINS_WHY, DOMAINS_REFUSED),
     Rule("Publisher", _OVERRIDDEN, "the bridge keeps the output", "a bucket: SPEC_UNSUPPORTED"),
     Rule("PublisherSpec.Type", _OVERRIDDEN, "the bridge keeps the output", "a bucket: SPEC_UNSUPPORTED"),
     Rule("PublisherSpec.Params", _MAPPED, "nothing", _ANYTHING),
