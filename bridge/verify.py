@@ -175,14 +175,19 @@ def _check_request(bundle: Bundle, request: Request) -> Check:
     return Check("request hash", ok=True, detail=f"0x{request.hash.hex()} is the hash of request {request.id}")
 
 
-def check_anchors(bundle: Bundle, *, asked: str, contract: str, keys: Sequence[str]) -> Iterator[Check]:
-    """Whether the bundle is what the verifier asked for: the request (id or 0x hash), contract and node keys he named.
+def check_anchors(
+    bundle: Bundle, *, asked: str, contract: str, keys: Sequence[str], chain_id: int | None = None
+) -> Iterator[Check]:
+    """Whether the bundle is what the verifier asked for: request (id or 0x hash), chain, contract and node keys.
 
-    Empty: not named, and then not checked.
+    Empty or None: not named, and then not checked.
     """
     if asked:
         is_it = asked.lower() in (str(bundle.request.id), f"0x{bundle.request_hash.hex()}")
         yield Check("asked for", ok=is_it, detail=f"request {bundle.request.id}; you asked for {asked}")
+    if chain_id is not None:
+        said = bundle.request.chain_id
+        yield Check("chain", ok=said == chain_id, detail=f"is for chain {said}; you named {chain_id}")
     if contract:
         same = bundle.request.contract == contract
         yield Check(

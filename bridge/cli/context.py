@@ -23,6 +23,7 @@ RpcOption = Annotated[str, typer.Option("--rpc", envvar="INSULA_RPC", help="A JS
 ContractOption = Annotated[
     str, typer.Option("--contract", envvar="INSULA_CONTRACT", help="The ComputeBridge's address.")
 ]
+ChainIdOption = Annotated[int | None, typer.Option("--chain-id", min=0, help="The chain that the contract is on.")]
 KeyOption = Annotated[
     str, typer.Option("--key", envvar="INSULA_KEY", help="Whose key signs: env:NAME, file:PATH or keystore:PATH.")
 ]

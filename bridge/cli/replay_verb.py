@@ -6,18 +6,18 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bridge.cli.content_verbs import download
-from bridge.cli.context import BridgeOption, ContractOption, bridge_at, contract_of
+from bridge.cli.context import BridgeOption, ChainIdOption, ContractOption, bridge_at, contract_of
 from bridge.cli.output import Exit, JsonFlag, emit, one_line
 from bridge.cli.spec_verbs import read_limited
 from bridge.cli.stores import LIMITS
-from bridge.cli.verify_verb import FETCH_SECONDS, fetch_bundle, only_typed, shown
+from bridge.cli.verify_verb import FETCH_SECONDS, Anchors, fetch_bundle, only_typed, shown
 from executor.content import unixfs
 from executor.content.blocks import BlockSource, BlockStoreLike
 from executor.content.blockstore import BlockStore
@@ -71,6 +71,7 @@ def replay(
     ] = [],  # noqa: B006 - typer reads it, nobody writes it
     bridge: BridgeOption = "",
     contract: ContractOption = "",
+    chain_id: ChainIdOption = None,
     node_key: Annotated[list[str], typer.Option(help="A node's key that you trust; may be given several times.")] = [],  # noqa: B006
     accept_escape: Annotated[
         list[str],
@@ -96,7 +97,7 @@ def replay(
         http = stack.enter_context(bridge_at(bridge)) if bridge or given is None else None
         bundle = parse_bundle(fetch_bundle(http, job) if http and given is None else given or b"")
         blocks, read = gather(content, bundle_file, BlockStore(folder / "content"))
-        checks = [*read, *_checks(bundle, job, address, keys, blocks, http)]
+        checks = [*read, *_checks(bundle, Anchors(job, chain_id, address, tuple(keys)), blocks, http)]
         bad = [check for check in checks if check.failed]
         absent = [check for check in checks if not check.checked and check.name.startswith("input ")]
         try:
@@ -171,9 +172,7 @@ def _words(outcome: Outcome) -> str:
     return f"{Status(outcome.status).name}, reason {outcome.reason}, exit code {outcome.exit_code}"
 
 
-def _checks(
-    bundle: Bundle, asked: str, contract: str, keys: Sequence[str], blocks: Layered, http: Http | None
-) -> list[Check]:
+def _checks(bundle: Bundle, anchors: Anchors, blocks: Layered, http: Http | None) -> list[Check]:
     """What `verify` checks offline, but for the output, which is made again."""
     from bridge.verify import check_anchors, check_bundle, check_inputs
 
@@ -181,7 +180,7 @@ def _checks(
         if http:
             download(http, store, cid, FETCH_SECONDS)
 
-    checks = [*check_anchors(bundle, asked=asked, contract=contract, keys=keys), *check_bundle(bundle)]
+    checks = [*check_anchors(bundle, **asdict(anchors)), *check_bundle(bundle)]
     if any(check.failed for check in checks):
         return checks
     return [*checks, *check_inputs(bundle, fetch, blocks)]

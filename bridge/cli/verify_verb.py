@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bridge.cli.content_verbs import download
-from bridge.cli.context import BridgeOption, ContractOption, RpcOption, bridge_at, chain_at, contract_of, get_json
+from bridge.cli.context import (
+    BridgeOption,
+    ChainIdOption,
+    ContractOption,
+    RpcOption,
+    bridge_at,
+    chain_at,
+    contract_of,
+    get_json,
+)
 from bridge.cli.output import Exit, JsonFlag, emit, one_line
 from bridge.cli.reference import reference
 from bridge.cli.spec_verbs import read_limited
@@ -31,9 +40,10 @@ FETCH_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Anchors:
-    """What the verifier named himself: a request, a contract, node keys. Empty: not named."""
+    """What the verifier named himself: a request, a chain, a contract, node keys. Empty or None: not named."""
 
     asked: str
+    chain_id: int | None
     contract: str
     keys: tuple[str, ...]
 
@@ -55,6 +65,7 @@ def verify(
     bridge: BridgeOption = "",
     rpc: RpcOption = "",
     contract: ContractOption = "",
+    chain_id: ChainIdOption = None,
     node_key: Annotated[list[str], typer.Option(help="A node's key that you trust; may be given several times.")] = [],  # noqa: B006
     as_json: JsonFlag = False,
 ) -> None:
@@ -65,7 +76,7 @@ def verify(
     if given is not None:  # offline means offline: what happens to stand in the environment is not asked
         bridge, rpc = (only_typed(context, name, value) for name, value in (("bridge", bridge), ("rpc", rpc)))
     keys = tuple(checksum_address(key, "--node-key") for key in node_key)
-    anchors = Anchors(job, contract_of(contract) if contract else "", keys)
+    anchors = Anchors(job, chain_id, contract_of(contract) if contract else "", keys)
     with ExitStack() as stack:
         from bridge.cli.contents import gather
 
@@ -93,7 +104,7 @@ def look(
     from bridge.verify import check_anchors, check_bundle, check_content
     from bridge.verify_chain import check_chain
 
-    checks = [*check_anchors(bundle, asked=anchors.asked, contract=anchors.contract, keys=anchors.keys)]
+    checks = [*check_anchors(bundle, **asdict(anchors))]
     checks += check_bundle(bundle)
     if any(check.name == "bundle" for check in checks):
         return checks
@@ -130,7 +141,7 @@ def _tell(bundle: Bundle, anchors: Anchors, checks: Sequence[Check], *, with_cha
     elif unchecked:
         said = f"could not be checked in full: {', '.join(one_line(check.name) for check in unchecked)}"
     else:
-        said = "holds" if with_chain else offline_verdict(anchors.contract, anchors.keys)
+        said = "holds" if with_chain else offline_verdict(anchors)
     if not failed and any(check.name.startswith(("input ", "output")) for check in unchecked):
         lines += [
             "",
@@ -177,10 +188,11 @@ def _verdict(check: Check) -> str:
     return "holds" if check.ok else "fails" if check.checked else "unchecked"
 
 
-def offline_verdict(contract: str, keys: Sequence[str]) -> str:
+def offline_verdict(anchors: Anchors) -> str:
     """What an offline verification amounts to, with the anchors that were named."""
-    if contract and keys:
-        return "holds offline for the contract and keys that you named; the chain was not asked (--rpc)"
+    if anchors.contract and anchors.keys:
+        chain = "contract and keys" if anchors.chain_id is None else "chain, contract and keys"
+        return f"holds offline for the {chain} that you named; the chain was not asked (--rpc)"
     return "holds in itself, but nothing says that its keys are nodes': name --contract and --node-key, or ask --rpc"
 
 

@@ -418,6 +418,9 @@ ANCHORS = {
     "another hash": ({"asked": "0x" + "00" * 32}, ["asked for"]),
     "its contract": ({"contract": "0x5FbDB2315678afecb367f032d93F642f64180aa3"}, []),
     "another contract": ({"contract": "0x" + "11" * 20}, ["contract"]),
+    "its chain": ({"chain_id": 31415926}, []),
+    "another chain": ({"chain_id": 314}, ["chain"]),
+    "chain 0": ({"chain_id": 0}, ["chain"]),
     "another key": ({"keys": ["0x" + "11" * 20]}, ["node keys"]),
     "nothing": ({}, []),
 }
@@ -426,7 +429,7 @@ ANCHORS = {
 @pytest.mark.parametrize("what", ANCHORS)
 def test_a_bundle_has_to_be_the_one_that_was_asked_for(job, what):
     named, expected = ANCHORS[what]
-    anchors = {"asked": "", "contract": "", "keys": []} | named
+    anchors = {"asked": "", "contract": "", "keys": [], "chain_id": None} | named
     if anchors["asked"] == "HASH":
         anchors["asked"] = f"0x{job.bundle.request_hash.hex()}"
 
