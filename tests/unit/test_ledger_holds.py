@@ -144,7 +144,7 @@ def test_a_ledger_of_version_1_is_taken_along_with_what_it_holds(path):
     with sqlite3.connect(path) as db:
         db.executescript(
             "ALTER TABLE signed DROP COLUMN dsse_signature; ALTER TABLE signed DROP COLUMN log_proof;"
-            "ALTER TABLE log DROP COLUMN body; DROP TABLE holds; DROP TABLE votes; PRAGMA user_version = 1;"
+            "ALTER TABLE log DROP COLUMN body; DROP TABLE holds; DROP TABLE votes; DROP TABLE redactions; PRAGMA user_version = 1;"
         )
 
     for _ in range(2):
