@@ -153,23 +153,22 @@ class Holds:
         with self._ledger.reading() as db:
             return _redactions(db, execution_id)
 
+    def check_proposal(self, execution_id: str, by: str, now: float) -> None:
+        """InvalidInput where a redaction by this reviewer would not be kept: asked before its blocks are made."""
+        with self._ledger.reading() as db:
+            _check_proposal(db, execution_id, by, now)
+
     def propose(self, redaction: Redaction) -> Redaction:
         """Keep a redaction, or find the one of the same bytes that is kept already.
 
         InvalidInput: the output is decided on or its time is over, or the reviewer has proposed MAX_REDACTIONS.
         """
         with self._ledger.writing() as db:
-            hold = _hold(db, redaction.execution_id)
-            if hold is None:
-                raise InvalidInput("ID", f"{redaction.execution_id} is not held on this node")
-            _check_open(hold, redaction.proposed_at)
+            _check_proposal(db, redaction.execution_id, redaction.proposed_by, redaction.proposed_at)
             earlier = _redactions(db, redaction.execution_id)
             same = next((one for one in earlier if one.root == redaction.root), None)
             if same is not None:
                 return same
-            if sum(one.proposed_by == redaction.proposed_by for one in earlier) >= MAX_REDACTIONS:
-                problem = f"has {MAX_REDACTIONS} redactions by this reviewer, the most that are kept; approve one"
-                raise InvalidInput("ID", problem)
             db.execute(
                 "INSERT INTO redactions VALUES (:id, :execution_id, :root, :outcome_hash, :manifest_hash, :salt,"
                 " :changes_hash, :findings, :proposed_by, :proposed_at)",
@@ -200,6 +199,18 @@ def _check_open(hold: Hold, now: float) -> None:
         raise InvalidInput("ID", f"{hold.execution_id} is decided on already: {hold.ruling or 'its lease is over'}")
     if now >= hold.until:
         raise InvalidInput("ID", f"the time to decide on {hold.execution_id} is over; it will be withheld")
+
+
+def _check_proposal(db: sqlite3.Connection, execution_id: str, by: str, now: float) -> None:
+    hold = _hold(db, execution_id)
+    if hold is None:
+        raise InvalidInput("ID", f"{execution_id} is not held on this node")
+    _check_open(hold, now)
+    if sum(one.proposed_by == by for one in _redactions(db, execution_id)) >= MAX_REDACTIONS:
+        problem = (
+            f"{execution_id} has {MAX_REDACTIONS} redactions by this reviewer, the most that are kept; approve one"
+        )
+        raise InvalidInput("ID", problem)
 
 
 def _redactions(db: sqlite3.Connection, execution_id: str) -> tuple[Redaction, ...]:

@@ -79,7 +79,8 @@ CREATE TABLE votes_on_forms (
     reason INTEGER NOT NULL, signature BLOB NOT NULL, cast_at REAL NOT NULL, redaction TEXT NOT NULL,
     UNIQUE (execution_id, signer, redaction)
 );
-INSERT INTO votes_on_forms SELECT *, '' FROM votes;
+INSERT INTO votes_on_forms
+    SELECT position, execution_id, signer, approve, reason, signature, cast_at, '' FROM votes;
 DROP TABLE votes;
 ALTER TABLE votes_on_forms RENAME TO votes;
 """

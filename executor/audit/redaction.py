@@ -12,13 +12,11 @@ from typing import Final
 
 from executor.content.reader import ManifestEntry
 from executor.errors import InvalidInput
-from executor.protocol.release import Changes
+from executor.protocol.release import MAX_REPLACED, Changes
 
 OUTPUTS: Final = "outputs"
 STREAMS: Final = ("stderr", "stdout")
-#: they are named in the receipt, which is bounded
-MAX_REPLACED: Final = 64
-MAX_REPLACED_PATH_BYTES: Final = 16 * 1024
+MAX_REPLACED_PATH_BYTES: Final = 16 * 1024  # of all of them, which the receipt names
 MAX_REPLACEMENT_BYTES: Final = 64 * 2**20
 """Of all replacements together."""
 

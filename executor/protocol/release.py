@@ -26,6 +26,8 @@ from executor.protocol.reasons import Reason
 from executor.protocol.signing import Key, Scope, digest, recover, struct_message
 
 DOMAIN: Final = "InsulaRelease"
+MAX_REPLACED: Final = 64
+"""Files that one redaction replaces: the receipt names them, and is bounded."""
 REJECT_REASONS: Final = (Reason.RELEASE_REJECTED, Reason.AUDIT_RULE)
 """What a reviewer may give as the reason of a rejection."""
 _HELD_TYPE: Final = (("bytes32", "outcomeHash"), ("bytes32", "manifestHash"), ("bytes32", "salt"))
