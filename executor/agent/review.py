@@ -112,6 +112,7 @@ class Review:
         with _undamaged():
             found = self._manifest(hold)
             files = [self._row(hold, entry) for entry in found.entries]
+            redactions = [self._shown(hold, one) for one in self._holds.redactions(hold.execution_id)]
         return {
             **self._summary(hold),
             "outputCid": hold.root,
@@ -124,7 +125,7 @@ class Review:
             "files": files,
             "findings": [one_line(line) for line in hold.findings.splitlines()],
             "approveDigest": release_digest(subject, True, 0),
-            "redactions": [self._shown(hold, one) for one in self._holds.redactions(hold.execution_id)],
+            "redactions": redactions,
         }
 
     def redact(

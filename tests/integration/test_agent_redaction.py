@@ -1,51 +1,42 @@
-"""An output that is released in part: only what reviewers approved comes out, and of the rest not even a hash to guess by."""
+"""An output that is released in part: only what reviewers approved comes out, and of the rest no hash to guess by."""
 
-import json
+import base64
+import gzip
 import time
 from dataclasses import replace
 
 import pytest
 
-from bridge.cli.output import Exit
-from bridge.verify import check_bundle
-from executor.agent.config import NodeConfig
+from executor.agent.config import NodeConfig, init_node
 from executor.agent.review import open_review
 from executor.agent.service import node_status
-from executor.content.blockstore import BlockStore
-from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
 from executor.content.reader import manifest, read_file
 from executor.errors import InvalidInput
-from executor.holds import Holds, Redaction
+from executor.holds import Holds
 from executor.ledger import Ledger
-from executor.protocol.cid import Cid
-from executor.protocol.leases import RequestMessage
+from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
-from executor.protocol.release import Held, Redacted, Vote, release_document, sign_release
 from executor.protocol.releaserecord import check_release
 from executor.protocol.wire import ResultKind, Status
 from executor.sandbox.types import RunReport
-from tests.agent_twin import order
-from tests.bundles import attest, changed, settled
+from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER
 from tests.integration.test_agent_release import (
     KEYS,
-    STRANGER,
     Writes,
     attested,
     decide,
     folder,
     held,
     job,
-    key_file,
-    node_process,
     policy,
     running,
     shown,
     still_held,
-    subject,
     twin,
 )
+from tests.integration.test_agent_secrets import Chain
 
 __all__ = ["folder", "twin"]
 
@@ -271,9 +262,8 @@ def test_a_rejection_is_of_the_output_and_leaves_no_form_of_it(twin, folder):
     with running(folder, WritesMore()):
         holding(folder, twin)
         made = redact(folder, ["outputs/private"])
-        with pytest.raises(InvalidInput, match="approved or left alone"):
-            with open_review(folder) as review:
-                review.decide(review.find("1"), False, 300, KEYS[0], made["id"])
+        with pytest.raises(InvalidInput, match="approved or left alone"), open_review(folder) as review:
+            review.decide(review.find("1"), False, 300, KEYS[0], made["id"])
         decide(folder, KEYS[0], approve=False)
 
         assert attested(twin).reason == Reason.RELEASE_REJECTED
@@ -310,63 +300,80 @@ def test_abuse_a_redaction_that_is_more_than_taking_out_is_refused(twin, folder)
         still_held(twin, folder)
 
 
-HOSTILE = {"a\u00a0b": b"1", "day=1.csv": b"2", "-rf": b"3", "\u202etxt": b"4", "..b": b"5"}
+HOSTILE = {"a\u00a0b": b"1", "day=1.csv": b"2", "-rf": b"3", "..b": b"5"}
 
 
 def test_files_with_hostile_names_are_taken_out_as_they_are_shown(twin, folder):
     with running(folder, WritesMore(HOSTILE)):
         holding(folder, twin)
         listed = [row["path"] for row in shown(folder)["files"]]
-        assert {"outputs/a\\xa0b", "outputs/\\u202etxt"} < set(listed)
-        made = redact(folder, ["outputs/a\\xa0b", "outputs/\u202etxt", "outputs/-rf", "outputs/..b"])
+        assert "outputs/a\\xa0b" in listed
+        made = redact(folder, ["outputs/a\\xa0b", "outputs/-rf", "outputs/..b"])
         approve(folder, KEYS[0], made["id"])
         attested(twin)
 
     assert sorted(came_out(twin)) == ["outputs/day=1.csv", "stderr", "stdout"]
 
 
-def rules(more):
-    return {"mode": "person", "signers": [KEYS[0].address], "more": more}
-
-
-def secret(folder):
-    (folder / "api.token").write_bytes(b"correct-horse-battery-staple")
-    (folder / "api.token").chmod(0o600)
-    return '[secrets.api]\nfile = "api.token"\nrequesters = ["0x%040x"]\nprograms = ["%s"]' % (
-        1, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku",
-    )  # fmt: skip
-
-
 AUDITED = {
-    "a secret of the operator's": (secret, b"see correct-horse-battery-staple", "holds the secret api"),
-    "a secret in base64": (secret, b"Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZQ==", "holds the secret api"),
-    "a private key": (lambda _: "", b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----", "secret_forms"),
-    "a type that may not leave": (lambda _: '[outputs]\ndenied_types = ["application/pdf"]', b"%PDF-1.7 x", "denied_types"),
-    "more than may leave": (lambda _: "[outputs]\nmax_bytes = 100", b"x" * 200, "max_bytes"),
-}  # fmt: skip
+    "a private key": ("", b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----", "secret_forms"),
+    "a type that may not leave": ('denied_types = ["application/pdf"]', b"%PDF-1.7 x", "denied_types"),
+    "more than may leave": ("max_bytes = 100", b"x" * 200, "max_bytes"),
+}
 
 
 @pytest.mark.parametrize("what", AUDITED)
 def test_abuse_a_replacement_is_audited_as_an_output_is(twin, folder, what):
-    more, content, problem = AUDITED[what]
-    rules = {"mode": "person", "signers": [KEYS[0].address]}
-    text = more(folder)
-    policy(folder, **rules)
+    rule, content, problem = AUDITED[what]
+    policy(folder, f"[outputs]\n{rule}", mode="person", signers=[KEYS[0].address])
     with running(folder, WritesMore()):
         holding(folder, twin)
-    policy(folder, more=text, **rules)
-    fit(folder)
+        with pytest.raises(InvalidInput, match="the audit refuses it") as caught:
+            redact(folder, (), {"outputs/report.csv": content})
 
-    with pytest.raises(InvalidInput, match="the audit refuses it") as caught:
-        redact(folder, (), {"outputs/report.csv": content})
-
-    assert problem in str(caught.value)
-    assert shown(folder)["redactions"] == []
+        assert problem in str(caught.value)
+        assert shown(folder)["redactions"] == []
 
 
-def fit(folder):
-    """Make what is held be of the policy that is there now."""
-    ledger = ledger_of(folder)
-    with ledger.writing() as db:
-        db.execute("UPDATE holds SET policy_hash = ?", (NodeConfig.load(folder).load_policy(folder).hash,))
-    ledger.close()
+def test_a_broken_rule_is_for_the_reviewers_to_judge_where_the_policy_says_so(twin, folder):
+    rules = {"mode": "person", "signers": [KEYS[0].address], "broken_rule": "hold"}
+    policy(folder, '[outputs]\ndenied_names = ["private"]', **rules)
+    with running(folder, WritesMore()):
+        holding(folder, twin)
+        assert len(shown(folder)["findings"]) == 3
+        assert redact(folder, ["outputs/private/a.txt"])["findings"] != []
+        assert redact(folder, ["outputs/private"])["findings"] == []
+
+
+SECRET = b"correct-horse-battery-staple"
+
+
+@pytest.fixture
+def vault(tmp_path, twin):
+    """A node whose operator has a secret that the job is not given, and which reads the chain for it."""
+    chain = Chain()
+    with chain.running() as rpc:
+        folder = tmp_path / "vault"
+        fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
+        init_node(folder, **fields, rpc_url=rpc, poll_seconds=0.1, slots=1, disk_bytes=2**30, memory_bytes=2**29)
+        (folder / "api.token").write_bytes(SECRET)
+        (folder / "api.token").chmod(0o600)
+        opens = f'requesters = ["{REQUESTER}"]\nprograms = ["{Cid.of(RAW, b"another")}"]'
+        policy(folder, f'[secrets.api]\nfile = "api.token"\n{opens}', **VAULT)
+        lease = twin.offer(job(twin))
+        chain.hashes[1] = lease.request_hash
+        yield folder
+
+
+VAULT = {"mode": "person", "signers": [KEYS[0].address], "broken_rule": "hold"}
+
+
+@pytest.mark.parametrize("form", [SECRET, base64.b64encode(SECRET), SECRET[::-1], gzip.compress(SECRET)])
+def test_abuse_a_replacement_that_holds_a_secret_is_refused_whoever_may_judge_broken_rules(vault, twin, form):
+    with running(vault, WritesMore()):
+        held(twin, vault)
+        with pytest.raises(InvalidInput, match="holds the secret api") as caught:
+            redact(vault, (), {"outputs/report.csv": b"see " + form if form[:1] != b"\x1f" else form})
+
+        assert SECRET.decode() not in str(caught.value)
+        assert shown(vault)["redactions"] == []
