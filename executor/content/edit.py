@@ -27,7 +27,7 @@ def edited_blocks(
 ) -> BlockStream:
     """The new blocks of the tree without the `removed` paths and with other bytes in the `replaced` files.
 
-    Paths are those of its manifest; others change nothing. BlockMissing, BlockMismatch, MalformedBlock.
+    Paths are those of its manifest. BlockMissing, BlockMismatch, MalformedBlock.
     """
     touched = {""}
     for path in (*removed, *replaced):
