@@ -176,7 +176,7 @@ def _changes(bundle: Bundle) -> Changes | None:
 
 
 def _same_but(changes: Changes, recorded: Ending, about: dict[str, Any]) -> Finding:
-    """All that can be said of a part: nobody outside the node knows what the rest was."""
+    """All that can be said of a part: nobody outside the node knows what the rest was. A release has rows on record."""
     files = [row["path"] for row in recorded.rows or () if row.get("type") == "file"]
     same = [path for path in files if path not in changes.replaced]
     gone = "; something was removed, and nothing is told of it" if changes.removed else ""
@@ -185,8 +185,6 @@ def _same_but(changes: Changes, recorded: Ending, about: dict[str, Any]) -> Find
         f"differs only where it was redacted: released in part, and {len(same)} of the record's {len(files)} files are "
         f"the same here{replaced}{gone}"
     )
-    if recorded.rows is None:
-        text = "released in part, and the record's files are not to be had: only how it ended is the same here"
     return Finding("redacted", text, more={**about, "here": _words(about["here"]), "redaction": changes.plain})
 
 
