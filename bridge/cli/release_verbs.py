@@ -199,6 +199,24 @@ def reject(
         _decide(review, hold_id, Decision(False, reason), signer, as_json=as_json)
 
 
+@app.command()
+def opening(
+    hold_id: Annotated[str, typer.Argument(metavar="ID", help="The execution's.")],
+    folder: Annotated[Path, typer.Option("--dir", help="The node's work folder.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Of an output that was released in part: what the original was, to prove by the receipt what was taken out.
+
+    Keep it: whoever has it can hold a guess at the original against the receipt.
+    """
+    from executor.agent.review import open_review
+
+    with open_review(folder) as review:
+        found = review.opening(hold_id)
+    text = lines((name, f"0x{value.hex()}" if isinstance(value, bytes) else value) for name, value in found.items())
+    emit({"ok": True, **found}, as_json=as_json, text=text)
+
+
 @dataclass(frozen=True)
 class Decision:
     """What a reviewer signs: of the whole, or of one redaction."""
@@ -253,8 +271,9 @@ def _signature(text: str) -> bytes:
 
 def _line(hold: dict[str, Any]) -> str:
     rules = f", breaks {hold['brokenRules']} rules" if hold["brokenRules"] else ""
+    forms = f", {hold['proposals']} redactions" if hold["proposals"] else ""
     return (
-        f"{hold['id']}  request {hold['requestId']}, exit code {hold['exitCode']}{rules}; {_votes(hold)}; "
+        f"{hold['id']}  request {hold['requestId']}, exit code {hold['exitCode']}{rules}; {_votes(hold)}{forms}; "
         f"{hold['ruling'] or 'withheld at ' + moment(hold['until']) + ' if nobody decides'}"
     )
 

@@ -95,6 +95,25 @@ class Review:
             raise InvalidInput("ID", f"{word} is no longer held: {ended.ruling or 'its lease is over'}")
         raise InvalidInput("ID", f"nothing of {word!r:.100} is held here; see `insula release list --dir FOLDER`")
 
+    def opening(self, execution_id: str) -> dict[str, Any]:
+        """What the original of an output was that was released in part: it opens `held` of its receipt.
+
+        Whoever has it can hold a guess at the original against the receipt. InvalidInput("ID").
+        """
+        hold = self._holds.get(execution_id)
+        if hold is None or hold.closed_at is None or not hold.salt:
+            problem = f"{execution_id!r:.100} is no execution here whose output was released in part, and has ended"
+            raise InvalidInput("ID", problem)
+        return {
+            "id": hold.execution_id,
+            "requestHash": hold.request_hash,
+            "outputCid": hold.root,
+            "outcomeHash": hold.outcome_hash,
+            "manifestHash": hold.manifest_hash,
+            "salt": hold.salt,
+            "held": hold.held.hash,
+        }
+
     def find_shown(self, word: str) -> Hold:
         """As `find`, for an approval: by execution id only. InvalidInput("ID").
 
@@ -267,6 +286,7 @@ class Review:
             "ruling": hold.ruling,
             "brokenRules": len(hold.findings.splitlines()),
             "votes": _plain_votes(self._votes(hold)),
+            "proposals": len(self._holds.redactions(hold.execution_id)),
         }
 
     def _votes(self, hold: Hold, redaction: str = "") -> list[Vote]:

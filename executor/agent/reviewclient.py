@@ -90,6 +90,7 @@ class HeldRow(_Answer):
     ruling: str
     broken_rules: int
     votes: tuple[_Vote, ...]
+    proposals: int = 0
 
 
 class _File(_Answer):

@@ -2,11 +2,13 @@
 
 import base64
 import gzip
+import json
 import time
 from dataclasses import replace
 
 import pytest
 
+from bridge.cli.output import Exit
 from executor.agent.config import NodeConfig, init_node
 from executor.agent.review import open_review
 from executor.agent.service import node_status
@@ -18,6 +20,7 @@ from executor.ledger import Ledger
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
+from executor.protocol.release import Held
 from executor.protocol.releaserecord import check_release
 from executor.protocol.wire import ResultKind, Status
 from executor.sandbox.types import RunReport
@@ -151,7 +154,7 @@ def test_what_reviewers_took_out_never_leaves_and_the_rest_does(twin, folder):
     assert record.held == original["held"]
 
 
-def test_the_node_keeps_what_proves_later_what_was_taken_out_and_no_byte_of_it(twin, folder):
+def test_the_node_keeps_what_proves_later_what_was_taken_out_and_no_byte_of_it(twin, folder, insula):
     with running(folder, WritesMore()):
         lease = holding(folder, twin)
         original = shown(folder)
@@ -165,9 +168,16 @@ def test_the_node_keeps_what_proves_later_what_was_taken_out_and_no_byte_of_it(t
     assert kept.root == original["outputCid"]
     assert kept.held.hash == record_of(twin, lease).held
     assert (kept.decided, kept.findings) == ("", "")
+    code, out, _ = insula("release", "opening", original["id"], "--dir", str(folder), "--json")
+    told = json.loads(out)
+    opened = Held(**{
+        name: bytes.fromhex(told[field][2:])
+        for name, field in (("outcome_hash", "outcomeHash"), ("manifest_hash", "manifestHash"), ("salt", "salt"))
+    })  # fmt: skip
+    assert (code, opened.hash) == (Exit.OK, record_of(twin, lease).held)
 
 
-def test_of_any_other_end_the_ledger_keeps_nothing_of_a_redaction(twin, folder):
+def test_of_any_other_end_the_ledger_keeps_nothing_of_a_redaction(twin, folder, insula):
     with running(folder, WritesMore()):
         holding(folder, twin)
         made = redact(folder, ["outputs/private"])
@@ -181,6 +191,8 @@ def test_of_any_other_end_the_ledger_keeps_nothing_of_a_redaction(twin, folder):
     assert (holds.redactions(row), holds.get(row).root, holds.get(row).salt) == ((), "", b"")
     ledger.close()
     assert made["outputCid"].encode() not in (folder / "ledger.db").read_bytes()
+    code, _, err = insula("release", "opening", row, "--dir", str(folder))
+    assert (code, "released in part" in err) == (Exit.BAD_INPUT, True)
 
 
 KINDS = {

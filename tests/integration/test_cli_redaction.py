@@ -61,6 +61,7 @@ def test_the_command_line_proposes_shows_and_approves(twin, folder, tmp_path, in
             True,
             True,
         )
+        assert "0 of 2 approvals, 0 rejections, 1 redactions;" in insula("release", "list", *place)[1]
         code, out, _ = insula("release", "show", hold, *place)
         assert "1 of 2 approvals, 0 rejections" in out
         assert insula("release", *approve, key_file(tmp_path, 12))[0] == Exit.OK
@@ -141,6 +142,8 @@ def test_abuse_of_redactions_over_the_api_gets_nothing(own):
     }
     for what, (key, where, body, expected) in calls.items():
         assert own.call(key, "POST", where, body)[0] == expected, what
+    large = json.dumps({"replace": {"stdout": base64.b64encode(bytes(2**21)).decode()}}).encode()
+    assert own.call(ANNE, "POST", path, large)[0] == 200
     status, _, body = own.call(ANNE, "POST", path, good)
     assert (status, json.loads(body)["new"]) == (200, True)
     form = json.loads(body)["id"]

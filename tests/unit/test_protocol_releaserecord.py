@@ -313,6 +313,20 @@ def test_a_record_of_a_partial_release_that_is_not_so_is_named(job, lie):
     assert caught.value.field == "release"
 
 
+@pytest.mark.parametrize("lie", PART_LIES)
+def test_the_verification_names_a_record_of_a_partial_release_that_is_not_so_though_the_node_signs_it(job, lie):
+    change, outcome, problem = PART_LIES[lie]
+    outcome = Outcome.decode(job.bundle.outcome) if outcome is Status.SUCCEEDED else outcome or part_of(job)
+    inputs = [("module", job.module), ("log", job.data)]
+    release = change(redacted(job))
+    item = attest(job.bundle.request.request(), outcome, 0, inputs, release=release, policy=POLICY, manifest=ROWS)
+
+    checks = check_bundle(changed(job.bundle, attestations=(item,), outcome=outcome.encode()))
+
+    (wrong,) = [one for one in checks if one.failed and one.name != "outcome"]
+    assert (wrong.name, problem in wrong.detail) == ("release of node 1", True)
+
+
 #: what reviewers signed, and yet cannot be so
 SIGNED_LIES = {
     "nothing was changed": ({"removed": False, "replaced": ()}, "nothing was removed or replaced"),
