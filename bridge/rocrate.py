@@ -133,6 +133,8 @@ def _action(
     if outcome.status == Status.FAILED:
         action["actionStatus"] = {"@id": "http://schema.org/FailedActionStatus"}
         action["error"] = f"{Reason(outcome.reason).name}, exit code {outcome.exit_code}"
+    if outcome.reason == Reason.RELEASED_IN_PART:
+        action["description"] += "; the output was released in part: reviewers took something out of it"
     if outcome.status == Status.WITHHELD:
         action["description"] += f"; the output was withheld: {Reason(outcome.reason).name}"
     return action

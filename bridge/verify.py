@@ -30,7 +30,7 @@ from executor.protocol.conversions import conversion_problem
 from executor.protocol.dsse import envelope_digest
 from executor.protocol.logproof import is_logged
 from executor.protocol.receipt import dependency_cids, manifest_of, parse_receipt, receipt_hash, statement_problem
-from executor.protocol.releaserecord import ReleaseRecord, check_release
+from executor.protocol.releaserecord import RedactedForm, ReleaseRecord, check_release
 from executor.protocol.signing import Scope, attestation_message, recover, recover_digest
 from executor.protocol.spec import InvalidSpec, job_of, spec_cid
 from executor.protocol.wire import Outcome, Request, ResultKind, Status
@@ -373,8 +373,16 @@ def _ruling(record: ReleaseRecord) -> str:
     needed = f"{record.threshold} of {len(record.signers)} had to approve"
     if record.ruling == "timeout":
         return f"too few decided in time; {needed}" + (f", {approve} did" if approve else "")
-    for_it, against = (approve, reject) if record.ruling == "approved" else (reject, approve)
-    return f"{record.ruling} by {for_it}; {needed}" + (f"; {against} decided otherwise" if against else "")
+    for_it, against = (reject, approve) if record.ruling == "rejected" else (approve, reject)
+    word = record.ruling if record.redacted is None else f"released in part ({_taken_out(record.redacted)}), approved"
+    return f"{word} by {for_it}; {needed}" + (f"; {against} decided otherwise" if against else "")
+
+
+def _taken_out(form: RedactedForm) -> str:
+    parts = ["something removed"] if form.removed else []
+    if form.replaced:
+        parts.append(f"replaced: {', '.join(form.replaced)}")
+    return "; ".join(parts)
 
 
 def _inputs(bundle: Bundle, request: Request) -> list[tuple[str, Cid]]:

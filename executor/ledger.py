@@ -29,7 +29,7 @@ from executor.protocol.logentry import end_body, intent_body
 from executor.protocol.logproof import hashes_of
 from executor.protocol.receipt import receipt_hash
 
-VERSION: Final = 3
+VERSION: Final = 4
 BUSY_SECONDS: Final = 30.0
 
 _SCHEMA: Final = """
@@ -67,7 +67,24 @@ ALTER TABLE signed ADD COLUMN dsse_signature BLOB;
 ALTER TABLE signed ADD COLUMN log_proof BLOB;
 ALTER TABLE log ADD COLUMN body TEXT;
 """
-_STEPS: Final = {1: _HOLDS, 2: _RECORD}
+#: since version 4: forms of held outputs with less in them, each with votes of its own
+_REDACTIONS: Final = """
+CREATE TABLE redactions (
+    id TEXT PRIMARY KEY, execution_id TEXT NOT NULL, root TEXT NOT NULL, outcome_hash BLOB NOT NULL,
+    manifest_hash BLOB NOT NULL, salt BLOB NOT NULL, changes_hash BLOB NOT NULL, findings TEXT NOT NULL,
+    proposed_by TEXT NOT NULL, proposed_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE votes_on_forms (
+    position INTEGER PRIMARY KEY, execution_id TEXT NOT NULL, signer TEXT NOT NULL, approve INTEGER NOT NULL,
+    reason INTEGER NOT NULL, signature BLOB NOT NULL, cast_at REAL NOT NULL, redaction TEXT NOT NULL,
+    UNIQUE (execution_id, signer, redaction)
+);
+INSERT INTO votes_on_forms
+    SELECT position, execution_id, signer, approve, reason, signature, cast_at, '' FROM votes;
+DROP TABLE votes;
+ALTER TABLE votes_on_forms RENAME TO votes;
+"""
+_STEPS: Final = {1: _HOLDS, 2: _RECORD, 3: _REDACTIONS}
 
 _DAMAGED: Final = (
     ": the ledger is damaged, so nobody knows what this key has signed, and the key must sign no more. Keep the file; "
@@ -265,12 +282,20 @@ class Ledger:
         """Close an execution, held or not: how it ended, in the log, too. Closing a closed one changes nothing."""
         body = end_body(execution_id, state, now)
         with self.writing() as db:
-            # Of an output that was not released nothing stays, not even what a guess could be held against.
+            # Of an output that was not released nothing stays, not even what a guess could be held against; but of one
+            # that was signed for in part, what its original was, so that it can be proved what was taken out.
             db.execute(
-                "UPDATE holds SET closed_at = ?, decided = '', root = '', findings = '', outcome_hash = x'',"
-                " manifest_hash = x'', salt = x'' WHERE execution_id = ? AND closed_at IS NULL",
+                "UPDATE holds SET root = '', outcome_hash = x'', manifest_hash = x'', salt = x''"
+                " WHERE execution_id = ? AND closed_at IS NULL"
+                " AND NOT (ruling = 'redacted' AND request_hash IN (SELECT request_hash FROM signed))",
+                (execution_id,),
+            )
+            db.execute(
+                "UPDATE holds SET closed_at = ?, decided = '', findings = ''"
+                " WHERE execution_id = ? AND closed_at IS NULL",
                 (now, execution_id),
             )
+            db.execute("DELETE FROM redactions WHERE execution_id = ?", (execution_id,))
             closed = db.execute(
                 "UPDATE intents SET state = ?, detail = ?, changed_at = ?, closed_at = ?"
                 " WHERE execution_id = ? AND closed_at IS NULL",

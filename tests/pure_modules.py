@@ -42,6 +42,7 @@ PURE = (
     "executor/audit/patterns.py",
     "executor/audit/policy.py",
     "executor/audit/policywords.py",
+    "executor/audit/redaction.py",
     "executor/audit/release.py",
     "executor/audit/rules.py",
     "executor/audit/scananswer.py",

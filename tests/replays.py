@@ -1,18 +1,22 @@
 """Records of jobs that really ran: the program is run once here, and signed as a node would have signed it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridge.verify import Layered
 from executor.agent.replay import replaying
 from executor.content import unixfs
 from executor.content.blockstore import BlockStore
 from executor.protocol.bundle import Bundle
+from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.cid import Cid
 from executor.protocol.leases import RequestMessage
+from executor.protocol.reasons import Reason
+from executor.protocol.release import Changes, Held, Redacted, Subject, sign_release
+from executor.protocol.signing import Key, Scope
 from executor.protocol.spec import job_of
 from executor.protocol.wire import Order, Request, ResultKind
-from tests.bundles import CONTRACT, REQUESTER, attest, changed
+from tests.bundles import CONTRACT, KEYS, REQUESTER, attest, changed
 
 
 @dataclass
@@ -76,3 +80,34 @@ def output_with(made, changes):
     files = {path: data for path, data in {**files, **changes}.items() if data is not None}
     cid = unixfs.import_listing(made.store, files, unixfs.TreeLimits(2**30))
     return cid, tuple(unixfs.manifest(made.store, cid, unixfs.TreeLimits(2**30)).rows())
+
+
+def in_part(made, changes, *, removed=True, replaced=(), **run):
+    """The bundle of an output that a reviewer released in part: with other files, and whatever is said of them."""
+    request = made.bundle.request.request()
+    cid, rows = output_with(made, changes)
+    payload = changes.get("stdout", made.decided.outcome.payload)
+    reason = int(Reason.RELEASED_IN_PART)
+    outcome = replace(made.decided.outcome, output_cid=cid.binary, payload=payload, reason=reason)
+    original = Held(outcome_hash=b"\1" * 32, manifest_hash=b"\2" * 32, salt=b"\3" * 32)
+    form = Held(outcome_hash=outcome.hash, manifest_hash=sha256(canonical_json(list(rows))), salt=b"\4" * 32)
+    told = Changes(removed=removed, replaced=tuple(replaced))
+    reviewer = Key.from_hex(f"{11:064x}")
+    subject = Subject(
+        scope=Scope(request.chain_id, request.contract), request_hash=request.hash, node=KEYS[0].address,
+        policy_hash=b"\5" * 32, held=original.hash, redacted=Redacted(held=form.hash, changes=told.hash),
+    )  # fmt: skip
+    vote = sign_release(subject, reviewer, True, 0)
+    record = {
+        "mode": "person", "signers": [reviewer.address], "threshold": 1, "ruling": "redacted",
+        "held": f"0x{original.hash.hex()}",
+        "votes": [
+            {"signer": vote.signer, "approve": True, "reason": 0, "signature": f"0x{vote.signature.hex()}"},
+        ],
+        "redacted": {
+            "held": f"0x{form.hash.hex()}", "manifestHash": f"0x{form.manifest_hash.hex()}",
+            "salt": f"0x{form.salt.hex()}", **told.plain,
+        },
+    }  # fmt: skip
+    run = {"manifest": rows, "release": record, "policy": {"sha256": "05" * 32, "release": "person"}, **run}
+    return made.as_signed(outcome, **run)

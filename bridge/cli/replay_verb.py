@@ -27,7 +27,9 @@ from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle, parse_bundle
 from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import manifest_of, parse_receipt
-from executor.protocol.replay import Difference, Ending, differences
+from executor.protocol.release import Changes
+from executor.protocol.releaserecord import check_release
+from executor.protocol.replay import Difference, Ending, differences, differences_in_part
 from executor.protocol.spec import JobSpec, job_of
 from executor.protocol.wire import Outcome, Status, checksum_address
 
@@ -43,6 +45,7 @@ EXITS = {
     "nondeterministic": Exit.NONDETERMINISTIC,
     "unchecked": Exit.CONTENT_UNCHECKED,
     "withheld": Exit.NOT_COMPARABLE,
+    "redacted": Exit.NOT_COMPARABLE,
 }
 UNANCHORED = (
     "nothing says that the record's keys are nodes': name --contract and --node-key, or insula job verify --rpc"
@@ -142,9 +145,10 @@ def replayed(bundle: Bundle, blocks: Layered, folder: Path, sandbox_of: Callable
         first = runs.run()
         about = {"tier": job.engine.tier, "runs": 1, "engine": _engines(bundle, first.runtime), "here": first.outcome}
         here = Ending(first.outcome, first.manifest)
-        found = differences(recorded, here)
+        changes = _changes(bundle)
+        found = differences(recorded, here) if changes is None else differences_in_part(recorded, here, changes)
         if not found:
-            return _same(outcome, first.detail, about)
+            return _same(outcome, first.detail, about) if changes is None else _same_but(changes, recorded, about)
         second = runs.run()
     about["runs"] = 2
     if varies := differences(here, Ending(second.outcome, second.manifest)):
@@ -162,6 +166,27 @@ def _same(outcome: Outcome, detail: str, about: dict[str, Any]) -> Finding:
         "record, so there is nothing to compare it with"
     )
     return Finding("withheld", text + (f": {detail}" if detail else ""), more=more)
+
+
+def _changes(bundle: Bundle) -> Changes | None:
+    """What reviewers took out of the output, as the first node's receipt tells it; None: it is whole."""
+    item = bundle.attestations[0]
+    request, outcome = bundle.request.request(), Outcome.decode(bundle.outcome)
+    record = check_release(parse_receipt(item.receipt), item.key, request, outcome)
+    return None if record is None or record.redacted is None else record.redacted.changes
+
+
+def _same_but(changes: Changes, recorded: Ending, about: dict[str, Any]) -> Finding:
+    """All that can be said of a part: nobody outside the node knows what the rest was. A release has rows on record."""
+    files = [row["path"] for row in recorded.rows or () if row.get("type") == "file"]
+    same = [path for path in files if path not in changes.replaced]
+    gone = "; something was removed, and nothing is told of it" if changes.removed else ""
+    replaced = f"; replaced by reviewers, so not compared: {', '.join(changes.replaced)}" if changes.replaced else ""
+    text = (
+        f"differs only where it was redacted: released in part, and {len(same)} of the record's {len(files)} files are "
+        f"the same here{replaced}{gone}"
+    )
+    return Finding("redacted", text, more={**about, "here": _words(about["here"]), "redaction": changes.plain})
 
 
 def _plain(about: dict[str, Any], job: JobSpec) -> dict[str, Any]:

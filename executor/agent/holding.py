@@ -19,6 +19,7 @@ from executor.agent.staging import Staging
 from executor.audit.policy import Policy, ReleaseRules
 from executor.audit.release import Ruling, rule
 from executor.audit.rules import Verdict
+from executor.content.blocks import BlockSource
 from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import Manifest, manifest
@@ -31,7 +32,7 @@ from executor.protocol.cid import Cid
 from executor.protocol.leases import Phase
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import Dependency
-from executor.protocol.release import Held, Subject
+from executor.protocol.release import Held, Redacted, Subject
 from executor.protocol.wire import Outcome
 
 POLL_SECONDS = 0.5
@@ -39,7 +40,7 @@ DELIVERY_SECONDS = 60.0  # before the request's deadline, or half of what is lef
 _WHOLE = TreeLimits(2**62, 2**31)
 
 
-def whole_manifest(source: BlockStore, root: Cid) -> Manifest:
+def whole_manifest(source: BlockSource, root: Cid) -> Manifest:
     """The manifest of an output; its size was bounded when it was collected."""
     return manifest(source, root, _WHOLE)
 
@@ -118,7 +119,7 @@ def await_ruling(work: Work, hold: Hold) -> Ruling:
         try:
             ruling = parts.holds.settle(
                 hold.execution_id,
-                lambda votes: rule(rules, subject, votes, is_over=is_over),  # noqa: B023 - called at once
+                lambda votes: rule(rules, subject, votes, is_over=is_over, redactions=_forms(parts, hold)),  # noqa: B023 - called at once
             )
         except LedgerError as exc:
             if exc.damaged:
@@ -134,7 +135,7 @@ def await_ruling(work: Work, hold: Hold) -> Ruling:
 def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
     """What is signed. A released output is in the block store then. GiveBack(NODE_FAULT), ContentError."""
     decided = unpacked(hold)
-    record = _record(work.parts, hold, ruling)
+    record = record_of(work.parts, hold, ruling)
     if not ruling.released:
         return replace(
             decided,
@@ -155,8 +156,12 @@ def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
     return replace(decided, manifest=tuple(found.rows()), output=root, release=record)
 
 
-def _record(parts: Parts, hold: Hold, ruling: Ruling) -> dict[str, Any]:
-    """What the receipt says. Salt and manifest's hash, which would help to guess an output, only of a released one."""
+def _forms(parts: Parts, hold: Hold) -> dict[str, Redacted]:
+    return {one.id: one.signed for one in parts.holds.redactions(hold.execution_id)}
+
+
+def record_of(parts: Parts, hold: Hold, ruling: Ruling) -> dict[str, Any]:
+    """What the receipt says. Salt and manifest's hash, which would help to guess an output, only of what left whole."""
     rules = rules_of(hold, parts.policy)
     record: dict[str, Any] = {
         "mode": rules.mode,
@@ -174,7 +179,7 @@ def _record(parts: Parts, hold: Hold, ruling: Ruling) -> dict[str, Any]:
             for vote in ruling.votes
         ],
     }
-    if ruling.released:
+    if ruling.word == "approved":
         record |= {"manifestHash": f"0x{hold.manifest_hash.hex()}", "salt": f"0x{hold.salt.hex()}"}
     return record
 

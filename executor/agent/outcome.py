@@ -65,29 +65,41 @@ def ran_to_its_end(report: RunReport) -> bool:
 
 def released(report: RunReport, kind: int, output: Cid) -> Outcome:
     """The program ended by itself and its output `output` was released."""
-    payload = payload_of(report, kind)
-    if report.exit_code != 0:
+    return _ended(report.exit_code, payload_of(report.exit_code, report.stdout, report.stderr, kind), output)
+
+
+def redacted(original: Outcome, stdout: bytes, stderr: bytes, kind: int, output: Cid) -> Outcome:
+    """As `original`, an outcome of `released`, where `output` with these streams was released in its place.
+
+    Of a stream that is longer than a payload may be, one byte more than that is enough.
+    """
+    payload = payload_of(original.exit_code, stdout, stderr, kind)
+    return _ended(original.exit_code, payload, output, Reason.RELEASED_IN_PART)
+
+
+def _ended(exit_code: int, payload: bytes, output: Cid, reason: Reason = Reason.NONE) -> Outcome:
+    if exit_code != 0:
         # The exit code says what happened; a stream that is too long for the chain is still under the CID.
         return Outcome(
             status=Status.FAILED,
             reason=Reason.EXIT_NON_ZERO,
-            exit_code=report.exit_code,
+            exit_code=exit_code,
             output_cid=output.binary,
             payload=payload if len(payload) <= MAX_PAYLOAD_BYTES else b"",
         )
     if len(payload) > MAX_PAYLOAD_BYTES:
         return Outcome(status=Status.FAILED, reason=Reason.PAYLOAD_TOO_LARGE, output_cid=output.binary)
-    return Outcome(status=Status.SUCCEEDED, output_cid=output.binary, payload=payload)
+    return Outcome(status=Status.SUCCEEDED, reason=reason, output_cid=output.binary, payload=payload)
 
 
-def payload_of(report: RunReport, kind: int) -> bytes:
+def payload_of(exit_code: int, stdout: bytes, stderr: bytes, kind: int) -> bytes:
     """What the order wants on-chain: exact bytes of a stream, the exit code in decimal ASCII, nothing for a CID."""
     match kind:
         case ResultKind.STDOUT:
-            return report.stdout
+            return stdout
         case ResultKind.STDERR:
-            return report.stderr
+            return stderr
         case ResultKind.EXIT_CODE:
-            return str(report.exit_code).encode("ascii")
+            return str(exit_code).encode("ascii")
         case _:
             return b""

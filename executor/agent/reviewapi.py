@@ -3,8 +3,9 @@
 GET  /v1/node                     whom to sign calls for; the only call that anybody may make
 GET  /v1/holds                    what the caller may decide on
 GET  /v1/holds/ID                 one of them: manifest, findings, votes, what is to be signed
-GET  /v1/holds/ID/file?path=PATH  the bytes of one file, never to be rendered
-POST /v1/holds/ID/decision        {"approve": ..., "reason": ..., "signature": "0x..."}
+GET  /v1/holds/ID/file?path=PATH  the bytes of one file, never to be rendered; &redaction=ID: of that form of it
+POST /v1/holds/ID/redactions      {"without": [PATH ...], "replace": {PATH: BASE64 ...}}
+POST /v1/holds/ID/decision        {"approve": ..., "reason": ..., "signature": "0x...", "redaction": ID or ""}
 
 What is not held, and what is not the caller's to see, are answered alike.
 """
@@ -12,15 +13,16 @@ What is not held, and what is not the caller's to see, are answered alike.
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Send
@@ -34,8 +36,10 @@ from executor.protocol.canonical import sha256, strict_json
 from executor.protocol.nodeauth import BODY
 
 log = structlog.get_logger("insula.node")
+M = TypeVar("M", bound=BaseModel)
 
 MAX_BODY_BYTES = 4096
+MAX_REDACTION_BYTES = 4 * 2**20  # of a proposal's body; larger ones are made in the node's folder
 BODY_SECONDS = 10.0  # for a whole body
 MAX_FILE_BYTES = 2**30  # a larger one is saved on the node itself
 #: one call per connection: nothing to guard between two
@@ -50,6 +54,23 @@ class Decision(BaseModel):
     approve: StrictBool
     reason: Annotated[StrictInt, Field(ge=0, le=65535)]
     signature: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{130}$")]
+    redaction: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = ""
+
+
+class Proposal(BaseModel):
+    """The body of a redaction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    without: tuple[StrictStr, ...] = ()
+    replace: dict[str, StrictStr] = {}
+
+    def replacements(self) -> dict[str, bytes]:
+        """The bytes by path. InvalidInput("replace")."""
+        try:
+            return {path: base64.b64decode(text, validate=True) for path, text in self.replace.items()}
+        except ValueError as exc:
+            raise InvalidInput("replace", "is not base64") from exc
 
 
 class _Bytes(StreamingResponse):
@@ -68,24 +89,37 @@ def create_app(review: Review, gate: Gate) -> FastAPI:
     _install_problems(app)
     _install_reads(app, review, gate)
 
+    _install_acts(app, review, gate)
+    return app
+
+
+def _install_acts(app: FastAPI, review: Review, gate: Gate) -> None:
     @app.post("/v1/holds/{hold_id}/decision")
     async def decide(request: Request, hold_id: str) -> Response:
         """One reviewer's signed decision on a held output, counted as on the node's command line."""
-        caller, declared = await _admit(gate, request)
-        body = await _body(request)
-        if sha256(body) != declared:
-            raise Refusal(401, "not-signed", "not signed", f"{BODY}: is not the SHA-256 of the body that came")
-        asked = _decision(body)
+        caller, asked = await _asked(gate, request, Decision, MAX_BODY_BYTES)
 
         def act() -> dict[str, Any]:
             hold = _found(review, hold_id, caller)
-            made = review.decide(hold, asked.approve, asked.reason, bytes.fromhex(asked.signature[2:]))
+            signature = bytes.fromhex(asked.signature[2:])
+            made = review.decide(hold, asked.approve, asked.reason, signature, asked.redaction)
             log.info("a reviewer's decision", execution=hold_id, by=caller, signer=made["signer"], new=made["new"])
             return made
 
         return _json(await run_in_threadpool(act))
 
-    return app
+    @app.post("/v1/holds/{hold_id}/redactions")
+    async def redact(request: Request, hold_id: str) -> Response:
+        """One reviewer's wish to let out less than the whole; nothing leaves by it."""
+        caller, asked = await _asked(gate, request, Proposal, MAX_REDACTION_BYTES)
+
+        def act() -> dict[str, Any]:
+            hold = _found(review, hold_id, caller)
+            made = review.redact(hold, asked.without, asked.replacements(), caller)
+            log.info("a redaction", execution=hold_id, by=caller, redaction=made["id"], new=made["new"])
+            return made
+
+        return _json(await run_in_threadpool(act))
 
 
 def _install_reads(app: FastAPI, review: Review, gate: Gate) -> None:
@@ -109,11 +143,11 @@ def _install_reads(app: FastAPI, review: Review, gate: Gate) -> None:
         return _json(await run_in_threadpool(look))
 
     @app.get("/v1/holds/{hold_id}/file")
-    async def file(request: Request, hold_id: str, path: str) -> Response:
+    async def file(request: Request, hold_id: str, path: str, redaction: str = "") -> Response:
         caller, _ = await _admit(gate, request)
 
         def begin() -> tuple[int, Iterator[bytes]]:
-            return review.read(_found(review, hold_id, caller), path)
+            return review.read(_found(review, hold_id, caller), path, redaction)
 
         size, pieces = await run_in_threadpool(begin)
         if size > MAX_FILE_BYTES:
@@ -137,14 +171,23 @@ def _found(review: Review, hold_id: str, caller: str) -> Hold:
     return hold
 
 
-async def _body(request: Request) -> bytes:
+async def _asked(gate: Gate, request: Request, kind: type[M], most: int) -> tuple[str, M]:
+    """Who calls, and the body of the call, which is of this kind."""
+    caller, declared = await _admit(gate, request)
+    body = await _body(request, most)
+    if sha256(body) != declared:
+        raise Refusal(401, "not-signed", "not signed", f"{BODY}: is not the SHA-256 of the body that came")
+    return caller, await run_in_threadpool(_parsed, kind, body)
+
+
+async def _body(request: Request, most: int) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for piece in request.stream():
                 body += piece
-                if len(body) > MAX_BODY_BYTES:
-                    raise Refusal(413, "too-large", "too large", f"a body has at most {MAX_BODY_BYTES} bytes")
+                if len(body) > most:
+                    raise Refusal(413, "too-large", "too large", f"a body has at most {most} bytes")
     except TimeoutError as exc:
         raise Refusal(408, "too-slow", "too slow", f"the body did not arrive within {BODY_SECONDS:g} s") from exc
     except ClientDisconnect as exc:
@@ -152,13 +195,13 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _decision(body: bytes) -> Decision:
+def _parsed(kind: type[M], body: bytes) -> M:
     try:
         value = strict_json(body.decode())
     except (ValueError, RecursionError) as exc:
         raise InvalidInput("body", f"is not JSON in UTF-8: {exc!s:.120}") from exc
     try:
-        return Decision.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as exc:
         first = exc.errors()[0]
         raise InvalidInput(".".join(str(part) for part in first["loc"])[:120] or "body", first["msg"]) from exc

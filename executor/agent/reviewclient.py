@@ -6,10 +6,12 @@ chain and contract, and the hashes that it shows.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -17,12 +19,23 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from executor.agent.record import one_line
 from executor.content.web import Http, Signer
 from executor.errors import InvalidInput, PeerRefused
 from executor.protocol.canonical import strict_json
 from executor.protocol.leases import Address
 from executor.protocol.nodeauth import review_audience
-from executor.protocol.release import Held, Subject, check_decision, release_digest, release_document, sign_release
+from executor.protocol.release import (
+    Changes,
+    Held,
+    Redacted,
+    Subject,
+    check_decision,
+    redaction_document,
+    release_digest,
+    release_document,
+    sign_release,
+)
 from executor.protocol.signing import Key, Scope
 
 CALL_SECONDS = 120.0  # a node hashes what it shows
@@ -77,6 +90,7 @@ class HeldRow(_Answer):
     ruling: str
     broken_rules: int
     votes: tuple[_Vote, ...]
+    proposals: int = 0
 
 
 class _File(_Answer):
@@ -84,6 +98,49 @@ class _File(_Answer):
     kind: str
     size: int = Field(ge=0)
     type: str
+
+
+class _Replaced(_File):
+    before: int = Field(ge=0)
+
+
+class _Changes(_Answer):
+    removed: bool
+    replaced: tuple[str, ...]
+
+    def of(self) -> Changes:
+        """As they are signed."""
+        return Changes(removed=self.removed, replaced=self.replaced)
+
+
+class _Redaction(_Answer):
+    id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    output_cid: str
+    outcome_hash: Hash
+    manifest_hash: Hash
+    salt: Hash
+    held: Hash
+    changes: _Changes
+    changes_hash: Hash
+    total_bytes: int
+    removed: tuple[str, ...]
+    replaced: tuple[_Replaced, ...]
+    kept: tuple[str, ...]
+    findings: tuple[str, ...]
+    proposed_by: str
+    proposed_at: float
+    votes: tuple[_Vote, ...]
+    approve_digest: Hash
+
+    @property
+    def form(self) -> Held:
+        """The hashes that it shows."""
+        return Held(outcome_hash=self.outcome_hash, manifest_hash=self.manifest_hash, salt=self.salt)
+
+
+class _Proposed(_Redaction):
+    execution: str
+    new: bool
 
 
 class _Shown(HeldRow):
@@ -97,6 +154,7 @@ class _Shown(HeldRow):
     files: tuple[_File, ...]
     findings: tuple[str, ...]
     approve_digest: Hash
+    redactions: tuple[_Redaction, ...] = ()
 
 
 class _Listing(_Answer):
@@ -114,6 +172,7 @@ class _Decided(_Answer):
     needed: int
     signature: Signature
     node_runs: bool
+    redaction: str = ""
 
 
 A = TypeVar("A", bound=_Answer)
@@ -151,21 +210,39 @@ class RemoteReview:
         """All that can be said of one."""
         return self._shown(hold).plain()
 
-    def document(self, hold: HeldRow, approve: bool, reason: int) -> dict[str, Any]:
-        """The typed data to be signed elsewhere (`eth_signTypedData_v4`)."""
-        check_decision(approve, reason)
-        subject, held = self._subject(self._shown(hold))
-        return dict(release_document(subject, held, approve, reason))
+    def redact(self, hold: HeldRow, without: Sequence[str], replacements: Mapping[str, bytes]) -> dict[str, Any]:
+        """Propose a form of the output without some files and folders, and with others in the place of some."""
+        texts = {path: base64.b64encode(content).decode() for path, content in replacements.items()}
+        body = json.dumps({"without": list(without), "replace": texts}).encode()
+        made = self._call(_Proposed, "POST", f"{_path(hold)}/redactions", body)
+        if made.execution != hold.id:
+            raise PeerRefused(200, "the node shows a redaction of another output")
+        return made.plain()
 
-    def save(self, hold: HeldRow, path: str | None, target: Path) -> int:
-        """Write one file of the output (0600); how many bytes. A file that came in part is removed."""
+    def document(self, hold: HeldRow, approve: bool, reason: int, redaction: str = "") -> dict[str, Any]:
+        """The typed data to be signed elsewhere (`eth_signTypedData_v4`). redaction: the id of one, to approve that."""
+        check_decision(approve, reason, redaction)
+        shown = self._shown(hold)
+        subject, held = self._subject(shown)
+        found = _redaction(shown, redaction)
+        if found is None:
+            return dict(release_document(subject, held, approve, reason))
+        return dict(redaction_document(_about(subject, found), held, found.form, found.changes.of()))
+
+    def save(self, hold: HeldRow, path: str | None, target: Path, redaction: str = "") -> int:
+        """Write one file of the output (0600); how many bytes. A file that came in part is removed.
+
+        redaction: the id of one, for a file that it replaces; all its others are those of the output.
+        """
         if path is None:
             raise InvalidInput("--file", "is needed with --node: a whole output is saved on the node, with --dir")
-        files = [row for row in self._shown(hold).files if row.kind == "file" and row.path == path]
+        shown = self._shown(hold)
+        found = _redaction(shown, redaction)
+        rows: Sequence[_File] = found.replaced if found else shown.files
+        files = [row for row in rows if row.kind == "file" and row.path == path]
         if len(files) != 1:
-            raise InvalidInput(
-                "--file", f"{path!r:.200} is no one file of this output; `insula release show` lists them"
-            )
+            what = "file that this redaction replaces" if found else "one file of this output"
+            raise InvalidInput("--file", f"{path!r:.200} is no {what}; `insula release show` lists them")
         size = files[0].size
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -175,20 +252,30 @@ class RemoteReview:
         is_whole = False
         try:
             with os.fdopen(descriptor, "wb") as file:
-                self._fetch(f"{_path(hold)}/file?path={quote(path, safe='')}", size, file.write)
+                query = f"path={quote(path, safe='')}" + (f"&redaction={found.id}" if found else "")
+                self._fetch(f"{_path(hold)}/file?{query}", size, file.write)
             is_whole = True
         finally:
             if not is_whole:
                 target.unlink(missing_ok=True)
         return size
 
-    def decide(self, hold: HeldRow, approve: bool, reason: int, signer: Key | bytes) -> dict[str, Any]:
-        """Sign (or bring a signature made elsewhere). The node hashes its quarantine before anything is signed here."""
-        check_decision(approve, reason)
+    def decide(
+        self, hold: HeldRow, approve: bool, reason: int, signer: Key | bytes, redaction: str = ""
+    ) -> dict[str, Any]:
+        """Sign (or bring a signature made elsewhere). The node hashes its quarantine before anything is signed here.
+
+        redaction: the id of one, to approve that form of the output.
+        """
+        check_decision(approve, reason, redaction)
         if isinstance(signer, Key):
-            subject, _ = self._subject(self._shown(hold))
+            shown = self._shown(hold)
+            subject, _ = self._subject(shown)
+            if (found := _redaction(shown, redaction)) is not None:
+                subject = _about(subject, found)
             signer = sign_release(subject, signer, approve, reason).signature
-        body = json.dumps({"approve": approve, "reason": reason, "signature": f"0x{signer.hex()}"}).encode()
+        fields = {"approve": approve, "reason": reason, "signature": f"0x{signer.hex()}"}
+        body = json.dumps({**fields, "redaction": redaction} if redaction else fields).encode()
         return self._call(_Decided, "POST", f"{_path(hold)}/decision", body).plain()
 
     def _rows(self) -> tuple[HeldRow, ...]:
@@ -226,6 +313,27 @@ class RemoteReview:
                 write(piece)
         if left:
             raise PeerRefused(200, f"the node sent another number of bytes than the {size} of the file")
+
+
+def _redaction(shown: _Shown, word: str) -> _Redaction | None:
+    """The redaction of this id; None for none. InvalidInput("--redaction")."""
+    if not word:
+        return None
+    for found in shown.redactions:
+        if found.id == word:
+            return found
+    raise InvalidInput("--redaction", f"{word!r:.40} is no redaction of it; see `insula release show`")
+
+
+def _about(subject: Subject, found: _Redaction) -> Subject:
+    """What is signed for a redaction: from what it shows, and only where that is what the node wants signed."""
+    changes = found.changes.of()
+    about = replace(subject, redacted=Redacted(held=found.form.hash, changes=changes.hash))
+    listed = (bool(found.removed), [row.path for row in found.replaced])
+    is_told = listed == (changes.removed, [one_line(path) for path in changes.replaced])
+    if not is_told or release_digest(about, True, 0) != found.approve_digest:
+        raise PeerRefused(200, "what the node wants signed is not what it shows")
+    return about
 
 
 @contextmanager

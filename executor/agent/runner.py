@@ -21,6 +21,7 @@ from executor.agent.holding import await_ruling, conclude
 from executor.agent.parts import Decided, Parts, Work
 from executor.agent.pulse import Pulse
 from executor.agent.record import one_line, sign
+from executor.agent.redacting import release_part
 from executor.agent.staging import Staging
 from executor.audit.policy import PolicyRefused
 from executor.content.disk import is_disk_full
@@ -130,7 +131,8 @@ class LeaseRunner:
         if isinstance(found, Decided):
             return found
         self._parts.room.hold(self._id, found.disk_bytes)
-        return conclude(work, found, await_ruling(work, found))
+        ruling = await_ruling(work, found)
+        return release_part(work, found, ruling) if ruling.redaction else conclude(work, found, ruling)
 
     def _begin(self, request: Request) -> None:
         now = self._parts.clock()

@@ -2,46 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from executor.audit.policy import ReleaseRules
 from executor.protocol.reasons import Reason
-from executor.protocol.release import Subject, Vote, is_signed, tally
+from executor.protocol.release import Redacted, Subject, Vote, is_signed, tally
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The end of a hold: released, or withheld for `reason`. `votes`: those that it rests on."""
+    """The end of a hold: released, or withheld for `reason`. `votes`: those that it rests on.
+
+    redaction: the id of the form that is released in place of the whole; empty: the whole, or nothing.
+    """
 
     released: bool
     reason: Reason
     votes: tuple[Vote, ...]
+    redaction: str = ""
 
     @property
     def word(self) -> str:
-        """approved, rejected or timeout."""
+        """approved, redacted, rejected or timeout."""
         if self.released:
-            return "approved"
+            return "redacted" if self.redaction else "approved"
         return "timeout" if self.reason is Reason.RELEASE_TIMEOUT else "rejected"
 
 
-def counted(rules: ReleaseRules, subject: Subject, votes: Sequence[Vote]) -> tuple[Vote, ...]:
-    """The votes that count, in their order: of the policy's signers, truly signed, the first of each signer."""
-    found: dict[str, Vote] = {}
+Redactions = Mapping[str, Redacted]
+"""The forms of a held output that were proposed, by id."""
+
+
+def counted(
+    rules: ReleaseRules, subject: Subject, votes: Sequence[Vote], redactions: Redactions | None = None
+) -> tuple[Vote, ...]:
+    """The votes that count, in their order: of the policy's signers, truly signed, the first of each signer on a form.
+
+    A signer may approve several forms, each for itself. Whoever has rejected the output approves no form of it any
+    more, and the other way round.
+    """
+    found: dict[tuple[str, str], Vote] = {}
     for vote in votes:
-        if vote.signer in rules.signers and vote.signer not in found and is_signed(subject, vote):
-            found[vote.signer] = vote
+        if vote.signer not in rules.signers or (vote.signer, vote.redaction) in found:
+            continue
+        earlier = [one for one in found.values() if one.signer == vote.signer]
+        if any(not one.approve for one in (*earlier, vote)) and earlier:
+            continue
+        about = _subject_of(vote, subject, redactions or {})
+        if about is not None and is_signed(about, vote):
+            found[vote.signer, vote.redaction] = vote
     return tuple(found.values())
 
 
-def rule(rules: ReleaseRules, subject: Subject, votes: Sequence[Vote], *, is_over: bool) -> Ruling | None:
-    """What the votes come to; None: wait for more. `is_over`: the time to wait has passed."""
-    valid = counted(rules, subject, votes)
+def _subject_of(vote: Vote, subject: Subject, redactions: Redactions) -> Subject | None:
+    if not vote.redaction:
+        return subject
+    redacted = redactions.get(vote.redaction)
+    return None if redacted is None else replace(subject, redacted=redacted)
+
+
+def rule(
+    rules: ReleaseRules,
+    subject: Subject,
+    votes: Sequence[Vote],
+    *,
+    is_over: bool,
+    redactions: Redactions | None = None,
+) -> Ruling | None:
+    """What the votes come to; None: wait for more. `is_over`: the time to wait has passed.
+
+    The whole and each redaction are counted apart: the first of them that enough signers approve is released.
+    """
+    valid = counted(rules, subject, votes, redactions)
     if rules.mode == "person":
         valid = valid[:1]
-    decided = tally(valid, rules.mode, len(rules.signers), rules.threshold)
+    whole = tuple(vote for vote in valid if not vote.redaction)
+    redaction = _approved_first(valid, rules.threshold)
+    if redaction:
+        resting = tuple(vote for vote in valid if vote.redaction == redaction or not vote.approve)
+        return Ruling(True, Reason.NONE, resting, redaction)
+    decided = tally(whole, rules.mode, len(rules.signers), rules.threshold)
     if decided is None:
-        return Ruling(False, Reason.RELEASE_TIMEOUT, valid) if is_over else None
-    reasons = [vote.reason for vote in valid if not vote.approve]
-    return Ruling(decided, Reason.NONE if decided else Reason(reasons[0]), valid)
+        return Ruling(False, Reason.RELEASE_TIMEOUT, whole) if is_over else None
+    reasons = [vote.reason for vote in whole if not vote.approve]
+    return Ruling(decided, Reason.NONE if decided else Reason(reasons[0]), whole)
+
+
+def _approved_first(valid: Sequence[Vote], threshold: int) -> str:
+    """The id of the redaction that had enough approvals before any other form; empty where none did."""
+    approvals: Counter[str] = Counter()
+    for vote in valid:
+        approvals[vote.redaction] += vote.approve
+        if approvals[vote.redaction] >= threshold:
+            return vote.redaction
+    return ""

@@ -6,9 +6,13 @@ from enum import IntEnum
 
 
 class Reason(IntEnum):
-    """One number per reason, never reused. 100s refused, 200s failed, 300s withheld, 400s returned, 500s bridge."""
+    """One number per reason, never reused.
+
+    Below 100 succeeded, 100s refused, 200s failed, 300s withheld, 400s returned, 500s bridge.
+    """
 
     NONE = 0
+    RELEASED_IN_PART = 1
     SPEC_NOT_UTF8 = 100
     SPEC_NOT_JSON = 101
     SPEC_TOO_LARGE = 102

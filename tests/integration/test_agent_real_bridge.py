@@ -188,6 +188,29 @@ def test_a_held_output_waits_at_the_bridge_for_its_reviewer(bridge, url, tmp_pat
         assert set(bridge.store) == blocks
 
 
+def test_a_held_output_comes_to_the_bridge_in_part(bridge, url, tmp_path):
+    reviewer = Key.from_hex(f"{11:064x}")
+    policy = f'[release]\nmode = "person"\nsigners = ["{reviewer.address}"]\n'
+    with running_node(bridge, url, tmp_path / "node", policy) as node:
+        spec = spec_bytes(engine=engine(bridge))
+        job = bridge.request(order_of(spec=spec, result_kind=int(ResultKind.STDOUT)))
+        stepping(bridge, lambda: bridge.job(job.request_hash).state is JobState.HELD)
+
+        with open_review(node) as review:
+            hold = review.find(f"0x{job.request_hash.hex()}")
+            made = review.redact(hold, [], {"stdout": b"a number\n"})
+            review.decide(hold, True, 0, reviewer, made["id"])
+        stepping(bridge, lambda: bridge.job(job.request_hash).state is JobState.POSTING)
+
+    (delivery,) = bridge.outbox.deliveries
+    outcome = delivery.outcome
+    assert (outcome.status, outcome.reason, outcome.payload) == (
+        Status.SUCCEEDED, Reason.RELEASED_IN_PART, b"a number\n",
+    )  # fmt: skip
+    assert missing(bridge.store, Cid.from_binary(outcome.output_cid)) == []
+    assert b"42\n" not in [bridge.store.get(cid) for cid in bridge.store]
+
+
 def test_a_spec_by_cid_runs(bridge, node):
     spec = public(bridge, import_bytes(bridge.store, spec_bytes(engine=engine(bridge))))
 

@@ -320,3 +320,36 @@ def test_a_node_does_not_start_with_a_scanner_that_it_cannot_run(folder, built):
         policy = config.load_policy(folder)
         with pytest.raises(InvalidInput, match="scanners, check"):
             check_scanners(policy, folder, {"wasm": Writes({})})
+
+
+# -- what is released in part
+
+PARTS = {
+    "made safe": (SAFE + b"C,50,1\n", SAFE, "hold", Status.SUCCEEDED, "clean"),
+    "as unsafe as the original, which reviewers have judged": (
+        SAFE + b"C,50,1\n", SAFE + b"D,50,1\n", "hold", Status.SUCCEEDED, "finding",
+    ),
+    "unsafe, and the original was not": (SAFE, SAFE + b"D,50,1\n", "hold", Status.WITHHELD, "finding"),
+    "unsafe, for a scanner that asks nobody": (SAFE, SAFE + b"D,50,1\n", "withhold", Status.WITHHELD, "finding"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_scanners_look_at_a_redaction_before_it_leaves(name, twin, folder, built):
+    before, after, on_finding, status, word = PARTS[name]
+    check = scanner(folder, built / "sample.wasm", "3", "town", "age", on_finding=on_finding)
+    with running(folder, PERSON + check, Writes({"t.csv": before})):
+        offer(twin)
+        (found,) = twin.wait_for(lambda: held(folder))
+        with open_review(folder) as review:
+            hold = review.find(found["id"])
+            made = review.redact(hold, [], {"outputs/t.csv": after})
+            review.decide(hold, True, 0, SIGNER, made["id"])
+        attested = attested_of(twin)
+
+    assert attested.decoded().status == status
+    assert [entry["verdict"] for entry in words_of(attested)] == [word]
+    if status == Status.WITHHELD:
+        assert attested.decoded().reason == Reason.AUDIT_RULE
+        assert made["held"].hex().encode() not in attested.receipt
+        assert not any("/missing" in path for _, path in twin.calls)

@@ -1,5 +1,7 @@
 """Deployment and calls on real chains, through our own client and ABIs."""
 
+from dataclasses import replace
+
 import pytest
 
 from bridge.chain.contracts import cancel_calldata, fulfil_calldata
@@ -7,6 +9,7 @@ from bridge.chain.operate import TransactionFailed, send_and_wait
 from bridge.chain.refusals import refusal_in_words
 from bridge.chain.views import ActiveNode, BookViews, Bounds
 from bridge.errors import RpcRefused
+from executor.protocol.reasons import Reason
 from executor.protocol.wire import OnChainState, Order, Outcome, label_hash, result_digest
 from tests.chain_nodes import funded
 
@@ -14,6 +17,7 @@ pytestmark = pytest.mark.chain
 
 ORDER = Order(spec=b'{"version":"insula/v1"}', ttl=3600, unit_price=1000, delivery_fee=7)
 OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
+PART = replace(OUTCOME, reason=int(Reason.RELEASED_IN_PART))
 
 
 def test_the_contracts_are_deployed_with_the_bounds_that_were_asked_for(any_chain):
@@ -37,17 +41,18 @@ def test_a_registered_node_is_active_and_carries_what_its_curator_vouched_for(an
     assert any_chain.registry.active_node_of_key(funded(0).address) is None
 
 
-def test_a_request_is_taken_and_settled_by_the_nodes_signatures(any_chain):
+@pytest.mark.parametrize("outcome", [OUTCOME, PART], ids=["a whole", "a part"])
+def test_a_request_is_taken_and_settled_by_the_nodes_signatures(any_chain, outcome):
     request = any_chain.request(funded(1), ORDER)
     assert any_chain.bridge.request_hash(request.id) == request.hash
 
     relayer = funded(3)
-    any_chain.send(relayer, any_chain.deployment.bridge, any_chain.fulfil_data(request, OUTCOME, relayer.address))
+    any_chain.send(relayer, any_chain.deployment.bridge, any_chain.fulfil_data(request, outcome, relayer.address))
     any_chain.mine()
 
     result = any_chain.bridge.result_of(request.id)
-    assert (result.state, result.digest) == (OnChainState.FULFILLED, result_digest(request.hash, OUTCOME.hash))
-    assert any_chain.bridge.check_result(request.id, request.hash, OUTCOME)
+    assert (result.state, result.digest) == (OnChainState.FULFILLED, result_digest(request.hash, outcome.hash))
+    assert any_chain.bridge.check_result(request.id, request.hash, outcome)
     assert any_chain.bridge.credit_of(any_chain.nodes[0].operator.address) == 1000
     assert any_chain.bridge.credit_of(relayer.address) == 7
     assert BookViews(any_chain.client, any_chain.deployment.result_book).result_of(request.id) is None

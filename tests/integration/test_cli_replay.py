@@ -19,7 +19,7 @@ from executor.sandbox.escapes import names
 from executor.sandbox.wasm import WasmSandbox
 from tests.bundles import CONTRACT, KEYS, attest, changed, with_attestation, with_receipt
 from tests.docker_engine import docker_engine
-from tests.replays import output_with, recorded
+from tests.replays import in_part, output_with, recorded
 
 __all__ = ["docker_engine"]
 
@@ -319,3 +319,33 @@ def test_a_record_without_anchors_is_told_to_be_one(replay, insula, logstat, tmp
     words = ("job", "replay", "--bundle", str(tmp_path / "bundle.json"), "--content", str(logstat.store.root))
     assert "name --contract and --node-key" in insula(*words)[1]
     assert "name --contract and --node-key" not in insula(*words, *anchors)[1]
+
+
+def test_a_job_that_was_released_in_part_differs_only_where_it_was_redacted(insula, replay, logstat, tmp_path):
+    bundle = in_part(logstat, {"outputs/report.json": None, "stdout": b"something\n"}, replaced=("stdout",))
+
+    code, found = replay(bundle, logstat)
+
+    assert (code, found["verdict"], found["runs"]) == (Exit.NOT_COMPARABLE, "redacted", 1), found
+    assert (found["redaction"], found["ok"]) == ({"removed": True, "replaced": ["stdout"]}, False)
+    _, out, _ = insula("job", "replay", "--bundle", str(tmp_path / "bundle.json"), "--content", str(logstat.store.root))
+    assert "differs only where it was redacted: released in part, and 1 of the record's 2 files are the same" in out
+    assert "replaced by reviewers, so not compared: stdout; something was removed" in out
+
+
+def test_a_part_that_the_node_made_up_differs_at_its_first_path(replay, logstat):
+    bundle = in_part(logstat, {"outputs/report.json": None, "stderr": b"made up"}, removed=True)
+
+    code, found = replay(bundle, logstat)
+
+    assert (code, found["verdict"], found["path"], found["runs"]) == (Exit.NOT_SO, "differs", "stderr", 2)
+
+
+def test_what_was_released_in_part_is_verified_and_said_to_be(insula, logstat, tmp_path):
+    bundle = in_part(logstat, {"outputs/report.json": None}, removed=True)
+    (tmp_path / "b.json").write_text(bundle.model_dump_json())
+
+    code, out, _ = insula("job", "verify", "--bundle", str(tmp_path / "b.json"), "--content", str(logstat.store.root))
+
+    assert code == Exit.CHAIN_UNCHECKED
+    assert "release of node 1: released in part (something removed), approved by" in out

@@ -130,3 +130,40 @@ def test_how_long_an_output_that_stays_took_is_told_in_whole_minutes(seconds, to
 )
 def test_of_a_run_that_was_cut_nothing_is_said_in_words_of_the_job_s_own(reason, detail, said):
     assert outcomes.public_detail(reason, detail) == said
+
+
+PARTS = {
+    "a CID": (report(), ResultKind.CID, (Status.SUCCEEDED, Reason.RELEASED_IN_PART, 0, b"")),
+    "stdout": (report(), ResultKind.STDOUT, (Status.SUCCEEDED, Reason.RELEASED_IN_PART, 0, b"less")),
+    "stderr": (report(), ResultKind.STDERR, (Status.SUCCEEDED, Reason.RELEASED_IN_PART, 0, b"none")),
+    "an exit code": (report(), ResultKind.EXIT_CODE, (Status.SUCCEEDED, Reason.RELEASED_IN_PART, 0, b"0")),
+    "an exit code that is not 0": (
+        report(3, Reason.EXIT_NON_ZERO), ResultKind.EXIT_CODE, (Status.FAILED, Reason.EXIT_NON_ZERO, 3, b"3"),
+    ),
+    "stdout of a job that failed": (
+        report(3, Reason.EXIT_NON_ZERO), ResultKind.STDOUT, (Status.FAILED, Reason.EXIT_NON_ZERO, 3, b"less"),
+    ),
+    "stdout that was too long": (
+        report(stdout=b"x" * 9000), ResultKind.STDOUT, (Status.SUCCEEDED, Reason.RELEASED_IN_PART, 0, b"less"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_outcome_of_a_part_follows_from_the_part(name):
+    run, kind, due = PARTS[name]
+    part = Cid.of(RAW, b"part")
+
+    found = outcomes.redacted(outcomes.released(run, kind, OUTPUT), b"less", b"none", kind, part)
+
+    assert (found.status, found.reason, found.exit_code, found.payload) == due
+    assert found.output_cid == part.binary
+    check_outcome(Order(spec=b"x", ttl=1, result_kind=int(kind)), found)
+
+
+def test_a_stream_of_a_part_that_is_too_long_is_as_of_a_whole():
+    found = outcomes.redacted(
+        outcomes.released(report(), ResultKind.STDOUT, OUTPUT), b"x" * 8193, b"", ResultKind.STDOUT, OUTPUT
+    )
+
+    assert (found.status, found.reason, found.payload) == (Status.FAILED, Reason.PAYLOAD_TOO_LARGE, b"")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from executor.audit.policy import ReleaseRules
 from executor.audit.release import counted, rule
 from executor.protocol.reasons import Reason
-from executor.protocol.release import Held, Subject, Vote, sign_release
+from executor.protocol.release import Held, Redacted, Subject, Vote, sign_release
 from executor.protocol.signing import Key, Scope
 
 KEYS = [Key.from_hex(f"{number:064x}") for number in (1, 2, 3)]
@@ -131,3 +131,75 @@ def test_a_ruling_is_not_changed_by_what_comes_after_it(votes, more):
 
 def test_a_vote_is_plain_data():
     assert Vote(**dataclasses.asdict(yes(0))) == yes(0)
+
+
+FORMS = {
+    one.id: one
+    for one in (Redacted(held=b"\x0a" * 32, changes=b"\x0b" * 32), Redacted(held=b"\x0c" * 32, changes=b"\x0b" * 32))
+}
+A, B = FORMS
+
+
+def part(number, form):
+    return sign_release(other(redacted=FORMS[form]), KEYS[number], True, 0)
+
+
+PARTS = {
+    "person: a redaction": (PERSON, [part(1, A)], "redacted", A),
+    "person: a redaction, and then the whole": (PERSON, [part(1, A), yes(0)], "redacted", A),
+    "person: the whole, and then a redaction": (PERSON, [yes(0), part(1, A)], "approved", ""),
+    "person: rejected, and then a redaction": (PERSON, [no(0), part(1, A)], "rejected", ""),
+    "person: a redaction that nobody made": (PERSON, [dataclasses.replace(part(1, A), redaction="c" * 16)], None, ""),
+    "2 of 3: the whole and a redaction": (TWO_OF_THREE, [yes(0), part(1, A)], None, ""),
+    "2 of 3: two redactions": (TWO_OF_THREE, [part(0, A), part(1, B)], None, ""),
+    "2 of 3: one signer for all": (TWO_OF_THREE, [yes(0), part(0, A), part(0, B), part(0, A)], None, ""),
+    "2 of 3: one redaction": (TWO_OF_THREE, [part(0, B), part(0, A), part(1, A)], "redacted", A),
+    "2 of 3: the first that has two": (TWO_OF_THREE, [part(0, A), part(0, B), part(1, B), part(1, A)], "redacted", B),
+    "2 of 3: the whole has two first": (TWO_OF_THREE, [part(0, A), yes(0), yes(1), part(1, A)], "approved", ""),
+    "2 of 3: a redaction, one against": (TWO_OF_THREE, [no(2), part(0, A), part(1, A)], "redacted", A),
+    "2 of 3: two against": (TWO_OF_THREE, [no(2), part(0, A), no(1)], "rejected", ""),
+    "2 of 3: against, and then for a part": (TWO_OF_THREE, [no(0), part(0, A), part(1, A)], None, ""),
+    "2 of 3: for a part, and then against": (TWO_OF_THREE, [part(0, A), no(0), no(1)], None, ""),
+    "2 of 3: a part in the whole's name": (
+        TWO_OF_THREE, [dataclasses.replace(part(0, A), redaction=""), yes(1)], None, "",
+    ),
+    "2 of 3: the whole in a part's name": (
+        TWO_OF_THREE, [dataclasses.replace(yes(0), redaction=A), part(1, A)], None, "",
+    ),
+    "2 of 3: one part in another's name": (
+        TWO_OF_THREE, [dataclasses.replace(part(0, B), redaction=A), part(1, A)], None, "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rules", "votes", "word", "form"), PARTS.values(), ids=PARTS)
+def test_the_ruling_where_there_are_redactions(rules, votes, word, form):
+    ruling = rule(rules, SUBJECT, votes, is_over=False, redactions=FORMS)
+
+    assert (ruling and ruling.word, ruling.redaction if ruling else "") == (word, form)
+
+
+def test_a_ruling_on_a_redaction_rests_on_its_votes_and_on_rejections():
+    votes = [part(0, B), no(2), yes(0), part(0, A), part(1, A)]
+
+    assert rule(TWO_OF_THREE, SUBJECT, votes, is_over=False, redactions=FORMS).votes == (votes[1], *votes[3:])
+
+
+MANY = [*VOTES, *(part(n, form) for n in range(3) for form in FORMS), dataclasses.replace(part(0, B), redaction=A)]
+
+
+@given(votes=st.lists(st.sampled_from(MANY), max_size=14), is_over=st.booleans())
+def test_no_form_is_released_without_enough_approvals_of_that_form(votes, is_over):
+    ruling = rule(TWO_OF_THREE, SUBJECT, votes, is_over=is_over, redactions=FORMS)
+
+    if ruling is not None and ruling.released:
+        due = [part(n, ruling.redaction) if ruling.redaction else yes(n) for n in range(3)]
+        assert sum(one in votes for one in due) >= 2
+
+
+@given(votes=st.lists(st.sampled_from(MANY), max_size=10), more=st.lists(st.sampled_from(MANY), max_size=5))
+def test_what_comes_after_a_ruling_changes_nothing_of_it_where_there_are_redactions(votes, more):
+    before = rule(TWO_OF_THREE, SUBJECT, votes, is_over=False, redactions=FORMS)
+    after = rule(TWO_OF_THREE, SUBJECT, [*votes, *more], is_over=False, redactions=FORMS)
+
+    assert before is None or (after.word, after.redaction) == (before.word, before.redaction)

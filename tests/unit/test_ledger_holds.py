@@ -1,5 +1,6 @@
 """Held outputs in the ledger: on disk with their phase, one decision a signer, none after the ruling, whatever dies."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -9,8 +10,8 @@ import pytest
 
 from executor.audit.release import Ruling
 from executor.errors import InvalidInput
-from executor.holds import Hold, Holds
-from executor.ledger import Intent, Ledger
+from executor.holds import MAX_REDACTIONS, Hold, Holds, Redaction
+from executor.ledger import Draft, Intent, Ledger
 from executor.protocol.reasons import Reason
 from executor.protocol.release import Vote
 
@@ -30,6 +31,15 @@ def hold(execution_id="one", **changes):
 
 def vote(signer=ALICE, *, approve=True):
     return Vote(signer=signer, approve=approve, reason=0 if approve else 300, signature=b"s" * 65)
+
+
+def redaction(root="less", **changes):
+    fields = {
+        "execution_id": "one", "root": root, "outcome_hash": b"\6" * 32, "manifest_hash": b"\7" * 32,
+        "salt": root.encode().ljust(32), "changes_hash": b"\x08" * 32, "findings": "", "proposed_by": ALICE,
+        "proposed_at": 11.0,
+    }  # fmt: skip
+    return Redaction(**{**fields, **changes})
 
 
 @pytest.fixture
@@ -144,7 +154,8 @@ def test_a_ledger_of_version_1_is_taken_along_with_what_it_holds(path):
     with sqlite3.connect(path) as db:
         db.executescript(
             "ALTER TABLE signed DROP COLUMN dsse_signature; ALTER TABLE signed DROP COLUMN log_proof;"
-            "ALTER TABLE log DROP COLUMN body; DROP TABLE holds; DROP TABLE votes; PRAGMA user_version = 1;"
+            "ALTER TABLE log DROP COLUMN body; DROP TABLE holds; DROP TABLE votes; DROP TABLE redactions;"
+            "PRAGMA user_version = 1;"
         )
 
     for _ in range(2):
@@ -152,6 +163,95 @@ def test_a_ledger_of_version_1_is_taken_along_with_what_it_holds(path):
         assert [intent.execution_id for intent in ledger.open_intents()] == ["one"]
         assert Holds(ledger).open() == []
         ledger.close()
+
+
+def test_votes_of_version_3_are_votes_on_the_whole_output(path):
+    ledger = Ledger.open(path, KEY)
+    Holds(ledger).hold(hold())
+    ledger.close()
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "DROP TABLE redactions; DROP TABLE votes; CREATE TABLE votes (position INTEGER PRIMARY KEY,"
+            " execution_id TEXT NOT NULL, signer TEXT NOT NULL, approve INTEGER NOT NULL, reason INTEGER NOT NULL,"
+            " signature BLOB NOT NULL, cast_at REAL NOT NULL, UNIQUE (execution_id, signer));"
+            f"INSERT INTO votes VALUES (1, 'one', '{ALICE}', 1, 0, x'{'73' * 65}', 11.0); PRAGMA user_version = 3;"
+        )
+
+    ledger = Ledger.open(path, KEY)
+
+    assert Holds(ledger).votes("one") == (vote(),)
+    assert Holds(ledger).redactions("one") == ()
+    ledger.close()
+
+
+def test_a_redaction_is_kept_once_however_often_it_is_proposed(holds):
+    made = redaction()
+
+    assert holds.propose(made) == made
+    assert holds.propose(redaction(salt=b"s" * 32, proposed_at=12.0)) == made
+    assert holds.redactions("one") == (made,)
+
+
+def test_each_form_has_votes_of_its_own(holds):
+    one, two = holds.propose(redaction("less")), holds.propose(redaction("least", proposed_at=12.0))
+
+    assert holds.vote("one", vote(), 13.0)
+    assert holds.vote("one", dataclasses.replace(vote(), redaction=one.id), 13.0)
+    assert holds.vote("one", dataclasses.replace(vote(), redaction=two.id), 13.0)
+    assert not holds.vote("one", dataclasses.replace(vote(), redaction=two.id), 13.0)
+    assert [one.redaction for one in holds.votes("one")] == ["", one.id, two.id]
+
+
+@pytest.mark.parametrize(
+    ("before", "made", "problem"),
+    [
+        (lambda holds: None, redaction(execution_id="two"), "two is not held"),
+        (lambda holds: holds.settle("one", lambda votes: APPROVED), redaction(), "decided on already: approved"),
+        (lambda holds: None, redaction(proposed_at=20.0), "time to decide on one is over"),
+        (
+            lambda holds: [holds.propose(redaction(str(n))) for n in range(MAX_REDACTIONS)], redaction(),
+            "8 redactions by this reviewer",
+        ),
+    ],
+    ids=["not held", "decided on", "too late", "too many"],
+)  # fmt: skip
+def test_a_redaction_that_comes_too_late_or_too_often_is_refused(holds, before, made, problem):
+    before(holds)
+
+    with pytest.raises(InvalidInput, match=problem):
+        holds.propose(made)
+    with pytest.raises(InvalidInput, match=problem):
+        holds.check_proposal(made.execution_id, made.proposed_by, made.proposed_at)
+
+
+def test_one_reviewer_s_proposals_leave_room_for_another_s(holds):
+    for number in range(MAX_REDACTIONS):
+        holds.propose(redaction(str(number)))
+
+    assert holds.propose(redaction(proposed_by=BOB)).proposed_by == BOB
+
+
+def signed(ledger):
+    draft = Draft(request_hash=b"\1" * 32, slot=1, outcome=b"o", receipt=b"r", relayer=KEY)
+    ledger.sign_once(draft, lambda root, size: b"s" * 65, 14.0)
+
+
+@pytest.mark.parametrize(
+    ("ruling", "is_signed", "kept"),
+    [("redacted", True, True), ("redacted", False, False), ("approved", True, False), ("rejected", True, False)],
+    ids=["released in part", "and never signed", "released as a whole", "rejected"],
+)
+def test_the_original_is_remembered_of_what_was_released_in_part_and_of_nothing_else(ledger, ruling, is_signed, kept):
+    holds = Holds(ledger)
+    holds.hold(hold(ruling=ruling, decided="x", findings="y"))
+    if is_signed:
+        signed(ledger)
+
+    ledger.finish("one", "attested", "", 15.0)
+
+    found = holds.get("one")
+    assert (found.root, found.salt, found.outcome_hash) == (("b", b"\4" * 32, b"\2" * 32) if kept else ("", b"", b""))
+    assert (found.decided, found.findings, holds.redactions("one")) == ("", "", ())
 
 
 def _killed_while(path, act):
@@ -178,7 +278,11 @@ def _settle(holds):
     holds.settle("one", lambda votes: APPROVED)
 
 
-@pytest.mark.parametrize("act", [_hold, _vote, _settle], ids=["held", "decided", "ruled on"])
+def _propose(holds):
+    holds.propose(redaction())
+
+
+@pytest.mark.parametrize("act", [_hold, _vote, _settle, _propose], ids=["held", "decided", "ruled on", "proposed"])
 def test_a_kill_9_before_the_commit_leaves_nothing_of_it(path, holds, act):
     child = multiprocessing.get_context("fork").Process(target=_killed_while, args=(path, act))
     child.start()
@@ -186,5 +290,5 @@ def test_a_kill_9_before_the_commit_leaves_nothing_of_it(path, holds, act):
 
     assert child.exitcode == -signal.SIGKILL
     assert holds.open() == [hold()]
-    assert holds.votes("one") == ()
+    assert (holds.votes("one"), holds.redactions("one")) == ((), ())
     act(holds)  # and done again it works

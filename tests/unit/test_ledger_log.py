@@ -105,7 +105,7 @@ def test_a_record_from_before_has_neither_envelope_nor_proof_and_goes_on(path):
     with sqlite3.connect(path) as db:
         db.executescript(
             "ALTER TABLE signed DROP COLUMN dsse_signature; ALTER TABLE signed DROP COLUMN log_proof;"
-            "ALTER TABLE log DROP COLUMN body; PRAGMA user_version = 2;"
+            "ALTER TABLE log DROP COLUMN body; DROP TABLE redactions; PRAGMA user_version = 2;"
         )
     db.close()
     ledger = Ledger.open(path, KEY)

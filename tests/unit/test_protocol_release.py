@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from executor.errors import InvalidInput
 from executor.protocol.reasons import Reason
 from executor.protocol.release import (
+    Changes,
     Held,
+    Redacted,
     Subject,
     is_signed,
+    redaction_document,
     release_digest,
     release_document,
     sign_release,
@@ -89,3 +92,62 @@ def test_a_decision_with_the_wrong_reason_is_never_signed(approve, reason, probl
         sign_release(SUBJECT, KEY, approve, reason)
 
     assert caught.value.field == "reason"
+
+
+CHANGES = Changes(removed=True, replaced=("outputs/a", "stdout"))
+LESS = Held(outcome_hash=b"\x66" * 32, manifest_hash=b"\x77" * 32, salt=b"\x88" * 32)
+OF_A_PART = dataclasses.replace(SUBJECT, redacted=Redacted(held=LESS.hash, changes=CHANGES.hash))
+
+
+def test_the_digest_of_a_redaction_is_a_vector():
+    assert CHANGES.hash.hex() == "10a659f81bd861232b60685c64b80889e371b29bd2ff677df49e528901b5a996"
+    assert (
+        release_digest(OF_A_PART, True, 0).hex() == "d2bc5ec761ec48c1b0a82820669c0e81e73dab58801c285569fe0ee9d803400d"
+    )
+
+
+@given(
+    words=st.tuples(*[WORD] * 8),
+    chain_id=st.integers(1, 2**63 - 1),
+    node=ADDRESS,
+    removed=st.booleans(),
+    replaced=st.lists(st.text(), max_size=4),
+)
+def test_the_digest_of_a_redaction_is_that_of_a_wallet(words, chain_id, node, removed, replaced):
+    held = Held(outcome_hash=words[0], manifest_hash=words[1], salt=words[2])
+    less = Held(outcome_hash=words[5], manifest_hash=words[6], salt=words[7])
+    changes = Changes(removed=removed, replaced=tuple(replaced))
+    subject = Subject(
+        scope=Scope(chain_id, SUBJECT.scope.contract), request_hash=words[3], node=node, policy_hash=words[4],
+        held=held.hash, redacted=Redacted(held=less.hash, changes=changes.hash),
+    )  # fmt: skip
+
+    wallet = encode_typed_data(full_message=dict(redaction_document(subject, held, less, changes)))
+
+    assert digest(wallet) == release_digest(subject, True, 0)
+
+
+@pytest.mark.parametrize("field", ["request_hash", "policy_hash", "held"])
+def test_an_approval_of_a_redaction_is_for_that_alone(field):
+    vote = sign_release(OF_A_PART, KEY, True, 0)
+
+    assert (is_signed(OF_A_PART, vote), vote.redaction) == (True, OF_A_PART.redacted.id)
+    assert not is_signed(SUBJECT, vote)
+    assert not is_signed(OF_A_PART, sign_release(SUBJECT, KEY, True, 0))
+    assert not is_signed(dataclasses.replace(OF_A_PART, **{field: bytes(32)}), vote)
+    for other in (Redacted(held=bytes(32), changes=CHANGES.hash), Redacted(held=LESS.hash, changes=bytes(32))):
+        assert not is_signed(dataclasses.replace(OF_A_PART, redacted=other), vote)
+
+
+@pytest.mark.parametrize(
+    "changed", [Changes(removed=False, replaced=CHANGES.replaced), Changes(removed=True, replaced=())]
+)
+def test_what_is_told_of_a_redaction_is_in_what_is_signed(changed):
+    assert changed.hash != CHANGES.hash
+
+
+def test_a_redaction_is_never_rejected():
+    with pytest.raises(InvalidInput, match="approved or left alone") as caught:
+        sign_release(OF_A_PART, KEY, False, 300)
+
+    assert caught.value.field == "redaction"

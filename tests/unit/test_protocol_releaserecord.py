@@ -1,6 +1,7 @@
 """Whether reviewers released what a bundle holds: proved from its receipt alone, and each lie is named."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from bridge.verify import check_bundle
 from executor.errors import InvalidInput
 from executor.protocol.canonical import canonical_json, sha256
 from executor.protocol.receipt import parse_receipt
-from executor.protocol.release import Held, Subject, sign_release
+from executor.protocol.release import Changes, Held, Redacted, Subject, sign_release
 from executor.protocol.releaserecord import check_release
 from executor.protocol.signing import Key, Scope
 from executor.protocol.wire import Outcome, Status
@@ -216,3 +217,183 @@ def test_the_verification_of_a_bundle_tells_of_the_release(job):
     assert SIGNERS[0].address in good["release of node 1"].detail
     assert check(None)["release of node 1"].failed
     assert not any("release" in one.name for one in check_bundle(job.bundle))
+
+
+ROWS = [
+    {"path": "outputs", "type": "directory", "size": 0, "cid": "a"},
+    {"path": "outputs/b", "type": "file", "size": 4, "cid": "b"},
+    {"path": "stderr", "type": "file", "size": 0, "cid": "c"},
+    {"path": "stdout", "type": "file", "size": 9, "cid": "d"},
+]
+ORIGINAL = Held(outcome_hash=b"\1" * 32, manifest_hash=b"\2" * 32, salt=b"\3" * 32)
+
+
+def part_of(job):
+    """The outcome of the job where its output was released in part."""
+    return replace(Outcome.decode(job.bundle.outcome), reason=1)
+
+
+def redacted(job, *, outcome=None, removed=True, replaced=("outputs/b",), approvals=2, rejections=0):
+    """A node's record of a partial release, as it is where nobody lies."""
+    request, outcome = job.bundle.request.request(), outcome or part_of(job)
+    form = Held(outcome_hash=outcome.hash, manifest_hash=sha256(canonical_json(ROWS)), salt=b"\7" * 32)
+    whole = Subject(
+        scope=Scope(request.chain_id, request.contract), request_hash=request.hash, node=KEYS[0].address,
+        policy_hash=b"\x55" * 32, held=ORIGINAL.hash,
+    )  # fmt: skip
+    changes = Changes(removed=removed, replaced=tuple(replaced))
+    part = replace(whole, redacted=Redacted(held=form.hash, changes=changes.hash))
+    votes = [sign_release(part, key, True, 0) for key in SIGNERS[:approvals]]
+    votes += [sign_release(whole, key, False, 300) for key in SIGNERS[approvals : approvals + rejections]]
+    return {
+        "mode": "signers", "signers": [key.address for key in SIGNERS], "threshold": 2, "ruling": "redacted",
+        "held": f"0x{ORIGINAL.hash.hex()}", "votes": [recorded(vote) for vote in votes],
+        "redacted": {
+            "held": f"0x{form.hash.hex()}", "manifestHash": f"0x{form.manifest_hash.hex()}",
+            "salt": f"0x{form.salt.hex()}", **changes.plain,
+        },
+    }  # fmt: skip
+
+
+def test_a_partial_release_is_proved_against_both_hashes_without_what_the_original_was(job):
+    found = checked(job, redacted(job, rejections=1), part_of(job), manifest=ROWS)
+
+    assert (found.ruling, found.held, found.redacted.removed) == ("redacted", ORIGINAL.hash, True)
+
+
+def test_of_a_failed_job_the_outcome_has_the_job_s_own_reason(job):
+    failed = Outcome(
+        status=Status.FAILED, reason=200, exit_code=3, output_cid=Outcome.decode(job.bundle.outcome).output_cid
+    )
+
+    assert checked(job, redacted(job, outcome=failed), failed, manifest=ROWS).ruling == "redacted"
+
+
+def test_a_manifest_of_a_part_that_was_cut_is_taken_at_its_hash(job):
+    assert checked(job, redacted(job), part_of(job), manifest=[ROWS[0], {"omitted": 3}]).ruling == "redacted"
+
+
+def form(**changes):
+    return edit(lambda r: r["redacted"].update(changes))
+
+
+PART_LIES = {
+    "no redaction": (edit(lambda r: r.pop("redacted")), None, "does not go with what it says of a redaction"),
+    "called a whole": (edit(lambda r: r.update(ruling="approved")), None, "does not go with what it says"),
+    "called rejected": (edit(lambda r: r.update(ruling="rejected")), None, "does not go with what it says"),
+    "another original": (edit(lambda r: r.update(held="0x" + "11" * 32)), None, "signature is not"),
+    "another form": (form(held="0x" + "11" * 32), None, "signature is not"),
+    "nothing removed": (form(removed=False), None, "signature is not"),
+    "nothing replaced": (form(replaced=[]), None, "signature is not"),
+    "another file replaced": (form(replaced=["stdout"]), None, "signature is not"),
+    "another salt": (form(salt="0x" + "11" * 32), None, "another outcome"),
+    "another manifest": (form(manifestHash="0x" + "11" * 32), None, "another manifest"),
+    "no salt": (edit(lambda r: r["redacted"].pop("salt")), None, "salt"),
+    "an unknown field": (form(more=1), None, "more"),
+    "removed is no boolean": (form(removed="true"), None, "removed"),
+    "too many replaced": (form(replaced=["x"] * 65), None, "replaced"),
+    "too few": (edit(lambda r: r["votes"].pop()), None, "1 approvals, where 2"),
+    "one twice": (edit(lambda r: r["votes"].__setitem__(1, r["votes"][0])), None, "named twice"),
+    "a stranger": (edit(lambda r: r["signers"].pop(0)), None, "no signer"),
+    "and withheld": (lambda r: r, WITHHELD, "no output"),
+    "and released as a whole": (lambda r: r, Status.SUCCEEDED, "says that the output was released as a whole"),
+    "the outcome of a part, and no record": (lambda r: None, None, "the receipt names none"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", PART_LIES)
+def test_a_record_of_a_partial_release_that_is_not_so_is_named(job, lie):
+    change, outcome, problem = PART_LIES[lie]
+    if outcome is Status.SUCCEEDED:
+        outcome = Outcome.decode(job.bundle.outcome)
+
+    with pytest.raises(InvalidInput, match=problem) as caught:
+        checked(job, change(redacted(job)), outcome or part_of(job), manifest=ROWS)
+
+    assert caught.value.field == "release"
+
+
+@pytest.mark.parametrize("lie", PART_LIES)
+def test_the_verification_names_a_record_of_a_partial_release_that_is_not_so_though_the_node_signs_it(job, lie):
+    change, outcome, problem = PART_LIES[lie]
+    outcome = Outcome.decode(job.bundle.outcome) if outcome is Status.SUCCEEDED else outcome or part_of(job)
+    inputs = [("module", job.module), ("log", job.data)]
+    release = change(redacted(job))
+    item = attest(job.bundle.request.request(), outcome, 0, inputs, release=release, policy=POLICY, manifest=ROWS)
+
+    checks = check_bundle(changed(job.bundle, attestations=(item,), outcome=outcome.encode()))
+
+    (wrong,) = [one for one in checks if one.failed and one.name != "outcome"]
+    assert (wrong.name, problem in wrong.detail) == ("release of node 1", True)
+
+
+#: what reviewers signed, and yet cannot be so
+SIGNED_LIES = {
+    "nothing was changed": ({"removed": False, "replaced": ()}, "nothing was removed or replaced"),
+    "out of order": ({"replaced": ("stdout", "outputs/b")}, "out of order"),
+    "twice": ({"replaced": ("stdout", "stdout")}, "names replaced files twice"),
+    "a file that is not there": ({"replaced": ("outputs/c",)}, "is no file of the output"),
+    "a folder": ({"replaced": ("outputs",)}, "is no file of the output"),
+}
+
+
+@pytest.mark.parametrize("lie", SIGNED_LIES)
+def test_what_was_signed_of_a_partial_release_and_is_not_so_is_named(job, lie):
+    how, problem = SIGNED_LIES[lie]
+
+    with pytest.raises(InvalidInput, match=problem):
+        checked(job, redacted(job, **how), part_of(job), manifest=ROWS)
+
+
+def test_votes_for_the_whole_prove_no_part_and_votes_for_a_part_no_whole(job):
+    whole = honest(job)
+    with pytest.raises(InvalidInput, match="signature is not"):
+        checked(job, {**redacted(job), "votes": whole["votes"]}, part_of(job), manifest=ROWS)
+    with pytest.raises(InvalidInput, match="signature is not"):
+        checked(job, {**whole, "votes": redacted(job)["votes"]})
+
+
+def test_the_redacted_form_may_not_be_the_original_itself(job):
+    lie = redacted(job)
+    request = job.bundle.request.request()
+    held = bytes.fromhex(lie["redacted"]["held"][2:])
+    subject = Subject(
+        scope=Scope(request.chain_id, request.contract), request_hash=request.hash, node=KEYS[0].address,
+        policy_hash=b"\x55" * 32, held=held,
+        redacted=Redacted(held=held, changes=Changes(removed=True, replaced=("outputs/b",)).hash),
+    )  # fmt: skip
+    votes = [recorded(sign_release(subject, key, True, 0)) for key in SIGNERS[:2]]
+
+    with pytest.raises(InvalidInput, match="the original itself"):
+        checked(job, {**lie, "held": lie["redacted"]["held"], "votes": votes}, part_of(job), manifest=ROWS)
+
+
+def test_a_release_of_the_whole_whose_outcome_says_part_is_named(job):
+    outcome = part_of(job)
+
+    with pytest.raises(InvalidInput, match="says that the output was released in part"):
+        checked(job, record(job.bundle.request.request(), outcome), outcome)
+
+
+PART_SAID = {
+    "removed": ({"replaced": ()}, "something removed"),
+    "replaced": ({"removed": False}, "replaced: outputs/b"),
+    "both": ({"replaced": ("outputs/b", "stdout")}, "something removed; replaced: outputs/b, stdout"),
+}
+
+
+@pytest.mark.parametrize("how", PART_SAID)
+def test_the_verification_says_that_an_output_was_released_in_part(job, how):
+    changes, said = PART_SAID[how]
+    request, outcome = job.bundle.request.request(), part_of(job)
+    item = attest(request, outcome, 0, [], release=redacted(job, rejections=1, **changes), policy=POLICY, manifest=ROWS)
+
+    checks = {
+        one.name: one for one in check_bundle(changed(job.bundle, attestations=(item,), outcome=outcome.encode()))
+    }
+
+    by = ", ".join(key.address for key in SIGNERS[:2])
+    assert checks["release of node 1"].detail == (
+        f"released in part ({said}), approved by {by}; 2 of 3 had to approve; {SIGNERS[2].address} decided otherwise"
+    )
+    assert checks["outcome"].detail == "SUCCEEDED, reason 1"

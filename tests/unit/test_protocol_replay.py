@@ -4,7 +4,8 @@ import pytest
 
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
-from executor.protocol.replay import Difference, Ending, differences
+from executor.protocol.release import Changes
+from executor.protocol.replay import Difference, Ending, differences, differences_in_part
 from executor.protocol.wire import Outcome, Status
 
 ONE, TWO = b"\1" * 36, b"\2" * 36
@@ -111,3 +112,53 @@ def test_what_was_withheld_must_have_run_to_its_end():
     cut = Outcome(status=Status.FAILED, reason=int(Reason.MEMORY_LIMIT))
 
     assert paths(Ending(WITHHELD, None), Ending(cut, None)) == ["outcome.status"]
+
+
+PART = Outcome(status=Status.SUCCEEDED, reason=int(Reason.RELEASED_IN_PART), output_cid=ONE, payload=b"42")
+ROWS = [folder("outputs", "p"), file("outputs/a"), file("outputs/b"), file("stderr"), file("stdout")]
+
+
+def in_part(before, after, *, removed=False, replaced=(), outcome=None, ended=None):
+    changes = Changes(removed=removed, replaced=tuple(replaced))
+    found = differences_in_part(Ending(outcome or PART, before), Ending(ended or other(), after), changes)
+    return [one.path for one in found]
+
+
+def test_a_part_is_the_same_where_only_what_was_taken_out_differs():
+    after = [*ROWS, file("outputs/private")]
+
+    assert in_part(ROWS, after, removed=True) == []
+    assert in_part([*ROWS[:-1], file("stdout", "x")], after, removed=True, replaced=["stdout"]) == []
+
+
+def test_a_part_differs_in_a_file_that_was_kept():
+    after = [*ROWS[:1], file("outputs/a", "other"), *ROWS[2:], file("outputs/private")]
+
+    assert in_part(ROWS, after, removed=True, replaced=["outputs/b"]) == ["outputs/a"]
+
+
+def test_a_part_differs_in_a_file_that_nobody_made():
+    assert in_part([*ROWS, file("outputs/z")], ROWS, removed=True) == ["outputs/z"]
+    assert in_part([*ROWS, file("outputs/z")], ROWS, replaced=["outputs/z"]) == ["outputs/z"]
+    assert in_part(ROWS, [*ROWS[:2], folder("outputs/b", "q"), *ROWS[3:]], replaced=["outputs/b"]) == ["outputs/b"]
+
+
+def test_a_part_of_which_nothing_is_said_to_be_removed_has_all_files():
+    assert in_part(ROWS, [*ROWS, file("outputs/private")]) == ["outputs/private"]
+
+
+def test_the_payload_of_a_part_is_compared_unless_a_stream_was_replaced():
+    assert in_part(ROWS, ROWS, ended=other(payload=b"43")) == ["outcome.payload"]
+    assert in_part(ROWS, ROWS, replaced=["stdout"], ended=other(payload=b"43")) == []
+
+
+def test_the_exit_code_of_a_part_is_compared():
+    failed = other(status=Status.FAILED, reason=int(Reason.EXIT_NON_ZERO), exit_code=4)
+
+    assert in_part(ROWS, ROWS, ended=failed) == ["outcome.exitCode"]
+
+
+def test_a_job_that_was_released_in_part_must_have_run_to_its_end():
+    cut = Outcome(status=Status.FAILED, reason=int(Reason.MEMORY_LIMIT))
+
+    assert in_part(ROWS, None, removed=True, ended=cut) == ["outcome.status"]

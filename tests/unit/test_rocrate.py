@@ -133,6 +133,13 @@ def test_a_withheld_output_is_no_result_and_says_so(job):
     assert "error" not in run
 
 
+def test_an_output_that_was_released_in_part_says_so(job):
+    outcome = replace(Outcome.decode(job.bundle.outcome), reason=int(Reason.RELEASED_IN_PART))
+    (run, *_) = of_type(graph(changed(job.bundle, outcome=outcome.encode()), files(job)), "CreateAction")
+
+    assert "released in part" in run["description"]
+
+
 def test_an_image_is_the_instrument_of_a_container_job(job):
     spec = (f'{{"version":"insula/v1","engine":{{"type":"docker","image":"{IMAGE}","args":["-x","1"]}}}}').encode()
     request = job.bundle.request.request()
