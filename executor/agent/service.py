@@ -197,7 +197,7 @@ def _serve_reviewers(parts: Parts, door: socket.socket, stack: ExitStack) -> Non
     """Let the policy's reviewers in until the stack ends. The web server's libraries are imported only here."""
     from executor.agent.reviewapi import create_app
     from executor.agent.reviewgate import Gate, reviewers
-    from executor.agent.reviewserver import ReviewServer
+    from executor.agent.reviewserver import review_server
 
     log = structlog.get_logger("insula.node")
     allowed = reviewers(parts.policy)
@@ -205,7 +205,7 @@ def _serve_reviewers(parts: Parts, door: socket.socket, stack: ExitStack) -> Non
         log.warning("review_port is set, and the policy names no reviewers: nobody will be let in")
     review = Review(parts.folder, parts.config.scope, parts.key.address, parts.policy, parts.holds, parts.clock)
     gate = Gate(parts.config.scope, parts.key.address, allowed, parts.clock)
-    server = ReviewServer(create_app(review, gate), door)
+    server = review_server(create_app(review, gate), door)
     server.start()
     stack.callback(server.stop)
     log.info("reviewers are served", url=f"http://127.0.0.1:{parts.config.review_port}", reviewers=len(allowed))
