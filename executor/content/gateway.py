@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
@@ -203,6 +203,13 @@ class Gateway:
             source = _PublicBlocks(self._store, is_public, self._monotonic, self._monotonic() + ANSWER_SECONDS)
             blocks = select(source, opened.found, asked.scope, asked.span, dups=asked.dups)
             yield from write_sections(roots, sections(blocks, is_old=asked.named.is_old))
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """An application that is a gateway and nothing else."""
+    app = FastAPI(title="Insula gateway", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(router(gateway))
+    return app
 
 
 def router(gateway: Gateway) -> APIRouter:

@@ -83,15 +83,23 @@ def file_size(cid: Cid, block: bytes) -> int | None:
     return node.size if isinstance(node, FileNode) else None
 
 
-def select(source: BlockSource, found: Located, scope: Scope, span: Span | None, *, dups: bool) -> Iterator[Block]:
+def select(
+    source: BlockSource,
+    found: Located,
+    scope: Scope,
+    span: Span | None,
+    *,
+    dups: bool,
+    most: int = MAX_BLOCKS,
+) -> Iterator[Block]:
     """The blocks of an answer as they are read. Whatever is missing or damaged ends it with the source's error.
 
-    dups: every block as often as it occurs, else once. ContentTooLarge over MAX_BLOCKS.
+    dups: every block as often as it occurs, else once. ContentTooLarge over `most` blocks.
     """
     sent: set[Cid] = set()
     for count, (cid, block) in enumerate(_all_blocks(source, found, scope, span, dups=dups)):
-        if count >= MAX_BLOCKS:
-            raise ContentTooLarge("blocks of one answer", MAX_BLOCKS)
+        if count >= most:
+            raise ContentTooLarge("blocks of one answer", most)
         if dups or cid not in sent:
             yield cid, block
         if not dups:
