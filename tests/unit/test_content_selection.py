@@ -9,9 +9,10 @@ from executor.content.dagpb import Link, Node
 from executor.content.gateway_query import Scope, Span
 from executor.content.selection import MAX_PATH_BLOCKS, Located, file_size, locate, sections, select
 from executor.content.unixfs import TreeLimits, import_bytes, import_listing, resolve, walk
-from executor.content.unixfs_node import TYPE_DIRECTORY, TYPE_FILE, TYPE_SYMLINK, Data
+from executor.content.unixfs_node import TYPE_DIRECTORY, Data
 from executor.errors import BlockMissing, ContentTooLarge, MalformedBlock, PathNotFound
-from executor.protocol.cid import DAG_PB, RAW, Cid
+from executor.protocol.cid import DAG_PB
+from tests.gateway_kit import directory, file_of, leaf, old_link, put, put_block, symlink
 
 LIMITS = TreeLimits(max_bytes=50_000_000)
 MANY = {f"file-{number}": b"%d" % (number // 2) for number in range(6000)}
@@ -21,32 +22,6 @@ MANY = {f"file-{number}": b"%d" % (number // 2) for number in range(6000)}
 @pytest.fixture
 def store():
     return MemoryBlocks()
-
-
-def put(store, links=(), data=None):
-    block = dagpb.encode(Node(tuple(links), data))
-    cid = Cid.of(DAG_PB, block)
-    store.put_many([(cid, block)])
-    return cid
-
-
-def leaf(store, content):
-    cid = Cid.of(RAW, content)
-    store.put_many([(cid, content)])
-    return cid
-
-
-def file_of(store, *chunks, data=None):
-    """A file of chunks, each bytes or (CID, size)."""
-    parts = [(leaf(store, chunk), len(chunk)) if isinstance(chunk, bytes) else chunk for chunk in chunks]
-    size = sum(size for _, size in parts) + len(data or b"")
-    node = Data(TYPE_FILE, data=data, file_size=size, block_sizes=tuple(size for _, size in parts))
-    return put(store, [Link("", cid, size) for cid, size in parts], unixfs_node.encode_data(node)), size
-
-
-def directory(store, **entries):
-    links = [Link(name, cid, 0) for name, cid in sorted(entries.items())]
-    return put(store, links, unixfs_node.encode_data(Data(TYPE_DIRECTORY)))
 
 
 def chosen(store, root, path="", scope=Scope.ALL, span=None, *, dups=False, **limits):
@@ -184,7 +159,7 @@ def test_a_small_dag_that_unfolds_without_end_ends_at_the_limit(store):
 
 def test_a_symbolic_link_is_a_block_that_is_not_followed(store):
     file = leaf(store, b"target")
-    link = put(store, (), unixfs_node.encode_data(Data(TYPE_SYMLINK, data=b"file")))
+    link = symlink(store, b"file")
     root = directory(store, file=file, link=link)
 
     for scope in Scope:
@@ -235,8 +210,7 @@ def test_a_path_of_too_many_blocks_is_given_up(store):
 
 
 def test_a_damaged_directory_ends_a_download_of_all(store):
-    broken = Cid.of(DAG_PB, b"\xff")
-    store.put_many([(broken, b"\xff")])
+    broken = put_block(store, b"\xff")
     root = directory(store, a=leaf(store, b"a"), b=broken)
     found = Located((), (root,), root)
     picked = select(store, found, Scope.ALL, None, dups=False)
@@ -246,20 +220,10 @@ def test_a_damaged_directory_ends_a_download_of_all(store):
         list(picked)
 
 
-def old_link(name, cid):
-    """A PBLink by CIDv0."""
-    binary = old_binary(cid)
-    hash_field = b"\x0a" + bytes([len(binary)]) + binary
-    name_field = b"\x12" + bytes([len(name)]) + name
-    return b"\x12" + bytes([len(hash_field + name_field)]) + hash_field + name_field
-
-
 def test_blocks_are_named_as_those_who_link_to_them_name_them(store):
     new, old = directory(store), directory(store, x=leaf(store, b"x"))
     data = unixfs_node.encode_data(Data(TYPE_DIRECTORY))
-    block = old_link(b"a", old) + dagpb.encode(Node((Link("b", new, 0),), data))
-    root = Cid.of(DAG_PB, block)
-    store.put_many([(root, block)])
+    root = put_block(store, old_link(b"a", old) + dagpb.encode(Node((Link("b", new, 0),), data)))
     picked = list(select(store, locate(store, root, ()), Scope.ALL, None, dups=False))
 
     as_new = [binary for binary, _ in sections(picked, is_old=False)]
