@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from executor.agent.config import NodeConfig, init_node
+from executor.agent.gatewayserver import LIMITS, gateway_door
 from executor.agent.service import run_node
 from executor.content import dagpb, hamt, unixfs_node
 from executor.content.blocks import BlockSink
@@ -21,8 +22,10 @@ from executor.content.blockstore import BlockStore
 from executor.content.car import CarLimits, CarParser, read_car
 from executor.content.cidtext import old_binary
 from executor.content.dagpb import Link, Node
+from executor.content.gateway import Gateway, create_app
 from executor.content.roots import RootSet
 from executor.content.unixfs_node import TYPE_DIRECTORY, TYPE_FILE, TYPE_SYMLINK, Data
+from executor.httpserver import ThreadServer
 from executor.protocol.cid import DAG_PB, RAW, Cid
 from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
@@ -218,3 +221,16 @@ def old_link(name: bytes, cid: Cid) -> bytes:
     binary = old_binary(cid)
     link = b"\x0a" + bytes([len(binary)]) + binary + b"\x12" + bytes([len(name)]) + name
     return b"\x12" + bytes([len(link)]) + link
+
+
+@contextlib.contextmanager
+def served(gateway: Gateway) -> Iterator[httpx.Client]:
+    """One gateway on a server as nodes have it."""
+    port = free_port()
+    server = ThreadServer("gateway", create_app(gateway), gateway_door("127.0.0.1", port), 8, LIMITS)
+    server.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.stop()
