@@ -34,7 +34,9 @@ class NodeGateway:
     def __init__(self, parts: Parts, door: socket.socket) -> None:
         gateway = Gateway(parts.store, parts.roots, parts.clock)
         self._server = ThreadServer("gateway", create_app(gateway), door, MOST_CONNECTIONS, LIMITS)
-        self._publisher = Publisher(parts, settled_by(parts.chain, parts.client))
+        settled = settled_by(parts.chain, parts.client)
+        seconds = parts.config.public_retention_seconds
+        self._publisher = Publisher(parts.roots, parts.ledger, settled, parts.clock, seconds)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._publish, name="publisher", daemon=True)
 

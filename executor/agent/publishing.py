@@ -14,10 +14,9 @@ import structlog
 
 from executor.agent.chainview import ChainView, RpcRefused
 from executor.agent.client import BridgeClient
-from executor.agent.parts import Parts
-from executor.content.roots import Root
-from executor.errors import ContentError, PeerError
-from executor.ledger import SignedRecord
+from executor.content.roots import Root, RootSet
+from executor.errors import ContentError, PeerError, PeerUnavailable
+from executor.ledger import Ledger, SignedRecord
 from executor.protocol.wire import Outcome, result_digest
 
 PAUSE_SECONDS = 10.0
@@ -47,9 +46,19 @@ def settled_by(chain: ChainView | None, client: BridgeClient) -> Settled:
 class Publisher:
     """`step` asks about some results that are not public yet, and publishes those that may be."""
 
-    def __init__(self, parts: Parts, settled: Settled) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        roots: RootSet,
+        ledger: Ledger,
+        settled: Settled,
+        clock: Callable[[], float],
+        retention_seconds: float,
+    ) -> None:
+        self._roots = roots
+        self._ledger = ledger
         self._settled = settled
+        self._clock = clock
+        self._retention_seconds = retention_seconds
         self._log = structlog.get_logger("insula.node")
         self._others: set[tuple[bytes, str]] = set()  # roots of requests that are not what was signed for them
         self._turn = 0
@@ -61,23 +70,28 @@ class Publisher:
         self._turn = self._turn if self._turn < len(waiting) else 0
         now = waiting[self._turn : self._turn + ASKED_AT_ONCE]
         self._turn += len(now)
-        try:
-            return sum([self._publish(root, record) for root, record in now]) > 0
-        except (PeerError, RpcRefused) as exc:
-            if not self._failed:
-                self._log.warning("cannot ask which results stand on-chain", error=str(exc))
-            self._failed = True
-            return False
+        published = 0
+        for root, record in now:
+            try:
+                published += self._publish(root, record)
+                self._failed = False
+            except (PeerError, RpcRefused) as exc:
+                if not self._failed:
+                    self._log.warning("cannot ask whether a result stands on-chain", cid=str(root.cid), error=str(exc))
+                self._failed = True
+                if isinstance(exc, PeerUnavailable):
+                    break
+        return published > 0
 
     def _kept(self) -> list[Root]:
-        live = self._parts.roots.live(self._parts.clock())
+        live = self._roots.live(self._clock())
         kept = [root for root in live if root.label.startswith(JOB) and not root.public]
         self._others.intersection_update((root.cid.binary, root.label) for root in kept)
         return [root for root in kept if (root.cid.binary, root.label) not in self._others]
 
     def _result(self, root: Root) -> tuple[Root, SignedRecord] | None:
         """The record that this root is the output of; None of inputs, and of what is not signed."""
-        record = self._parts.ledger.signed(bytes.fromhex(root.label.removeprefix(JOB)))
+        record = self._ledger.signed(bytes.fromhex(root.label.removeprefix(JOB)))
         if record is None:
             return None
         if Outcome.decode(record.outcome).output_cid != root.cid.binary:
@@ -86,21 +100,19 @@ class Publisher:
         return root, record
 
     def _publish(self, root: Root, record: SignedRecord) -> bool:
-        parts = self._parts
-        intent = parts.ledger.last_intent(record.request_hash)
+        intent = self._ledger.last_intent(record.request_hash)
         if intent is None or not self._settled(record, intent.request_id):
             return False
-        self._failed = False
-        until = parts.clock() + parts.config.public_retention_seconds
+        until = self._clock() + self._retention_seconds
         label = RESULT + record.request_hash.hex()
-        if all(known.label != label for known in parts.roots.live(parts.clock(), root.cid)):
+        if all(known.label != label for known in self._roots.live(self._clock(), root.cid)):
             try:
-                blocks = parts.roots.publish(root.cid, label, until)
+                blocks = self._roots.publish(root.cid, label, until)
             except ContentError as exc:
                 self._log.warning("a result is no longer kept here in full", cid=str(root.cid), error=str(exc))
                 self._others.add((root.cid.binary, root.label))
                 return False
             self._log.info("a result is public", cid=str(root.cid), blocks=blocks, until=until)
         # Kept as public from now on: under its job's label it would be published again once its time is over.
-        parts.roots.drop(root.cid, root.label)
+        self._roots.drop(root.cid, root.label)
         return True
