@@ -12,7 +12,8 @@ import pytest
 
 from executor.content.cidtext import text_of
 from executor.content.unixfs import resolve, walk
-from executor.protocol.cid import DAG_PB, Cid
+from executor.errors import MalformedBlock
+from executor.protocol.cid import DAG_CBOR, DAG_PB, Cid
 from tests.gateway_kit import (
     CAR_TYPE,
     PLACES,
@@ -22,6 +23,7 @@ from tests.gateway_kit import (
     file_of,
     leaf,
     old_file,
+    put_block,
     sharded,
 )
 
@@ -409,3 +411,13 @@ def test_ipns_is_not_served(place, method):
 def test_nothing_is_written_through_a_gateway(place, content):
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         assert place.get(f"/ipfs/{content.two}", method).status_code == 405
+
+
+def test_a_dag_cbor_document_is_no_content_of_ours(place, content):
+    """The suite's two assertions on DAG-CBOR do not apply: no store of ours takes such a DAG in, so none is public."""
+    root = put_block(place.store, b"\xa0", DAG_CBOR)
+    with pytest.raises(MalformedBlock):
+        place.roots.publish(root, "test")
+
+    for where in (f"{root}?format=raw", f"{root}/files/single?format=car", f"{root}?format=car&dag-scope=entity"):
+        assert place.get(f"/ipfs/{where}").status_code == 404
