@@ -1,7 +1,9 @@
 """What a gateway must not show: to whoever asks, it looks exactly like what is not here."""
 
+import os
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from executor.content.blockstore import BlockStore
 from executor.content.gateway import Gateway
 from executor.content.roots import RootSet
+from executor.content.unixfs import import_bytes
 from executor.protocol.cid import RAW, Cid
+from tests.chain_nodes import wait_for
 from tests.content_kit import flip
 from tests.gateway_kit import CAR_TYPE, PLACES, RAW_TYPE, cids_of, directory, file_of, leaf, served, sharded
 
@@ -302,3 +306,28 @@ def test_a_store_that_fails_is_said_without_its_reasons(tmp_path):
 
         assert response.status_code == 500
         assert str(tmp_path) not in response.text
+
+
+def open_files():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_clients_that_go_away_leave_nothing_open_and_no_place_taken(tmp_path):
+    store = BlockStore(tmp_path)
+    roots = RootSet(store)
+    root = import_bytes(store, os.urandom(2**20) * 40)
+    roots.publish(root, "test")
+    with served(Gateway(store, roots, lambda: 0.0, streams=2)) as client:
+        client.get(f"/ipfs/{root}?format=car&dag-scope=block")
+        before = open_files()
+        for _ in range(30):
+            wait_for(lambda: status_of_download(client, root) == 200, 20, "a place")
+        wait_for(lambda: open_files() <= before, 20, "closed files")
+
+
+def status_of_download(client, root):
+    """Begin a download and go away."""
+    with client.stream("GET", f"/ipfs/{root}?format=car", headers={"Connection": "close"}) as response:
+        if response.status_code == 200:
+            next(response.iter_raw())
+        return response.status_code
