@@ -312,6 +312,14 @@ class Ledger:
         """The newest executions, newest first."""
         return self._intents("ORDER BY started_at DESC", count)
 
+    def last_intent(self, request_hash: bytes) -> Intent | None:
+        """The newest execution of one request."""
+        with self.reading() as db:
+            row = db.execute(
+                "SELECT * FROM intents WHERE request_hash = ? ORDER BY started_at DESC LIMIT 1", (request_hash,)
+            ).fetchone()
+        return None if row is None else Intent(**dict(row))
+
     def _intents(self, clause: str, count: int) -> list[Intent]:
         with self.reading() as db:
             rows = db.execute(f"SELECT * FROM intents {clause} LIMIT ?", (count,)).fetchall()  # noqa: S608 - ours

@@ -7,13 +7,14 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from bridge.api import content_routes, gateway, metrics, node_routes, problems, public_routes
+from bridge.api import content_routes, metrics, node_routes, problems, public_routes
 from bridge.api.auth import Gate
 from bridge.api.status import Loops, Status
 from bridge.api.waiting import Waiting
 from bridge.dispatcher import Dispatcher
 from bridge.store.engine import Engine
 from bridge.watch import Watch
+from executor.content.gateway import Gateway, router
 from executor.protocol.nodeauth import Audience
 
 
@@ -44,5 +45,5 @@ def create_app(
     app.include_router(public_routes.router(dispatcher, clock, Status(dispatcher, clock, loops, watch)))
     app.include_router(node_routes.router(dispatcher, gate, waiting, wake))
     app.include_router(content_routes.router(dispatcher, gate, wake))
-    app.include_router(gateway.router(dispatcher.store, dispatcher.roots, clock, dispatcher.publish))
+    app.include_router(router(Gateway(dispatcher.store, dispatcher.roots, clock, dispatcher.publish)))
     return app

@@ -6,12 +6,13 @@ docs/metrics.md has all names; a test compares.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.api.status import Loops
 from bridge.dispatcher import Dispatcher
@@ -106,17 +107,31 @@ def install(
     calls = Counter("insula_http_calls", "Calls", ["method", "route", "status"], registry=registry)
     seconds = Histogram("insula_http_seconds", "Seconds until the answer began", ["route"], registry=registry)
 
-    @app.middleware("http")
-    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        began = time.monotonic()
-        response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "none")
-        calls.labels(request.method, route, str(response.status_code)).inc()
-        seconds.labels(route).observe(time.monotonic() - began)
-        return response
+    app.add_middleware(_Counting, calls=calls, seconds=seconds)
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return registry
+
+
+class _Counting:
+    """Counts answers as they begin. It stands beside their bytes: a stream that is cut stays cut."""
+
+    def __init__(self, app: ASGIApp, calls: Counter, seconds: Histogram) -> None:
+        self._app = app
+        self._calls = calls
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                self._calls.labels(scope["method"], route, str(message["status"])).inc()
+                self._seconds.labels(route).observe(time.monotonic() - began)
+            await send(message)
+
+        await self._app(scope, receive, counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from bridge.store.jobs import Job, count_by_state, find_jobs, get_job, latest_jo
 from bridge.store.leases import slots_of
 from bridge.store.nodes import nodes_since
 from executor.errors import InvalidInput
+from executor.protocol.cid import Cid
 
 EXPLAIN_AT_ONCE = 4
 EXPLAIN_SECONDS = 5.0
@@ -54,8 +56,9 @@ def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Status) -
 
     @routes.get("/v1/jobs/{ref}")
     def job(ref: str) -> dict[str, Any]:
-        """One request, by id or by 0x and request hash."""
-        return job_view(_find(dispatcher, ref))
+        """One request, by id or by 0x and request hash; until when its output is served, where that is public."""
+        found = _find(dispatcher, ref)
+        return {**job_view(found), "output_public_until": _public_until(dispatcher, found, clock())}
 
     @routes.get("/v1/jobs/{ref}/explain")
     def why(ref: str) -> dict[str, Any]:
@@ -97,6 +100,17 @@ def _add_nodes(routes: APIRouter, dispatcher: Dispatcher, clock: Callable[[], fl
         """What proves that a node signed two outcomes of one request; anybody can have its stake slashed with it."""
         with reading(dispatcher.engine) as connection:
             return evidence_view(node_id, shown_of(connection, node_id, clock()))
+
+
+def _public_until(dispatcher: Dispatcher, job: Job, now: float) -> float | None:
+    """Seconds since 1970; None where the output is not public here, or for as long as nobody drops it."""
+    if job.outcome is None or not job.outcome.output_cid:
+        return None
+    try:
+        until = dispatcher.roots.public_until(Cid.from_binary(job.outcome.output_cid), now)
+    except InvalidInput:  # whoever relays may write any bytes there
+        return None
+    return until if until is not None and math.isfinite(until) else None
 
 
 def _find(dispatcher: Dispatcher, ref: str) -> Job:

@@ -23,10 +23,20 @@ from bridge.cli.context import (
 from bridge.cli.output import JsonFlag, emit
 from bridge.cli.pin_verbs import ls, pin, stat, unpin
 from bridge.cli.progress import Watched, WatchedSource, is_shown, progress
-from bridge.cli.stores import LIMITS, MAX_TREE_BYTES, ContentArgument, local_store, named, pin_for, pin_label
+from bridge.cli.stores import (
+    LIMITS,
+    MAX_TREE_BYTES,
+    ContentArgument,
+    StoreOption,
+    local_store,
+    named,
+    pin_for,
+    pin_label,
+    store_at,
+)
 from bridge.cli.upkeep_verbs import fsck, gc
 from executor.content import unixfs
-from executor.content.arrival import arriving
+from executor.content.arrival import Kept, arriving
 from executor.content.blocks import BlockSink, BlockSource, BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
@@ -58,14 +68,19 @@ def import_path(store: BlockSink, path: Path) -> Cid:
     return unixfs.import_file(store, path, MAX_TREE_BYTES)
 
 
-def keep_path(store: BlockStore, path: Path, *, as_json: bool) -> Cid:
-    """`import_path`, and the result pinned. Its root is known last, so garbage collection may be there before it."""
+def keep_path(store: BlockStore, path: Path, kept: Kept, *, public: bool, as_json: bool) -> Cid:
+    """`import_path`, and the result kept. Its root is known last, so garbage collection may be there before it.
+
+    public: whoever serves this store gives it to anybody.
+    """
     roots = RootSet(store)
     for _ in range(_IMPORTS):
         with progress("adding", _bytes_below(path, as_json=as_json), as_json=as_json) as advance:
             root = import_path(Watched(store, advance), path)
-        roots.keep(root, pin_label(ADD_LABEL))
+        roots.keep(root, kept.label, kept.expires_at)
         if not missing(store, root, limit=1):
+            if public:
+                roots.publish(root, kept.label, kept.expires_at)
             return root
     raise InvalidInput("PATH", f"{path} takes longer to read than garbage collection waits; run this again")
 
@@ -114,11 +129,17 @@ def add(
     ] = "",
     key: KeyOption = "",
     contract: ContractOption = "",
-    public: Annotated[bool, typer.Option("--public", help="Let the bridge serve it to anybody.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let the bridge, or with --store its owner's gateway, serve it to anybody.")
+    ] = False,
     requester: Annotated[
         str, typer.Option("--for", help="Whose jobs may read it while it is private; by default the key's own.")
     ] = "",
     local: Annotated[bool, typer.Option("--local", help="Keep it in $INSULA_HOME/content only; send nothing.")] = False,
+    store: StoreOption = None,
+    keep: Annotated[
+        float | None, typer.Option("--keep", help="With --store: seconds to keep it there; else until `unpin`.")
+    ] = None,
     only_hash: Annotated[bool, typer.Option("--only-hash", help="Compute the CID, store and send nothing.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole upload.")] = 3600.0,
     as_json: JsonFlag = False,
@@ -126,15 +147,21 @@ def add(
     """Compute the CID of a file or directory and bring its blocks to a bridge, so that nodes can fetch them.
 
     A copy stays in $INSULA_HOME/content, pinned as "added" until `insula content unpin`; `insula job verify` finds it.
+    With --store it goes into that store only, and nothing is sent: with --public, a node whose store it is serves it.
     """
     meant_for = checksum_address(requester, "--for") if requester else ""
+    if keep is not None and store is None:
+        raise InvalidInput("--keep", "goes with --store; a copy of your own stays until `insula content unpin`")
     if only_hash:
         with tempfile.TemporaryDirectory() as folder:
             root = import_path(BlockStore(Path(folder)), path)
         emit({"ok": True, "cid": str(root)}, as_json=as_json, text=str(root))
         return
-    store = local_store()
-    root = keep_path(store, path, as_json=as_json)
+    if store is not None:
+        _add_to(store, path, pin_for(ADD_LABEL, keep, time.time()), public=public, as_json=as_json)
+        return
+    own = local_store()
+    root = keep_path(own, path, Kept(pin_label(ADD_LABEL)), public=False, as_json=as_json)
     if local or not bridge:
         emit({"ok": True, "cid": str(root), "blocksSent": 0}, as_json=as_json, text=str(root))
         return
@@ -142,8 +169,14 @@ def add(
         status = get_json(http, "/v1/status")
     address = contract_of(contract or str(status.get("contract", "")))
     with signed_bridge(bridge, key, int(status["chainId"]), address) as http:
-        result = upload(http, store, root, public=public, requester=meant_for, seconds=timeout)
+        result = upload(http, own, root, public=public, requester=meant_for, seconds=timeout)
     emit({"ok": True, **result}, as_json=as_json, text=str(root))
+
+
+def _add_to(folder: Path, path: Path, kept: Kept, *, public: bool, as_json: bool) -> None:
+    root = keep_path(store_at(folder), path, kept, public=public, as_json=as_json)
+    result = {"ok": True, "cid": str(root), "public": public, "until": kept.expires_at}
+    emit(result, as_json=as_json, text=str(root))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -53,6 +54,7 @@ def stat(
         "damaged": len(found.damaged),
         "malformed": len(found.malformed),
         "public": roots.is_public(cid, now),
+        "publicUntil": _finite(roots.public_until(cid, now)),
         "pins": [_row(root) for root in kept],
     }
     emit(result, as_json=as_json, text=_stat_text(result, found, kept))
@@ -75,9 +77,13 @@ def _stat_text(result: dict[str, Any], found: Survey, kept: list[Root]) -> str:
         f"here     {found.blocks} blocks, {found.bytes} bytes",
         f"state    {state}",
         f"public   {'yes' if result['public'] else 'no'}",
-        *[f"pinned   {_label(root)}, {_until(root)}" for root in kept],
+        *[f"pinned   {_label(root)}, {_until(root)}{', public' if root.public else ''}" for root in kept],
     ]
     return "\n".join(lines if kept else [*lines, "pinned   no"])
+
+
+def _finite(until: float | None) -> float | None:
+    return until if until is not None and math.isfinite(until) else None
 
 
 def ls(

@@ -11,8 +11,10 @@ FOLDER/processes.json   what runs
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -55,6 +57,7 @@ START_SECONDS = 60.0
 NOTICE, MIN_TTL, MAX_TTL, CANCEL_DELAY = 5, 5, 86_400, 5
 
 Say = Callable[[str], None]
+QUIET_PORTS = range(20_000, 32_000)  # below those that systems give to outgoing connections
 MakeNode = Callable[..., dict[str, Any]]  # executor.agent.config.init_node: only the command line imports both sides
 
 
@@ -261,6 +264,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def quiet_port() -> int:
+    """Like `free_port`, of those that no outgoing connection takes meanwhile: it is used only some seconds later."""
+    for _ in range(100):
+        port = QUIET_PORTS[secrets.randbelow(len(QUIET_PORTS))]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    return free_port()
+
+
 def _answers(client: ChainClient) -> bool:
     try:
         return client.chain_id() == CHAIN_ID
@@ -314,6 +327,7 @@ def _make_node(
         slots=4,
         cpu_millis=4000,
         poll_seconds=2.0,
+        gateway_port=quiet_port(),
         accepts_known_escapes=True,
     )
     with (work / "policy.toml").open("a") as file:

@@ -18,6 +18,7 @@ from executor.protocol.wire import Request
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_NULL_ROUNDS = 20
 _REQUEST_HASH = keccak(text="requestHash(uint256)")[:4]
+_RESULT_OF = keccak(text="resultOf(uint256)")[:4]
 
 
 class RpcRefused(InsulaError):
@@ -25,7 +26,7 @@ class RpcRefused(InsulaError):
 
 
 class ChainView:
-    """Reads `requestHash(id)` of one contract at `depth` blocks below the head (0: at the head)."""
+    """Reads `requestHash(id)` and `resultOf(id)` of one contract at `depth` blocks below the head (0: at the head)."""
 
     def __init__(self, http: Http, chain_id: int, contract: str, depth: int) -> None:
         self._http = http
@@ -40,26 +41,33 @@ class ChainView:
         GiveBack(NODE_FAULT) where the endpoint does not answer in time, or serves another chain.
         """
         try:
-            found = patience.persist(lambda: self._request_hash(request.id))
+            [found] = patience.persist(lambda: self._read(_REQUEST_HASH, request.id, 1))
         except (PeerError, RpcRefused) as exc:
             raise GiveBack(Reason.NODE_FAULT, f"the node's chain endpoint: {exc}") from exc
         if found != request.hash:
             says = "no open request of this id" if found == bytes(32) else "another request under this id"
             raise GiveBack(Reason.REQUEST_NOT_ON_CHAIN, f"the chain has {says} at depth {self._depth}")
 
-    def _request_hash(self, request_id: int) -> bytes:
+    def result_digest(self, request_id: int) -> bytes:
+        """What `executor.protocol.wire.result_digest` gives, of a settled request; else 32 zeros.
+
+        One try: PeerError, RpcRefused.
+        """
+        return self._read(_RESULT_OF, request_id, 2)[1]
+
+    def _read(self, selector: bytes, request_id: int, words: int) -> list[bytes]:
         if not self._is_right_chain:
             chain_id = _quantity(self._rpc("eth_chainId", []))
             if chain_id != self._chain_id:
                 raise RpcRefused(f"serves chain {chain_id}, not {self._chain_id}")
             self._is_right_chain = True
-        call = {"to": self._contract, "data": f"0x{(_REQUEST_HASH + request_id.to_bytes(32, 'big')).hex()}"}
+        call = {"to": self._contract, "data": f"0x{(selector + request_id.to_bytes(32, 'big')).hex()}"}
         if not self._depth:
-            return _word(self._rpc("eth_call", [call, "latest"]))
+            return _words(self._rpc("eth_call", [call, "latest"]), words)
         number = _quantity(self._rpc("eth_blockNumber", [])) - self._depth
         for block in range(number, max(-1, number - MAX_NULL_ROUNDS), -1):
             try:
-                return _word(self._rpc("eth_call", [call, hex(block)]))
+                return _words(self._rpc("eth_call", [call, hex(block)]), words)
             except RpcRefused as exc:
                 if "null round" not in str(exc):  # an epoch without a tipset: the state is that of the one before
                     raise
@@ -87,7 +95,8 @@ def _quantity(value: Any) -> int:
     return int(value, 16)
 
 
-def _word(value: Any) -> bytes:
-    if not isinstance(value, str) or not re.fullmatch(r"0x[0-9a-fA-F]{64}", value):
-        raise RpcRefused(f"{value!r:.80} is not 32 bytes; is this the contract?")
-    return bytes.fromhex(value[2:])
+def _words(value: Any, count: int) -> list[bytes]:
+    if not isinstance(value, str) or not re.fullmatch(rf"0x[0-9a-fA-F]{{{64 * count}}}", value):
+        raise RpcRefused(f"{value!r:.80} is not {32 * count} bytes; is this the contract?")
+    data = bytes.fromhex(value[2:])
+    return [data[start : start + 32] for start in range(0, len(data), 32)]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import quote
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from executor.agent.errors import LeaseLost
 from executor.content.web import Http, HttpPeer, Reply, lease_peer
@@ -20,12 +20,14 @@ from executor.protocol.cid import Cid
 from executor.protocol.leases import (
     Advert,
     Attested,
+    Hash,
     Heartbeat,
     HeartbeatAnswer,
     Lease,
     LeaseReturn,
     Message,
     Phase,
+    ShortText,
 )
 from executor.protocol.reasons import Reason
 
@@ -34,6 +36,20 @@ T = TypeVar("T")
 HEARTBEAT_SECONDS = 8.0
 _GONE = frozenset({"not-registered", "unknown-lease", "stale-lease", "conflict"})
 """Problems that mean: this lease is no longer this node's."""
+
+
+_SETTLED = frozenset({"posted", "final"})
+
+
+class _SettledOutcome(BaseModel):
+    outcome_hash: Hash
+
+
+class _SettledJob(BaseModel):
+    """What counts of a job's public view; a bridge shows an outcome only while it stands on-chain."""
+
+    state: ShortText
+    outcome: _SettledOutcome | None
 
 
 class BridgeClient:
@@ -53,6 +69,19 @@ class BridgeClient:
             return Lease.model_validate_json(reply.body)
         except ValidationError as exc:
             raise _misunderstood(reply, exc) from exc
+
+    def settled_outcome(self, request_hash: bytes) -> bytes | None:
+        """The hash of the outcome that stands on-chain, as far as the bridge has seen one; None of others."""
+        try:
+            reply = self._http.call("GET", f"/v1/jobs/0x{request_hash.hex()}")
+            job = _SettledJob.model_validate_json(reply.body)
+        except PeerRefused as exc:
+            if exc.status == 404:
+                return None
+            raise
+        except ValidationError as exc:
+            raise _misunderstood(reply, exc) from exc
+        return job.outcome.outcome_hash if job.outcome is not None and job.state in _SETTLED else None
 
     def heartbeat(self, lease: Lease, phase: Phase) -> HeartbeatAnswer:
         """Renew a lease."""

@@ -58,6 +58,9 @@ class NodeConfig(BaseModel):
     retention_seconds: float = Field(default=14 * 86400.0, gt=0)  # released outputs are kept for re-delivery
     fetch_seconds: float = Field(default=600.0, gt=0)  # for spec, program and inputs of a job
     review_port: int = Field(default=0, ge=0, le=65535)  # of 127.0.0.1, for the policy's reviewers; 0: none
+    gateway_host: str = "127.0.0.1"  # where anybody may fetch what is public here
+    gateway_port: int = Field(default=0, ge=0, le=65535)  # 0: nowhere
+    public_retention_seconds: float = Field(default=30 * 86400.0, gt=0)  # results are served so long once on-chain
 
     @field_validator("bridge_url")
     @classmethod
@@ -89,6 +92,12 @@ class NodeConfig(BaseModel):
     def audience(self) -> Audience:
         """Whom calls to the bridge are signed for."""
         return Audience(self.scope, self.bridge_url)
+
+    @property
+    def gateway_url(self) -> str:
+        """Where the node's gateway is; empty where it has none."""
+        host = f"[{self.gateway_host}]" if ":" in self.gateway_host else self.gateway_host
+        return f"http://{host}:{self.gateway_port}" if self.gateway_port else ""
 
     @classmethod
     def load(cls, folder: Path) -> Self:

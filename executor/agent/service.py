@@ -57,6 +57,7 @@ def run_node(
     with ExitStack() as stack:
         stack.enter_context(FolderLock(folder))
         door = _review_door(config, stack)
+        gateway_door = _gateway_door(config, stack)
         try:
             parts = _parts(folder, config, stack, sandboxes, clock, stop)
         except JobCancelled:  # told to stop while it proved its limits
@@ -65,6 +66,8 @@ def run_node(
         resumed = node.resume()
         if door is not None:
             _serve_reviewers(parts, door, stack)
+        if gateway_door is not None:
+            _serve_anybody(parts, gateway_door, stack)
         structlog.get_logger("insula.node").info(
             "node ready", key=parts.key.address, bridge=config.bridge_url, tiers=list(parts.sandboxes), held=resumed
         )
@@ -94,6 +97,7 @@ def node_status(folder: Path) -> dict[str, Any]:
         "folder": str(folder),
         "key": key,
         "bridge": config.bridge_url,
+        "gateway": config.gateway_url or None,
         "chain_id": config.chain_id,
         "labels": list(config.labels),
         "is_running": is_locked(folder),
@@ -197,7 +201,7 @@ def _serve_reviewers(parts: Parts, door: socket.socket, stack: ExitStack) -> Non
     """Let the policy's reviewers in until the stack ends. The web server's libraries are imported only here."""
     from executor.agent.reviewapi import create_app
     from executor.agent.reviewgate import Gate, reviewers
-    from executor.agent.reviewserver import ReviewServer
+    from executor.agent.reviewserver import review_server
 
     log = structlog.get_logger("insula.node")
     allowed = reviewers(parts.policy)
@@ -205,10 +209,29 @@ def _serve_reviewers(parts: Parts, door: socket.socket, stack: ExitStack) -> Non
         log.warning("review_port is set, and the policy names no reviewers: nobody will be let in")
     review = Review(parts.folder, parts.config.scope, parts.key.address, parts.policy, parts.holds, parts.clock)
     gate = Gate(parts.config.scope, parts.key.address, allowed, parts.clock)
-    server = ReviewServer(create_app(review, gate), door)
+    server = review_server(create_app(review, gate), door)
     server.start()
     stack.callback(server.stop)
     log.info("reviewers are served", url=f"http://127.0.0.1:{parts.config.review_port}", reviewers=len(allowed))
+
+
+def _gateway_door(config: NodeConfig, stack: ExitStack) -> socket.socket | None:
+    """The port of the node's gateway, if there is to be one. InvalidInput, as of the port for reviewers."""
+    if not config.gateway_port:
+        return None
+    from executor.agent.gatewayserver import gateway_door
+
+    return stack.enter_context(gateway_door(config.gateway_host, config.gateway_port))
+
+
+def _serve_anybody(parts: Parts, door: socket.socket, stack: ExitStack) -> None:
+    """Serve what is public until the stack ends. The web server's libraries are imported only here."""
+    from executor.agent.gatewayserver import NodeGateway
+
+    gateway = NodeGateway(parts, door)
+    gateway.start()
+    stack.callback(gateway.stop)
+    structlog.get_logger("insula.node").info("what is public is served", url=parts.config.gateway_url)
 
 
 def _gates(policy: Policy) -> Gates | None:

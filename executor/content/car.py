@@ -137,10 +137,15 @@ def read_car(pieces: Iterable[bytes], parser: CarParser) -> Iterator[Block]:
 
 def write_car(roots: Sequence[Cid], blocks: Iterable[Block]) -> Iterator[bytes]:
     """A CAR stream, in pieces: the header, then two for each block."""
-    header = encode_header(roots)
+    return write_sections([root.binary for root in roots], ((cid.binary, block) for cid, block in blocks))
+
+
+def write_sections(roots: Sequence[bytes], sections: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """As `write_car`, of CIDs in whichever binary form: (CID, block)."""
+    header = _encode_header(roots)
     yield varint.encode(len(header)) + header
-    for cid, block in blocks:
-        yield varint.encode(BINARY_LENGTH + len(block)) + cid.binary
+    for cid, block in sections:
+        yield varint.encode(len(cid) + len(block)) + cid
         yield block
 
 
@@ -151,7 +156,11 @@ def export_car(source: BlockSource, root: Cid, max_bytes: int | None = None) -> 
 
 def encode_header(roots: Sequence[Cid]) -> bytes:
     """The header without its length."""
-    links = b"".join(_TAG_CID + _cbor_head(_CBOR_BYTES, BINARY_LENGTH + 1) + b"\0" + root.binary for root in roots)
+    return _encode_header([root.binary for root in roots])
+
+
+def _encode_header(roots: Sequence[bytes]) -> bytes:
+    links = b"".join(_TAG_CID + _cbor_head(_CBOR_BYTES, len(root) + 1) + b"\0" + root for root in roots)
     return _MAP_OF_2_AND_ROOTS + _cbor_head(_CBOR_ARRAY, len(roots)) + links + _VERSION_1
 
 

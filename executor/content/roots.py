@@ -7,8 +7,9 @@ written down then, so that serving a block costs one look-up and nothing that ar
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -107,29 +108,38 @@ class RootSet:
             row = db.execute(f"SELECT count(*) FROM roots WHERE NOT {_LIVE}", {"now": now}).fetchone()  # noqa: S608
         return int(row[0])
 
-    def live(self, now: float) -> list[Root]:
-        """Every root that is kept at this time, sorted by CID and label."""
+    def live(self, now: float, root: Cid | None = None) -> list[Root]:
+        """Every root that is kept at this time, or this one, once for each of its labels; sorted by CID and label."""
         with self._connection() as db:
             rows = db.execute(
-                f"SELECT root, label, public, expires_at FROM roots WHERE {_LIVE} ORDER BY root, label",  # noqa: S608
-                {"now": now},
+                "SELECT root, label, public, expires_at FROM roots"  # noqa: S608
+                f" WHERE {_LIVE} AND root = ifnull(:root, root) ORDER BY root, label",
+                {"now": now, "root": root.binary if root else None},
             ).fetchall()
         return [Root(Cid.from_binary(root), label, bool(public), expires) for root, label, public, expires in rows]
 
     def is_public(self, cid: Cid, now: float) -> bool:
         """Whether a block may be served to anybody: reachable from a root that is public and not expired."""
-        with self._connection() as db:
-            row = db.execute(
-                "SELECT 1 FROM public_blocks JOIN roots USING (root)"  # noqa: S608
-                f" WHERE cid = :cid AND public = 1 AND {_LIVE} LIMIT 1",
-                {"cid": cid.binary, "now": now},
-            ).fetchone()
-        return row is not None
+        with self.public_view(lambda: now) as is_public:
+            return is_public(cid)
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def public_view(self, clock: Callable[[], float]) -> Iterator[Callable[[Cid], bool]]:
+        """`is_public` over one connection, for many blocks; any thread, one at a time. Sees what changes meanwhile."""
+        with self._connection(check_same_thread=False) as db:
+            yield lambda cid: _is_public(db, cid, clock())
+
+    def public_until(self, root: Cid, now: float) -> float | None:
+        """Until when a public root is served at least, seconds since 1970; inf for as long as nobody drops it, None
+        where it is no root, or private.
+        """
+        ends = [kept.expires_at for kept in self.live(now, root) if kept.public]
+        return max((math.inf if end is None else end for end in ends), default=None)
+
+    @contextmanager
+    def _connection(self, *, check_same_thread: bool = True) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as db:
+            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS, check_same_thread=check_same_thread)) as db:
                 yield db
         except sqlite3.Error as exc:
             raise self._named(exc) from exc
@@ -166,3 +176,12 @@ def _forget_unpublished(db: sqlite3.Connection, root: Cid) -> None:
         " AND NOT EXISTS (SELECT 1 FROM roots WHERE root = :root AND public = 1)",
         {"root": root.binary},
     )
+
+
+def _is_public(db: sqlite3.Connection, cid: Cid, now: float) -> bool:
+    row = db.execute(
+        "SELECT 1 FROM public_blocks JOIN roots USING (root)"  # noqa: S608
+        f" WHERE cid = :cid AND public = 1 AND {_LIVE} LIMIT 1",
+        {"cid": cid.binary, "now": now},
+    ).fetchone()
+    return row is not None

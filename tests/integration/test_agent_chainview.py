@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from executor.agent.chainview import ChainView
+from executor.agent.chainview import ChainView, RpcRefused
 from executor.agent.errors import GiveBack
 from executor.content.patience import Patience
 from executor.content.web import Http
@@ -133,3 +133,23 @@ def test_an_endpoint_that_talks_nonsense_is_the_nodes_own_fault(rpc, view, raw):
     rpc.raw = raw
 
     assert refusal(view()).reason == Reason.NODE_FAULT
+
+
+DIGEST = bytes(range(32))
+
+
+def test_the_digest_of_a_settled_request_is_read_at_the_same_depth(rpc, view):
+    rpc.answers["eth_call"] = f"0x{2:064x}{DIGEST.hex()}"
+
+    assert view(depth=5).result_digest(7) == DIGEST
+    method, (call, block) = rpc.asked[-1]
+    assert (method, block, call["to"]) == ("eth_call", hex(95), CONTRACT)
+    assert call["data"].endswith(f"{7:064x}")
+
+
+@pytest.mark.parametrize("answer", ["0x", f"0x{1:064x}", f"0x{1:0192x}", 7, {"code": 3, "message": "reverted"}])
+def test_a_result_that_is_no_state_and_digest_is_refused(rpc, view, answer):
+    rpc.answers["eth_call"] = answer
+
+    with pytest.raises(RpcRefused):
+        view().result_digest(7)

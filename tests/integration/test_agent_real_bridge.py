@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import httpx
 import pytest
 import wasmtime
 
@@ -15,9 +16,11 @@ from bridge.jobs import JobState
 from executor.agent.config import init_node
 from executor.agent.review import open_review
 from executor.agent.service import node_status, run_node
+from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
 from executor.content.reader import read_file, resolve
+from executor.content.roots import RootSet
 from executor.content.walk import missing
 from executor.protocol.cid import Cid
 from executor.protocol.nodeauth import Audience
@@ -96,7 +99,7 @@ def node(bridge, url, tmp_path):
 
 
 @contextmanager
-def running_node(bridge, url, folder, policy=""):
+def running_node(bridge, url, folder, policy="", **fields):
     made = init_node(
         folder,
         bridge_url=url,
@@ -106,6 +109,7 @@ def running_node(bridge, url, folder, policy=""):
         labels=("node=admitted", "site=camera"),
         tiers=("wasm",),
         poll_seconds=0.2,
+        **fields,
     )
     node_id = bridge.registry.register(made["key"], operator_of("a"), ["node=admitted", "site=camera"])
     bridge.registry.vouch(CURATOR, node_id, "node=admitted", "site=camera")
@@ -258,3 +262,25 @@ def test_an_orphaned_request_stops_at_the_node(bridge, node):
     stepping(bridge, lambda: node_status(node)["running"] == [])
     assert node_status(node)["last"][0]["state"] == "lost"
     assert node_status(node)["signed"] == 0
+
+
+def test_a_node_serves_its_result_once_it_is_posted_and_for_thirty_days(bridge, url, tmp_path):
+    port = free_port()
+    with running_node(bridge, url, tmp_path / "node", gateway_port=port) as folder:
+        job = bridge.request(order_of("site=camera", spec=spec_bytes(engine=engine(bridge), selector="site=camera")))
+        stepping(bridge, lambda: bridge.job(job.request_hash).state is JobState.POSTING)
+        root = Cid.from_binary(bridge.job(job.request_hash).outcome.output_cid)
+        here, there = f"http://127.0.0.1:{port}/ipfs/{root}?format=car", f"{url}/ipfs/{root}?format=car"
+        wait_for(lambda: node_status(folder)["running"] == [])
+        assert [httpx.get(address).status_code for address in (here, there)] == [404, 404]
+
+        bridge.set_job(job.request_hash, state="posted")
+
+        wait_for(lambda: httpx.get(here).status_code == 200)
+        assert httpx.get(there).content == httpx.get(here).content
+        [kept] = RootSet(BlockStore(folder / "content")).live(time.time(), root)
+        assert kept.expires_at == pytest.approx(time.time() + 30 * 86400, abs=60)
+        shown = httpx.get(f"{url}/v1/jobs/{job.request.id}").json()["output_public_until"]
+        assert shown == pytest.approx(time.time() + 30 * 86400, abs=60)
+        for cid in bridge.dispatcher.matcher.plan(bridge.job(job.request_hash)).content:
+            assert httpx.get(f"http://127.0.0.1:{port}/ipfs/{cid}?format=raw").status_code == 404

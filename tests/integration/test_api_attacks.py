@@ -433,7 +433,7 @@ NOWHERE = [
     "/v1/admin",
     "/v1/leases/x/y/z",
     "/ipfs/",
-    "/ipfs/a/b",
+    "/ipfs",
     "/../../etc/passwd",
     "/v1/jobs/1/../../..",
     "/%2e%2e/x",

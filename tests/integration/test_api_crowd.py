@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from bridge.api.crowd import (
+from executor.crowd import (
     FEWEST_CONNECTIONS,
     MOST_CONNECTIONS,
     RESERVED_FILES,

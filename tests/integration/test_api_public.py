@@ -598,4 +598,4 @@ NO_CIDS = [
 
 @pytest.mark.parametrize("cid", NO_CIDS)
 def test_what_is_no_cid_is_refused(api, cid):
-    assert api.get(f"/ipfs/{cid}?format=raw").status_code in (404, 422)
+    assert api.get(f"/ipfs/{cid}?format=raw").status_code in (400, 404)

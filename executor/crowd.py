@@ -1,4 +1,4 @@
-"""How many connections the server holds: never more than the process has descriptors for.
+"""How many connections a server holds: never more than the process has descriptors for.
 
 uvicorn's `limit_concurrency` answers requests with 503 and counts nothing that sends none, and asyncio accepts whatever
 comes: a crowd of silent connections would leave no descriptor for the database and for the chain.
@@ -11,10 +11,6 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-
-import structlog
-
-log = structlog.get_logger("bridge.api")
 
 WANTED_FILES = 65_536  # the soft limit is raised to this, as far as the hard limit lets it
 RESERVED_FILES = 256  # for the database, blocks, bodies on disk, calls to the chain, and the libraries

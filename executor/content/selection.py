@@ -1,0 +1,178 @@
+"""Which blocks of a DAG an answer holds, and in which order. Pure but for the block source that is passed in.
+
+Source: https://specs.ipfs.tech/http-gateways/trustless-gateway/, `dag-scope` and `entity-bytes`. Order: depth first,
+parents before children, links in the order of their block. Nothing is followed that is not a link of a block: a
+symbolic link is a block like any other, and a path ends at it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from executor.content import hamt, unixfs_node
+from executor.content.blocks import Block, BlockSource
+from executor.content.cidtext import old_binary
+from executor.content.gateway_query import Scope, Span
+from executor.content.unixfs_node import DirectoryNode, FileNode, ShardNode
+from executor.content.walk import links
+from executor.errors import ContentTooLarge, MalformedBlock, PathNotFound
+from executor.protocol.cid import DAG_PB, Cid
+
+MAX_PATH_BLOCKS: Final = 256
+MAX_BLOCKS: Final = 1_000_000
+"""Blocks of one answer: with repeats, a small DAG unfolds to any number of them."""
+_OLD_LINK: Final = re.compile(rb"\x0a\x22\x12\x20(.{32})", re.DOTALL)
+"""A dag-pb link by CIDv0: field 1, 34 bytes, a sha2-256 multihash."""
+
+_Range = tuple[int, int]
+"""First and last byte, both inclusive."""
+_Step = tuple[Cid, _Range | None]
+"""A block that is still to come; of a file, which bytes of what is below it: None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a path leads. above: the blocks on the way, the root first, without the last one. roots: the root and
+    what each name of the path stands for, the last one being `end`.
+    """
+
+    above: tuple[Cid, ...]
+    roots: tuple[Cid, ...]
+    end: Cid
+
+
+class _Recorded:
+    """A source that remembers what it was asked for."""
+
+    def __init__(self, source: BlockSource) -> None:
+        self._source = source
+        self.cids: list[Cid] = []
+
+    def get(self, cid: Cid) -> bytes:
+        if len(self.cids) >= MAX_PATH_BLOCKS:
+            raise ContentTooLarge("blocks on a path", MAX_PATH_BLOCKS)
+        self.cids.append(cid)
+        return self._source.get(cid)
+
+    def has(self, cid: Cid) -> bool:
+        return self._source.has(cid)  # pragma: no cover - of the protocol; finding a name asks for bytes only
+
+
+def locate(source: BlockSource, root: Cid, names: Sequence[str]) -> Located:
+    """Follow a path. PathNotFound, BlockMissing, MalformedBlock; ContentTooLarge over MAX_PATH_BLOCKS."""
+    recorded = _Recorded(source)
+    roots = [root]
+    for name in names:
+        node = _node(roots[-1], recorded.get(roots[-1]))
+        if isinstance(node, DirectoryNode):
+            link = next((one for one in node.links if one.name == name), None)
+        else:
+            link = hamt.find(recorded, node, name) if isinstance(node, ShardNode) else None
+        if link is None:
+            raise PathNotFound(root, "/".join(names))
+        roots.append(link.cid)
+    return Located(tuple(recorded.cids), tuple(roots), roots[-1])
+
+
+def file_size(cid: Cid, block: bytes) -> int | None:
+    """The size of a file in bytes, by its first block; None of what is no file."""
+    node = _node(cid, block)
+    return node.size if isinstance(node, FileNode) else None
+
+
+def select(
+    source: BlockSource,
+    found: Located,
+    scope: Scope,
+    span: Span | None,
+    *,
+    dups: bool,
+    most: int = MAX_BLOCKS,
+) -> Iterator[Block]:
+    """The blocks of an answer as they are read. Whatever is missing or damaged ends it with the source's error.
+
+    dups: every block as often as it occurs, else once. ContentTooLarge over `most` blocks.
+    """
+    sent: set[Cid] = set()
+    for count, (cid, block) in enumerate(_all_blocks(source, found, scope, span, dups=dups)):
+        if count >= most:
+            raise ContentTooLarge("blocks of one answer", most)
+        if dups or cid not in sent:
+            yield cid, block
+        if not dups:
+            sent.add(cid)
+
+
+def _all_blocks(source: BlockSource, found: Located, scope: Scope, span: Span | None, *, dups: bool) -> Iterator[Block]:
+    for cid in found.above:
+        yield cid, source.get(cid)
+    end = source.get(found.end)
+    size = file_size(found.end, end) if span is not None and scope is Scope.ENTITY else None
+    part = span.within(size) if span is not None and size is not None else None
+    yield found.end, end
+    if size is not None and part is None:
+        return  # no byte of the file is asked for
+    done: set[_Step] = {(found.end, part)}
+    stack = _below(found.end, end, scope, part)[::-1]
+    while stack:
+        step = stack.pop()
+        if not dups:
+            if step in done:
+                continue
+            done.add(step)
+        block = source.get(step[0])
+        yield step[0], block
+        stack += reversed(_below(step[0], block, scope, step[1]))
+
+
+def _below(cid: Cid, block: bytes, scope: Scope, part: _Range | None) -> list[_Step]:
+    """What of a block's links belongs to the answer."""
+    if scope is Scope.BLOCK:
+        return []
+    if scope is Scope.ALL:
+        return [(child, None) for child in links(cid, block)]
+    node = _node(cid, block)
+    if isinstance(node, FileNode):
+        return _chunks(node, part)
+    if isinstance(node, ShardNode):
+        return [(link.cid, None) for _, name, link in node.buckets if not name]
+    return []
+
+
+def _chunks(node: FileNode, part: _Range | None) -> list[_Step]:
+    if part is None:
+        return [(child, None) for child, _ in node.children]
+    first, last = part
+    found: list[_Step] = []
+    offset = len(node.data)
+    for child, size in node.children:
+        if offset <= last and first < offset + size:
+            inside = (max(first - offset, 0), min(last - offset, size - 1))
+            found.append((child, None if inside == (0, size - 1) else inside))
+        offset += size
+    return found
+
+
+def _node(cid: Cid, block: bytes) -> FileNode | DirectoryNode | ShardNode | None:
+    """What a block is; None of what is neither file nor directory, symbolic links among them."""
+    try:
+        return unixfs_node.parse(cid, block)
+    except MalformedBlock:
+        return None
+
+
+def sections(blocks: Iterable[Block], *, is_old: bool) -> Iterator[tuple[bytes, bytes]]:
+    """Blocks with the CIDs as those who link to them write them: (binary CID, block).
+
+    Inside, a block has one name, its CIDv1; a client that walks old content looks for the CIDv0 that it finds there.
+    is_old: whether the first block was asked for by its CIDv0.
+    """
+    old: set[bytes] = set()
+    for index, (cid, block) in enumerate(blocks):
+        is_old_name = is_old if index == 0 else cid.codec == DAG_PB and cid.digest in old
+        yield old_binary(cid) if is_old_name else cid.binary, block
+        if cid.codec == DAG_PB:
+            old.update(_OLD_LINK.findall(block))
