@@ -122,6 +122,8 @@ class ContentProbe:
                 upload_dag(upload_peer(http, public=True), store, root, patience=self._patience())
         except PeerError as exc:
             self.troubles.append(upload_trouble(exc, account, size))
+            if isinstance(exc, PeerRefused) and exc.name == "may-not-upload":
+                self.traces.forget(entry)  # nothing came there
             return False
         self.uploads.append(Upload(size, watch.seconds))
         return True

@@ -116,12 +116,15 @@ class JobProbe:
         return Job(int(placed["requestId"]), self.timer() - started, price)
 
     def _upload(self, http: Http, account: Account, store: BlockStore, root: Cid, what: str) -> None:
-        self.traces.note(account.upload(root))
+        entry = account.upload(root)
+        self.traces.note(entry)
         patience = Patience(self.clock() + UPLOAD_SECONDS, self.clock, self.pause)
         try:
             with until(UPLOAD_SECONDS):
                 upload_dag(upload_peer(http, public=False), store, root, patience=patience)
         except PeerError as exc:
+            if isinstance(exc, PeerRefused) and exc.name == "may-not-upload":
+                self.traces.forget(entry)  # nothing came there
             found = upload_trouble(exc, account, sum(store.stat(cid).size for cid in unixfs.walk(store, root)))
             raise _Wrong(f"no job was ordered, {what} cannot be brought: {found.text}", found.blame) from exc
 

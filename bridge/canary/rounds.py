@@ -26,6 +26,8 @@ from executor.protocol.signing import Scope
 from executor.protocol.wire import checksum_address
 
 MAX_METRICS_BYTES: Final = 4 * 2**20
+MAX_LEFT: Final = 200
+"""Things that were left and could not be taken back, before the canary leaves no more."""
 _PROCESS: Final = Path("/proc/self")
 
 
@@ -116,6 +118,9 @@ class Canary:
         except (PeerError, InvalidInput) as exc:
             return [Trouble("bridge", f"the bridge {self.bridge} does not answer as one: {exc}", Blame.UNREACHABLE)]
         self._bury()
+        if (count := len(self.traces.left())) > MAX_LEFT:
+            text = f"nothing new is left at {self.bridge}: {count} things of earlier rounds cannot be taken back yet"
+            return [Trouble("cleaning up", text, Blame.OWN)]
         audience = Audience(Scope(account.chain_id, account.contract), self.bridge)
         with Http(self.bridge, Signer(self.sweeper.account, audience)) as http:
             if self.content is not None:
@@ -156,7 +161,7 @@ class Canary:
             self.job.jobs.clear()
         for probe in probes:
             probe.troubles.clear()
-        return replace(found, troubles=(*found.troubles, *troubles))
+        return replace(found, troubles=(*troubles, *found.troubles))
 
     def _figures(self) -> tuple[tuple[str, Figures], ...]:
         gc.collect()  # what nobody can reach is no leak

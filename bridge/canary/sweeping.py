@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bridge.canary.records import Trouble
+from bridge.canary.records import Blame, Trouble
 from bridge.canary.traces import Left, Traces
 from bridge.chain.signer import TxSigner
 from executor.content.kubo import Kubo
 from executor.content.kuboaddress import rpc_address
 from executor.content.web import Http, Signer, withdraw_upload
-from executor.errors import InvalidInput, PeerError, PeerUnavailable
+from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
 
@@ -28,7 +28,11 @@ class Sweeper:
     kubos: Sequence[str]
 
     def sweep(self, traces: Traces) -> Iterator[Trouble]:
-        """Take back what is written down; what cannot be taken back stays written down, for the next time."""
+        """Take back what is written down; what cannot be taken back stays written down, for the next time.
+
+        Trouble only where it is refused: whoever does not answer now is asked again after the next round, or by the
+        next canary, and is told of by what is looked at there.
+        """
         silent: set[str] = set()
         try:
             entries = [entry for entry in traces.left() if self._is_ours(entry)]
@@ -40,10 +44,11 @@ class Sweeper:
                 continue
             try:
                 self._take_back(entry)
-            except PeerError as exc:
-                if isinstance(exc, PeerUnavailable):
-                    silent.add(entry.where)
-                yield Trouble(SUBJECT, f"{entry.root} stays at {entry.where}: {exc}")
+            except PeerUnavailable:
+                silent.add(entry.where)
+            except PeerRefused as exc:
+                blame = Blame.OWN if exc.name == "may-not-upload" else Blame.NETWORK
+                yield Trouble(SUBJECT, f"{entry.root} cannot be taken back from {entry.where}: {exc}", blame)
             else:
                 traces.forget(entry)
 
