@@ -9,6 +9,7 @@ from typing import Final
 
 from bridge.canary.records import Fault
 from executor.content.attempt import Attempt
+from executor.content.retrieval import STALLED
 
 _NEARLY: Final = 0.9
 """Of the time after which a source is dropped: it may notice its own silence a little earlier."""
@@ -93,6 +94,8 @@ class Stopwatch:
             return Fault.LACKS, ""
         if self._silence >= _NEARLY * self._patience:
             return Fault.STALLED, ""
+        if self._end.ended_for not in ("", STALLED):
+            return Fault.FAILED, f"not whole in {self.seconds:.0f} s"
         return Fault.FAILED, _said(self._end)
 
     def _stood(self, now: float) -> None:
