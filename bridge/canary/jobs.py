@@ -34,7 +34,7 @@ from executor.content.web import Http, gateway_peer, upload_peer
 from executor.errors import ContentError, InvalidInput, PeerError, PeerRefused, PeerUnavailable
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
 from executor.protocol.cid import Cid
-from executor.protocol.wire import OnChainState, Order, Outcome
+from executor.protocol.wire import OnChainState, Order, Outcome, ResultKind
 
 INPUT_BYTES: Final = 64 * 2**10
 UPLOAD_SECONDS: Final = 60.0
@@ -57,7 +57,8 @@ class _Wrong(Exception):
 
 @dataclass
 class JobProbe:
-    """`run` does one job. order: its terms, without a spec; its ttl bounds everything. selector: repeats its labels.
+    """`run` does one job. order: its terms; spec and kind are the probe's own. ttl bounds everything. selector: repeats
+    its labels.
 
     locks: a folder; canaries that share it never order at the same time from one account, which would take one nonce
     twice. max_spend: of all jobs together, in wei. say_why: a job's explanation in a line.
@@ -107,7 +108,9 @@ class JobProbe:
             self._upload(http, account, store, root, path)
         started = self.timer()
         wall = max(1, min(60, self.order.ttl // 4))
-        placed = self._order(replace(self.order, spec=spec_of(module, data, self.selector, wall)), account, price)
+        spec = spec_of(module, data, self.selector, wall)
+        order = replace(self.order, spec=spec, result_kind=int(ResultKind.STDOUT))
+        placed = self._order(order, account, price)
         end = started + self.order.ttl
         name = f"job {placed['requestId']}"
         self._settled(http, str(placed["requestHash"]), name, end)
@@ -186,6 +189,8 @@ class JobProbe:
         root = Cid.from_binary(outcome.output_cid) if outcome.output_cid else None
         if root != must:
             raise _Wrong(f"{name} gave another output than its input must give: {root}, not {must}")
+        if outcome.payload != expected["stdout"]:
+            raise _Wrong(f"{name} gave the right output, and something else on the chain: {outcome.payload!r:.80}")
         store = BlockStore(folder / "output")
         try:
             patience = Patience(self.clock() + max(1.0, end - self.timer()), self.clock, self.pause)

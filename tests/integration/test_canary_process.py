@@ -117,9 +117,8 @@ def test_jobs_need_a_curator_and_a_budget(insula, words):
 
 
 def samples(text):
-    return {
-        match[1]: float(match[2]) for match in re.finditer(r"^(insula_canary_\w+(?:{.*})?) (\S+)$", text, re.MULTILINE)
-    }
+    found = re.finditer(r"^(insula_canary_\w+(?:{.*})?) (\S+)$", text, re.MULTILINE)
+    return {match[1]: float(match[2]) for match in found}
 
 
 def test_metrics_are_written_to_a_file_as_a_whole(insula, words, served, tmp_path):
