@@ -44,8 +44,8 @@ class Stop:
 
     def now(self) -> None:
         """Stop. In the main thread, as signals come."""
-        self.asked = True
-        if self._looking:
+        first, self.asked = not self.asked, True
+        if first and self._looking:  # a second signal does not disturb how the first one ends it
             raise Stopped
 
     @contextmanager
