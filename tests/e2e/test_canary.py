@@ -10,6 +10,7 @@ import pytest
 from bridge.devnet import net as devnet_net
 from bridge.devnet.processes import ProcessGroup
 from executor.agent.config import init_node
+from tests.chain_nodes import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chain, pytest.mark.timeout(240)]
 
@@ -95,6 +96,19 @@ def test_a_job_that_no_node_matches_is_told_with_the_reason(start, tmp_path):
     assert " is not settled after 10 s: ready: " in err or " ended as EXPIRED: " in err, err
     assert err.endswith("; content fine\n")
     assert err.count("\n") == 1
+    assert left(tmp_path) == []
+
+
+def test_after_kill_9_in_the_middle_of_a_job_the_next_one_takes_back_what_was_left(start, tmp_path):
+    killed = start("--no-content", *PRICES, "--label", "site=moon")
+    wait_for(lambda: list(tmp_path.glob("home/canary/order-*.lock")), 60, "an order")
+    killed.kill()
+    killed.wait(20)
+    [folder] = left(tmp_path)
+    assert len(json.loads((folder / "left.json").read_text())) == 2
+
+    assert ended(start("--no-jobs", "--sizes", "1KiB"))[0] == 0
+
     assert left(tmp_path) == []
 
 

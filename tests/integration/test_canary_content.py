@@ -1,13 +1,20 @@
 """The canary's content against a real bridge's API, and against sources that fail: who is at fault is named."""
 
+import errno
+import json
 import os
+from dataclasses import asdict, replace
 
 import pytest
 
 from bridge.canary.contents import Place
 from bridge.canary.judgement import Health, Limits
 from bridge.canary.records import HEDGED, Fault
+from bridge.canary.rounds import MAX_LEFT
+from bridge.canary.traces import Left, Traces
+from executor.content.kubo import Kubo
 from executor.content.sources import Source
+from tests.bridge_kit import CHAIN_ID, CONTRACT
 from tests.canary_kit import UPLOADER, canary_at, pieces_of, serving
 from tests.chain_nodes import free_port
 from tests.faulty_sources import Content, Gateway, Halting, faulty
@@ -245,3 +252,88 @@ def test_a_kubo_that_does_not_answer_is_named_and_the_rest_is_looked_at(served, 
     assert line.startswith(f"canary: kubo {address} takes no content: does not answer: ")
     assert "; content fine" in line
     assert canary.verdict.health is Health.WRONG
+
+
+# --- what others left
+
+
+def dead(tmp_path, *entries, name="dead"):
+    """The folder of a canary that was killed after it wrote these down."""
+    traces = Traces.open(tmp_path / "home" / "canary", name)
+    for entry in entries:
+        traces.note(entry)
+    traces.close()
+    return tmp_path / "home" / "canary" / name
+
+
+def test_pins_that_a_killed_canary_left_at_a_kubo_are_taken_back(served, tmp_path, kubo):
+    with Kubo(kubo.api) as daemon:
+        daemon.publish(CONTENT.blocks, CONTENT.root)
+        folder = dead(tmp_path, Left("kubo", kubo.api, str(CONTENT.root)))
+
+        with canary_at(served.url, tmp_path, kubos=[kubo.api]) as canary:
+            canary.step()
+
+        assert not daemon.is_pinned(CONTENT.root)
+    assert not folder.exists()
+
+
+def test_what_another_account_left_or_another_bridge_holds_is_left_to_them(served, tmp_path):
+    mine = Left("upload", served.url, str(CONTENT.root), CHAIN_ID, CONTRACT, UPLOADER.address)
+    others = [
+        replace(mine, account="0x" + "11" * 20),
+        replace(mine, where="http://another.example"),
+        Left("kubo", "http://127.0.0.1:1", str(CONTENT.root)),
+    ]
+    folder = dead(tmp_path, *others, mine)
+
+    with canary_at(served.url, tmp_path) as canary:
+        line = line_of(canary)
+
+    assert line.startswith("canary: all well")
+    [left] = Traces.of_the_dead(folder.parent)
+    assert left.left() == others
+    left.close()
+
+
+def test_what_cannot_be_taken_back_for_long_stops_the_canary_from_leaving_more(served, tmp_path):
+    with canary_at(served.url, tmp_path) as canary:
+        kept = [asdict(Left("kubo", "http://127.0.0.1:1", f"root{number}")) for number in range(MAX_LEFT + 1)]
+        file = canary.traces.folder / "left.json"
+        file.write_text(json.dumps(kept))
+
+        line = line_of(canary)
+
+        assert (
+            line
+            == f"canary: nothing new is left at {served.url}: 201 things of earlier rounds cannot be taken back yet"
+        )
+        assert canary.verdict.health is Health.BLIND
+        file.unlink()
+
+
+def test_a_bridge_that_refuses_to_take_something_back_is_named(served, tmp_path):
+    with canary_at(served.url, tmp_path) as canary:
+        entry = Left(
+            "upload", served.url, str(CONTENT.root), CHAIN_ID + 1, CONTRACT, UPLOADER.address
+        )  # not signed for it
+        canary.traces.note(entry)
+
+        line = line_of(canary)
+
+        assert line.startswith(f"canary: {CONTENT.root} cannot be taken back from {served.url}: ")
+        assert canary.traces.left() == [entry]
+        canary.traces.forget(entry)
+
+
+def test_a_full_disk_of_its_own_accuses_nobody(served, tmp_path):
+    with canary_at(served.url, tmp_path) as canary:
+        canary.content.fresh = full
+        line = line_of(canary)
+
+    assert line == "canary: this canary's own store fails: [Errno 28] No space left on device"
+    assert canary.verdict.health is Health.BLIND
+
+
+def full(_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
