@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from bridge.api.app import create_app
 from bridge.api.server import run_server
 from bridge.canary.contents import ContentProbe, Place, places_of
+from bridge.canary.judgement import Limits
 from bridge.canary.rounds import Canary
 from bridge.canary.sweeping import Sweeper
 from bridge.canary.traces import Traces
@@ -23,6 +24,7 @@ from tests.chain_nodes import free_port, wait_for
 from tests.faulty_sources import patient_source
 
 QUOTA = 2**26
+PATIENT = Limits(first_seconds=60.0, stall_seconds=60.0, bytes_per_second=1.0)
 PACE = Pace(hedge=0.1, progress=0.5)
 UPLOADER = key_of("canary")
 
@@ -122,7 +124,7 @@ def canary_at(url, folder, *, gateways=(), kubos=(), sizes=(1024,), fresh=secret
                 pause=lambda wanted: time.sleep(min(wanted, 0.01)),
             ),
             job=None,
-            **{"rounds": 0, **options},
+            **{"rounds": 0, "limits": PATIENT, **options},
         )
     finally:
         traces.close()

@@ -10,7 +10,6 @@ from bridge.canary.records import Blame, Trouble
 from bridge.canary.traces import Left, Traces
 from bridge.chain.signer import TxSigner
 from executor.content.kubo import Kubo
-from executor.content.kuboaddress import rpc_address
 from executor.content.web import Http, Signer, withdraw_upload
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.nodeauth import Audience
@@ -21,7 +20,10 @@ SUBJECT: Final = "cleaning up"
 
 @dataclass(frozen=True)
 class Sweeper:
-    """For one account at one bridge, and some Kubos: what others left elsewhere is theirs to take back."""
+    """For one account at one bridge, and some Kubos: what others left elsewhere is theirs to take back.
+
+    bridge: its URL without a slash at the end; kubos: as `rpc_address` gives them.
+    """
 
     bridge: str
     account: TxSigner
@@ -54,7 +56,7 @@ class Sweeper:
 
     def _is_ours(self, entry: Left) -> bool:
         if entry.kind == "kubo":
-            return entry.where in map(rpc_address, self.kubos)
+            return entry.where in self.kubos
         return (entry.where, entry.account) == (self.bridge, self.account.address)
 
     def _take_back(self, entry: Left) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import signal
@@ -28,17 +29,16 @@ from bridge.cli.ordering import (
     OwnLabelsFlag,
     QuorumOption,
     UnitPriceOption,
-    order_for,
+    terms_of,
 )
 from bridge.cli.output import Exit, console, errors, one_line, plain
+from executor.content.kuboaddress import rpc_address
 from executor.errors import InvalidInput
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from bridge.canary.jobs import JobProbe
     from bridge.canary.rounds import Canary, Stop
-    from bridge.canary.traces import Traces
     from bridge.chain.signer import TxSigner
     from executor.protocol.wire import Order
 
@@ -48,7 +48,6 @@ MAX_SIZE = 2**30
 MAX_SIZES = 8
 _SIZE = re.compile(r"([1-9][0-9]{0,9})(B|KiB|MiB|GiB)?")
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_PROBE = b'{"version":"insula/v1"}'  # in the place of the spec that each round makes
 
 SizesOption = Annotated[str, typer.Option("--sizes", help="Sizes of the content, such as 1KiB,1MiB,60MiB.")]
 GatewayOption = Annotated[
@@ -59,6 +58,21 @@ KuboOption = Annotated[
 ]
 MaxSpendOption = Annotated[
     int, typer.Option("--max-spend", min=0, max=MAX_PRICE, help="wei that all jobs of this run may be ordered for.")
+]
+
+JobSecondsOption = Annotated[
+    int, typer.Option(min=10, max=7 * 86400, help="A job's deadline; after it the order is refunded.")
+]
+FetchSecondsOption = Annotated[float, typer.Option(min=1, max=86400, help="For one upload, and for one fetch.")]
+MaxFirstOption = Annotated[float, typer.Option(min=0, help="Seconds to the first verified block that are still well.")]
+MaxStallOption = Annotated[float, typer.Option(min=0, help="Seconds without a verified block that are still well.")]
+MinRateOption = Annotated[float, typer.Option(min=1, help="Bytes per second that are still well.")]
+EveryOption = Annotated[
+    float, typer.Option(min=0, max=31 * 86400, help="Seconds from the start of a round to that of the next.")
+]
+MetricsOption = Annotated[Path | None, typer.Option(help="Write metrics to this file after each round (.prom).")]
+ListenOption = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Serve metrics on this port of the loopback interface.")
 ]
 
 
@@ -82,77 +96,97 @@ def run(
     fail_price: FailPriceOption = 0,
     delivery_fee: DeliveryFeeOption = 0,
     max_spend: MaxSpendOption = 10**17,
-    job_seconds: Annotated[
-        int, typer.Option(min=10, max=7 * 86400, help="A job's deadline; after it the order is refunded.")
-    ] = 900,
-    fetch_seconds: Annotated[float, typer.Option(min=1, help="For one upload, and for one fetch.")] = 120.0,
-    max_first: Annotated[
-        float, typer.Option(min=0, help="Seconds to the first verified block that are still well.")
-    ] = 5.0,
-    max_stall: Annotated[
-        float, typer.Option(min=0, help="Seconds without a verified block that are still well.")
-    ] = 5.0,
-    min_rate: Annotated[float, typer.Option(min=1, help="Bytes per second that are still well.")] = float(2**20),
-    every: Annotated[float, typer.Option(min=0, help="Seconds from the start of a round to that of the next.")] = 300.0,
+    job_seconds: JobSecondsOption = 900,
+    fetch_seconds: FetchSecondsOption = 120.0,
+    max_first: MaxFirstOption = 5.0,
+    max_stall: MaxStallOption = 5.0,
+    min_rate: MinRateOption = float(2**20),
+    every: EveryOption = 300.0,
     rounds: Annotated[int, typer.Option(min=0, help="How many; 0: until it is stopped.")] = 1,
-    metrics: Annotated[Path | None, typer.Option(help="Write metrics to this file after each round (.prom).")] = None,
-    listen: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Serve metrics on this port of loopback.")
-    ] = None,
+    metrics: MetricsOption = None,
+    listen: ListenOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for each round.")] = False,
 ) -> None:
     """Send fresh random content through a bridge, fetch it back from each source and from all, and see a job through.
 
-    One line a round says whether all is well, and if not, what is wrong where. Everything is taken back afterwards,
-    also what a killed canary left. The exit code is that of the worst round: 0 well, 1 something is wrong, 3 the bridge
-    does not answer, 10 the canary itself could not look.
+    One line a round says whether all is well, and what is wrong where. All is taken back afterwards, also what a killed
+    canary left. Exit code, of the worst round: 0 well, 1 wrong, 3 no answer, 10 the canary itself could not look.
     """
-    from bridge.canary.contents import ContentProbe, places_of
     from bridge.canary.export import served
     from bridge.canary.judgement import Limits
-    from bridge.canary.rounds import Canary, Stop
+    from bridge.canary.rounds import Stop
+
+    if no_content and no_jobs:
+        raise InvalidInput("--no-jobs", "with --no-content leaves nothing to look at")
+    _require_finite(fetch_seconds, every, max_first, max_stall, min_rate)
+    order = None if no_jobs else terms_of(
+        nodes=nodes, quorum=quorum, ttl=job_seconds, curator=curator, trust_own_labels=trust_own_labels,
+        labels=label, unit_price=unit_price, fail_price=fail_price, delivery_fee=delivery_fee,
+    )  # fmt: skip
+    if order is not None and order.price > max_spend:
+        raise InvalidInput("--max-spend", f"is {max_spend}; one job costs {order.price} wei")
+    url = required(bridge, "--bridge", "INSULA_BRIDGE").rstrip("/")
+    stop = Stop()
+    with ExitStack() as stack:
+        signals = stack.enter_context(_stopped_by_signals(stop))
+        canary = stack.enter_context(_canary(url, signer_of(key), kubo or [], stop, rounds))
+        canary.limits = Limits(max_first, max_stall, min_rate)
+        if not no_content:
+            _add_content(canary, _sizes(sizes), gateway or [], fetch_seconds)
+        if order is not None:
+            stack.enter_context(_jobs(canary, order, label, rpc, contract, max_spend))
+        registry = stack.enter_context(served(canary, listen))
+        code = _go(canary, signals, every, registry, metrics, as_json=as_json)
+    raise typer.Exit(int(code))
+
+
+@contextmanager
+def _canary(url: str, account: TxSigner, kubos: list[str], stop: Stop, rounds: int) -> Iterator[Canary]:
+    """A canary that looks at nothing yet, with its traces."""
+    from bridge.canary.rounds import Canary
     from bridge.canary.sweeping import Sweeper
     from bridge.canary.traces import Traces
     from bridge.cli.stores import home
 
-    if no_content and no_jobs:
-        raise InvalidInput("--no-jobs", "with --no-content leaves nothing to look at")
-    url = required(bridge, "--bridge", "INSULA_BRIDGE").rstrip("/")
-    wanted = _sizes(sizes)
-    account = signer_of(key)
-    order = None
-    if not no_jobs:
-        order = order_for(
-            _PROBE, nodes=nodes, quorum=quorum, ttl=job_seconds, curator=curator, trust_own_labels=trust_own_labels,
-            labels=label, unit_price=unit_price, fail_price=fail_price, delivery_fee=delivery_fee,
-        )  # fmt: skip
-        if order.price > max_spend:
-            raise InvalidInput("--max-spend", f"is {max_spend}; one job costs {order.price} wei")
-    places = places_of(url, gateway or [], kubo or [])
+    sweeper = Sweeper(url, account, [rpc_address(address) for address in kubos])
     folder = home() / "canary"
-    stop = Stop()
-    with ExitStack() as stack:
-        signals = stack.enter_context(_stopped_by_signals(stop))
-        traces = Traces.open(folder, secrets.token_hex(6))
-        stack.callback(traces.close)
-        job = None
-        if order is not None:
-            job = stack.enter_context(_job(order, label, account, rpc, contract, traces, folder, max_spend))
-        canary = Canary(
-            bridge=url,
-            sweeper=Sweeper(url, account, kubo or []),
-            home=folder,
-            traces=traces,
-            sizes=() if no_content else wanted,
-            content=None if no_content else ContentProbe(places, traces, seconds=fetch_seconds),
-            job=job,
-            limits=Limits(max_first, max_stall, min_rate),
-            stop=stop,
-            rounds=rounds,
+    traces = Traces.open(folder, secrets.token_hex(6))
+    try:
+        yield Canary(url, sweeper, folder, traces, (), None, None, stop=stop, rounds=rounds)
+    finally:
+        traces.close()
+
+
+def _add_content(canary: Canary, sizes: tuple[int, ...], gateways: list[str], seconds: float) -> None:
+    from bridge.canary.contents import ContentProbe, places_of
+
+    places = places_of(canary.bridge, gateways, canary.sweeper.kubos)
+    canary.sizes, canary.content = sizes, ContentProbe(places, canary.traces, seconds=seconds)
+
+
+@contextmanager
+def _jobs(canary: Canary, order: Order, labels: list[str], rpc: str, contract: str, max_spend: int) -> Iterator[None]:
+    """Have it look at jobs, with a connection to the chain."""
+    from bridge.canary.jobs import JobProbe
+    from bridge.cli.context import chain_at
+    from bridge.cli.job_verbs import place
+    from bridge.cli.texts import standing
+
+    address, account = contract_of(contract), canary.sweeper.account
+    with chain_at(rpc) as client:
+        canary.job = JobProbe(
+            order=order,
+            selector=",".join(labels),
+            contract=address,
+            client=client,
+            place=lambda wanted: place(wanted, client, account, address),
+            say_why=standing,
+            traces=canary.traces,
+            locks=canary.home,
+            max_spend=max_spend,
+            fresh=secrets.token_bytes,
         )
-        registry = stack.enter_context(served(canary, listen))
-        code = _go(canary, signals, every, registry, metrics, as_json=as_json)
-    raise typer.Exit(int(code))
+        yield
 
 
 def _go(
@@ -217,37 +251,9 @@ def _tell(canary: Canary, *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-@contextmanager
-def _job(
-    order: Order,
-    labels: list[str],
-    account: TxSigner,
-    rpc: str,
-    contract: str,
-    traces: Traces,
-    folder: Path,
-    max_spend: int,
-) -> Iterator[JobProbe]:
-    """The probe of jobs, with its connection to the chain."""
-    from bridge.canary.jobs import JobProbe
-    from bridge.cli.context import chain_at
-    from bridge.cli.job_verbs import place
-    from bridge.cli.texts import standing
-
-    address = contract_of(contract)
-    with chain_at(rpc) as client:
-        yield JobProbe(
-            order=order,
-            selector=",".join(labels),
-            contract=address,
-            client=client,
-            place=lambda wanted: place(wanted, client, account, address),
-            say_why=standing,
-            traces=traces,
-            locks=folder,
-            max_spend=max_spend,
-            fresh=secrets.token_bytes,
-        )
+def _require_finite(*seconds: float) -> None:
+    if not all(map(math.isfinite, seconds)):
+        raise InvalidInput("seconds", "are finite numbers, rates too")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

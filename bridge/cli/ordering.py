@@ -75,8 +75,7 @@ class Wish:
         if self.result not in KINDS:
             raise InvalidInput("--result", f"is {self.result!r:.20}; it is one of {', '.join(KINDS)}")
         labels = label_words(self.labels, "--label")
-        terms = order_for(
-            read_limited(self.file, MAX_SPEC_BYTES, "SPEC"),
+        terms = terms_of(
             nodes=self.nodes,
             quorum=self.quorum,
             ttl=self.ttl,
@@ -90,6 +89,7 @@ class Wish:
         order = replace(
             terms,
             dialect=DIALECTS[self.dialect],
+            spec=read_limited(self.file, MAX_SPEC_BYTES, "SPEC"),
             result_kind=int(KINDS[self.result]),
             token=checksum_address(self.token, "--token") if self.token else ZERO_ADDRESS,
         )
@@ -104,8 +104,7 @@ class Wish:
         return order
 
 
-def order_for(
-    spec: bytes,
+def terms_of(
     *,
     nodes: int,
     quorum: int,
@@ -117,14 +116,14 @@ def order_for(
     fail_price: int,
     delivery_fee: int,
 ) -> Order:
-    """An order of a spec that is not looked at, paid in the chain's own token. InvalidInput that names the option."""
+    """An order that has no spec yet, paid in the chain's own token. InvalidInput that names the option."""
     if not curator and not trust_own_labels:
         raise InvalidInput("--curator", "is needed; or say --trust-own-labels, which is unsafe for money")
     agreeing = quorum or nodes // 2 + 1
     if not nodes < 2 * agreeing <= 2 * nodes:
         raise InvalidInput("--quorum", f"is {agreeing}; of {nodes} nodes it is more than half, and at most all")
     return Order(
-        spec=spec,
+        spec=b"",
         nodes=nodes,
         quorum=agreeing,
         ttl=ttl,

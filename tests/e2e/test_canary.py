@@ -19,6 +19,7 @@ PLANS = (
     devnet_net.NodePlan("rogue", ("site=attic",), module="bridge.demo.rogue"),
 )
 PRICES = ("--unit-price", "1000", "--fail-price", "100", "--delivery-fee", "10")
+PATIENT = ("--max-first", "60", "--max-stall", "60", "--min-rate", "1")  # the machine may be busy
 SMALL = ("--sizes", "1KiB,1MiB")
 
 
@@ -40,7 +41,7 @@ def start(net, tmp_path):
     processes = []
 
     def begin(*options):
-        command = [sys.executable, "-m", "bridge.cli", "canary", "run", *options]
+        command = [sys.executable, "-m", "bridge.cli", "canary", "run", *PATIENT, *options]
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         processes.append(process)
         return process

@@ -18,6 +18,7 @@ from tests.canary_kit import key_file, serving
 from tests.chain_nodes import free_port, wait_for
 from tests.raw_server import RawServer, silent
 
+PATIENT = ("--max-first", "60", "--max-stall", "60", "--min-rate", "1")  # the machine may be busy
 CURATOR = "0x" + "11" * 20
 
 
@@ -30,7 +31,18 @@ def served(tmp_path):
 @pytest.fixture
 def words(served, tmp_path):
     """The options of a canary that looks at small content alone."""
-    return ["canary", "run", "--bridge", served.url, "--key", key_file(tmp_path), "--sizes", "1KiB", "--no-jobs"]
+    return [
+        "canary",
+        "run",
+        "--bridge",
+        served.url,
+        "--key",
+        key_file(tmp_path),
+        "--sizes",
+        "1KiB",
+        "--no-jobs",
+        *PATIENT,
+    ]
 
 
 def test_a_round_that_is_well_is_a_line_and_exit_code_0(insula, words):
@@ -83,6 +95,7 @@ def test_jobs_at_another_contract_than_the_bridges_are_not_paid_for(insula, word
 
 #: name -> (options beside a valid call, what is said)
 BAD = {
+    "seconds that never end": (["--every", "nan"], "finite numbers"),
     "no size": (["--sizes", ""], "--sizes"),
     "a size in words": (["--sizes", "large"], "--sizes"),
     "too large": (["--sizes", "2GiB"], "--sizes"),
