@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
 import signal
@@ -64,9 +63,13 @@ JobSecondsOption = Annotated[
     int, typer.Option(min=10, max=7 * 86400, help="A job's deadline; after it the order is refunded.")
 ]
 FetchSecondsOption = Annotated[float, typer.Option(min=1, max=86400, help="For one upload, and for one fetch.")]
-MaxFirstOption = Annotated[float, typer.Option(min=0, help="Seconds to the first verified block that are still well.")]
-MaxStallOption = Annotated[float, typer.Option(min=0, help="Seconds without a verified block that are still well.")]
-MinRateOption = Annotated[float, typer.Option(min=1, help="Bytes per second that are still well.")]
+MaxFirstOption = Annotated[
+    float, typer.Option(min=0, max=86400, help="Seconds to the first verified block that are still well.")
+]
+MaxStallOption = Annotated[
+    float, typer.Option(min=0, max=86400, help="Seconds without a verified block that are still well.")
+]
+MinRateOption = Annotated[float, typer.Option(min=1, max=2**40, help="Bytes per second that are still well.")]
 EveryOption = Annotated[
     float, typer.Option(min=0, max=31 * 86400, help="Seconds from the start of a round to that of the next.")
 ]
@@ -118,7 +121,6 @@ def run(
 
     if no_content and no_jobs:
         raise InvalidInput("--no-jobs", "with --no-content leaves nothing to look at")
-    _require_finite(fetch_seconds, every, max_first, max_stall, min_rate)
     order = None if no_jobs else terms_of(
         nodes=nodes, quorum=quorum, ttl=job_seconds, curator=curator, trust_own_labels=trust_own_labels,
         labels=label, unit_price=unit_price, fail_price=fail_price, delivery_fee=delivery_fee,
@@ -249,11 +251,6 @@ def _tell(canary: Canary, *, as_json: bool) -> None:
     found |= {"leaks": [asdict(leak) for leak in canary.leaks]}
     sys.stdout.write(orjson.dumps(plain({**found, **asdict(canary.round)})).decode() + "\n")
     sys.stdout.flush()
-
-
-def _require_finite(*seconds: float) -> None:
-    if not all(map(math.isfinite, seconds)):
-        raise InvalidInput("seconds", "are finite numbers, rates too")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -95,7 +95,8 @@ def test_jobs_at_another_contract_than_the_bridges_are_not_paid_for(insula, word
 
 #: name -> (options beside a valid call, what is said)
 BAD = {
-    "seconds that never end": (["--every", "nan"], "finite numbers"),
+    "seconds that are no number": (["--max-stall", "nan"], "--max-stall"),
+    "seconds that never end": (["--every", "inf"], "--every"),
     "no size": (["--sizes", ""], "--sizes"),
     "a size in words": (["--sizes", "large"], "--sizes"),
     "too large": (["--sizes", "2GiB"], "--sizes"),
