@@ -71,6 +71,24 @@ class Gateway(RawServer):
                 return
 
 
+class Halting(RawServer):
+    """Answers what is asked for, but of each answer only the first part; then it is silent, or hangs up."""
+
+    def __init__(self, content, *, silent, share=0.6):
+        super().__init__(self._script)
+        self._content = content
+        self._silent = silent
+        self._share = share
+
+    def _script(self, connection, stopping):
+        if not (path := self.calls[-1]):
+            return  # hung up before it asked
+        car = self._content.car_of(cid_in(path))
+        connection.sendall(head() + car[: int(len(car) * self._share)])
+        if self._silent:
+            stopping.wait(60)
+
+
 def garbled(car):
     """The CAR with a wrong bit in its last block."""
     return car[:-1] + bytes([car[-1] ^ 1])

@@ -14,11 +14,18 @@ from bridge.api.body import pieces_of, read_car, read_json
 from bridge.api.node_routes import CAR_BODY, Root
 from bridge.api.places import UploadPlaces
 from bridge.dispatcher import Dispatcher
-from bridge.store.content import BLOCK_OVERHEAD_BYTES, Upload, account_owner, held_bytes, note_account_upload
+from bridge.store.content import (
+    BLOCK_OVERHEAD_BYTES,
+    Upload,
+    account_owner,
+    drop_account_upload,
+    held_bytes,
+    note_account_upload,
+)
 from bridge.store.engine import transaction
 from bridge.uploads import store_car
 from executor.protocol.cid import Cid
-from executor.protocol.leases import Missing
+from executor.protocol.leases import Missing, Withdrawn
 from executor.protocol.wire import checksum_address
 
 Public = Annotated[int, Query(ge=0, le=1)]
@@ -58,6 +65,17 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         wake()
         return found
 
+    @routes.delete("")
+    async def withdraw(root: Root, request: Request) -> Withdrawn:
+        """Take back what this account uploaded of a root: it counts and is served no longer, unless others keep it.
+
+        Again, or of what was never uploaded: nothing is freed. A job that still needs it will not find it.
+        """
+        gate.require_headers(request)
+        body = await read_json(request)
+        account = await gate.uploader(request, hashlib.sha256(body).digest())
+        return await run_in_threadpool(_withdraw, dispatcher, account, Cid.parse(root, "root"))
+
     return routes
 
 
@@ -70,13 +88,13 @@ def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, reque
     now = dispatcher.clock()
     content = dispatcher.config.content
     until = now + content.retention_seconds
-    label = f"upload:{account}"
+    label, private_label = _labels(account)
     allowance = dispatcher.holdings.account_allowance(account, root, content.upload_quota_bytes)
     try:
         store_car(dispatcher.holdings, allowance, pieces_of(file))
     finally:
         if allowance.held:
-            dispatcher.roots.keep(root, f"{label}:private", until)
+            dispatcher.roots.keep(root, private_label, until)
         found = _missing(dispatcher, account, root)
         upload = Upload(
             account=account, root=root.binary, public=public, requester=requester, complete=not found.missing
@@ -87,3 +105,16 @@ def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, reque
     if public and not found.missing:
         dispatcher.roots.publish(root, label, until)
     return found
+
+
+def _withdraw(dispatcher: Dispatcher, account: str, root: Cid) -> Withdrawn:
+    """Each part does nothing the second time, so that a call which was cut short is simply made again."""
+    for label in _labels(account):
+        dispatcher.roots.drop(root, label)
+    with transaction(dispatcher.engine) as connection:
+        return Withdrawn(freed_bytes=drop_account_upload(connection, account, root))
+
+
+def _labels(account: str) -> tuple[str, str]:
+    """Under which an account's uploads are kept: what it made public, and what is private."""
+    return f"upload:{account}", f"upload:{account}:private"

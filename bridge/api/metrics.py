@@ -9,7 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -104,6 +111,7 @@ def install(
     registry = CollectorRegistry()
     registry.register(StoreCollector(dispatcher, clock))
     registry.register(WatchCollector(watch, loops, clock))
+    ProcessCollector(registry=registry)
     calls = Counter("insula_http_calls", "Calls", ["method", "route", "status"], registry=registry)
     seconds = Histogram("insula_http_seconds", "Seconds until the answer began", ["route"], registry=registry)
 

@@ -47,6 +47,10 @@ class TransactionFailed(BridgeError):
     """A transaction was refused, or ran and failed; the message says why."""
 
 
+class OutOfFunds(TransactionFailed):
+    """An account cannot pay; the message says what it holds and what it needs."""
+
+
 class TransactionPending(BridgeError):
     """A transaction was sent and is not mined yet; it may still be."""
 
@@ -90,7 +94,7 @@ def _signed(client: ChainClient, signer: TxSigner, to: str | None, data: bytes, 
     try:
         gas = client.estimate_gas(signer.address, to, data, value)
     except RpcRefused as exc:
-        raise TransactionFailed(_why_refused(client, signer.address, value, exc)) from exc
+        raise _refused(client, signer.address, value, exc) from exc
     fees = first_fees(*client.fees(), FEE_CAP_WEI)
     if fees is None:
         raise TransactionFailed(f"the endpoint's base fee is above {FEE_CAP_WEI} wei per gas")
@@ -114,18 +118,19 @@ def _send(client: ChainClient, signed: SignedTransaction, sender: str, value: in
         return  # it may have arrived: the receipt tells, and the same bytes are sent again
     except RpcRefused as exc:
         if _receipt(client, signed.hash) is None and "already" not in exc.message and "Known" not in exc.message:
-            raise TransactionFailed(_why_refused(client, sender, value, exc)) from exc
+            raise _refused(client, sender, value, exc) from exc
 
 
-def _why_refused(client: ChainClient, sender: str, value: int, error: RpcRefused) -> str:
+def _refused(client: ChainClient, sender: str, value: int, error: RpcRefused) -> TransactionFailed:
     """The revert's reason in words; or that the account cannot pay, which endpoints say in many words."""
     try:
         balance = client.balance(sender)
     except RpcError:
-        return refusal_in_words(error)
+        return TransactionFailed(refusal_in_words(error))
     if balance > value and "insufficient funds" not in error.message.lower():
-        return refusal_in_words(error)
-    return f"account {sender} holds {balance} wei; it needs {value} wei and what the gas costs: send it funds first"
+        return TransactionFailed(refusal_in_words(error))
+    need = f"it needs {value} wei and what the gas costs: send it funds first"
+    return OutOfFunds(f"account {sender} holds {balance} wei; {need}")
 
 
 def _receipt(client: ChainClient, tx_hash: bytes) -> TxReceipt | None:
@@ -235,11 +240,11 @@ def request_job(client: ChainClient, requester: TxSigner, bridge: str, order: Or
 def let_take(client: ChainClient, owner: TxSigner, spender: str, token: str, amount: int) -> None:
     """Let `spender` take `amount` of an ERC-20, unless it may take as much already.
 
-    TransactionFailed where the owner does not hold that much.
+    OutOfFunds where the owner does not hold that much.
     """
     held = balance_of(client, token, owner.address)
     if held < amount:
-        raise TransactionFailed(f"account {owner.address} holds {held} of the token {token}; the price is {amount}")
+        raise OutOfFunds(f"account {owner.address} holds {held} of the token {token}; the price is {amount}")
     before = allowance(client, token, owner.address, spender)
     if before >= amount:
         return

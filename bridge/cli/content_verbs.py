@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,7 @@ from bridge.cli.context import (
     contract_of,
     get_json,
     signed_bridge,
+    understood,
 )
 from bridge.cli.output import JsonFlag, emit
 from bridge.cli.pin_verbs import ls, pin, stat, unpin
@@ -45,7 +48,7 @@ from executor.content.roots import RootSet
 from executor.content.sources import gateway_source, kubo_source
 from executor.content.transfer import fetch_dag, upload_dag
 from executor.content.walk import missing
-from executor.content.web import Http, gateway_peer, upload_peer
+from executor.content.web import Http, gateway_peer, upload_peer, withdraw_upload
 from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
 from executor.protocol.wire import checksum_address
@@ -165,10 +168,7 @@ def add(
     if local or not bridge:
         emit({"ok": True, "cid": str(root), "blocksSent": 0}, as_json=as_json, text=str(root))
         return
-    with bridge_at(bridge) as http:
-        status = get_json(http, "/v1/status")
-    address = contract_of(contract or str(status.get("contract", "")))
-    with signed_bridge(bridge, key, int(status["chainId"]), address) as http:
+    with uploads_at(bridge, key, contract) as http:
         result = upload(http, own, root, public=public, requester=meant_for, seconds=timeout)
     emit({"ok": True, **result}, as_json=as_json, text=str(root))
 
@@ -177,6 +177,37 @@ def _add_to(folder: Path, path: Path, kept: Kept, *, public: bool, as_json: bool
     root = keep_path(store_at(folder), path, kept, public=public, as_json=as_json)
     result = {"ok": True, "cid": str(root), "public": public, "until": kept.expires_at}
     emit(result, as_json=as_json, text=str(root))
+
+
+@contextmanager
+def uploads_at(bridge: str, key: str, contract: str) -> Iterator[Http]:
+    """Calls to a bridge about uploads, signed for its chain, and for its contract unless another one is named."""
+    with bridge_at(bridge) as http, understood():
+        status = get_json(http, "/v1/status")
+        chain_id = int(status["chainId"])
+    address = contract_of(contract or str(status.get("contract", "")))
+    with signed_bridge(bridge, key, chain_id, address) as http:
+        yield http
+
+
+@app.command()
+def withdraw(
+    cid: Annotated[str, typer.Argument(metavar="CID", help="What was uploaded, as add printed it.")],
+    bridge: BridgeOption = "",
+    key: KeyOption = "",
+    contract: ContractOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Take back from a bridge what this account uploaded: it is served no longer, and its quota is free again.
+
+    What another account uploaded, or a job's result, stays. Jobs that still need it will not find it. Nothing of the
+    copy in $INSULA_HOME/content changes.
+    """
+    root = Cid.parse(cid, "CID")
+    with uploads_at(bridge, key, contract) as http:
+        freed = withdraw_upload(http, root)
+    text = f"{freed} bytes of the quota are free again" if freed else "nothing of it was uploaded by this account"
+    emit({"ok": True, "cid": str(root), "freedBytes": freed}, as_json=as_json, text=text)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bridge.chain.client import ChainClient, Log, TxReceipt
+from bridge.chain.signer import TxSigner
 from bridge.cli.cancel_verb import cancel
 from bridge.cli.content_verbs import download
 from bridge.cli.context import (
@@ -121,7 +122,9 @@ def submit(
         fail_price=fail_price,
         delivery_fee=delivery_fee,
     ).order()
-    placed = _place(order, rpc, contract_of(contract), key)
+    address, signer = contract_of(contract), signer_of(key)
+    with chain_at(rpc) as client:
+        placed = place(order, client, signer, address)
     if wait:
         errors.print(f"request {placed['requestId']}, hash {placed['requestHash']}, in {placed['transaction']}")
         with bridge_at(bridge) as http:
@@ -136,17 +139,15 @@ def submit(
     emit({"ok": True, **placed}, as_json=as_json, text=lines(told.items()))
 
 
-def _place(order: Order, rpc: str, contract: str, key: str) -> dict[str, Any]:
+def place(order: Order, client: ChainClient, signer: TxSigner, contract: str) -> dict[str, Any]:
+    """Order a job and wait until it stands on the chain; its request id and hash, transaction and price."""
     from bridge.chain.contracts import compute_bridge
     from bridge.chain.operate import let_take, request_job
 
-    signer = signer_of(key)
-    with chain_at(rpc) as client:
-        if order.token != ZERO_ADDRESS:
-            let_take(client, signer, contract, order.token, order.price)
-        receipt = request_job(client, signer, contract, order)
-        topic = compute_bridge().event_topic("JobRequested")
-        log = _log_of(client, contract, receipt, topic)
+    if order.token != ZERO_ADDRESS:
+        let_take(client, signer, contract, order.token, order.price)
+    receipt = request_job(client, signer, contract, order)
+    log = _log_of(client, contract, receipt, compute_bridge().event_topic("JobRequested"))
     return {
         "requestId": int.from_bytes(log.topics[1], "big"),
         "requestHash": f"0x{log.topics[2].hex()}",

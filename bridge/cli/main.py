@@ -16,6 +16,7 @@ from executor.errors import InsulaError, InvalidInput, PeerUnavailable
 def _application() -> typer.Typer:
     from bridge.cli import (
         bridge_verbs,
+        canary_verbs,
         content_verbs,
         devnet_verbs,
         job_verbs,
@@ -39,6 +40,7 @@ def _application() -> typer.Typer:
     app.add_typer(job_verbs.app, name="job")
     app.add_typer(spec_verbs.app, name="spec")
     app.add_typer(content_verbs.app, name="content")
+    app.add_typer(canary_verbs.app, name="canary")
     app.add_typer(devnet_verbs.app, name="devnet")
     app.add_typer(key_verbs.app, name="key")
     app.add_typer(release_verbs.app, name="release")

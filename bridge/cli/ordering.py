@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -72,27 +72,26 @@ class Wish:
 
     def order(self) -> Order:
         """The order. InvalidInput that names the option, or the field of a spec that nodes would refuse."""
-        if not self.curator and not self.trust_own_labels:
-            raise InvalidInput("--curator", "is needed; or say --trust-own-labels, which is unsafe for money")
         if self.result not in KINDS:
             raise InvalidInput("--result", f"is {self.result!r:.20}; it is one of {', '.join(KINDS)}")
-        quorum = self.quorum or self.nodes // 2 + 1
-        if not self.nodes < 2 * quorum <= 2 * self.nodes:
-            raise InvalidInput("--quorum", f"is {quorum}; of {self.nodes} nodes it is more than half, and at most all")
         labels = label_words(self.labels, "--label")
-        order = Order(
-            dialect=DIALECTS[self.dialect],
-            spec=read_limited(self.file, MAX_SPEC_BYTES, "SPEC"),
-            result_kind=int(KINDS[self.result]),
+        terms = terms_of(
             nodes=self.nodes,
-            quorum=quorum,
+            quorum=self.quorum,
             ttl=self.ttl,
-            curator=checksum_address(self.curator, "--curator") if self.curator else ZERO_ADDRESS,
-            labels=tuple(sorted(map(label_hash, labels))),
-            token=checksum_address(self.token, "--token") if self.token else ZERO_ADDRESS,
+            curator=self.curator,
+            trust_own_labels=self.trust_own_labels,
+            labels=self.labels,
             unit_price=self.unit_price,
             fail_price=self.fail_price,
             delivery_fee=self.delivery_fee,
+        )
+        order = replace(
+            terms,
+            dialect=DIALECTS[self.dialect],
+            spec=read_limited(self.file, MAX_SPEC_BYTES, "SPEC"),
+            result_kind=int(KINDS[self.result]),
+            token=checksum_address(self.token, "--token") if self.token else ZERO_ADDRESS,
         )
         try:
             job_of(order, order.spec)
@@ -103,3 +102,34 @@ class Wish:
             said = f"{problem} ({exc.reason.name}, read as {self.dialect}); nothing was ordered"
             raise InvalidInput(exc.field, said) from exc
         return order
+
+
+def terms_of(
+    *,
+    nodes: int,
+    quorum: int,
+    ttl: int,
+    curator: str,
+    trust_own_labels: bool,
+    labels: list[str],
+    unit_price: int,
+    fail_price: int,
+    delivery_fee: int,
+) -> Order:
+    """An order that has no spec yet, paid in the chain's own token. InvalidInput that names the option."""
+    if not curator and not trust_own_labels:
+        raise InvalidInput("--curator", "is needed; or say --trust-own-labels, which is unsafe for money")
+    agreeing = quorum or nodes // 2 + 1
+    if not nodes < 2 * agreeing <= 2 * nodes:
+        raise InvalidInput("--quorum", f"is {agreeing}; of {nodes} nodes it is more than half, and at most all")
+    return Order(
+        spec=b"",
+        nodes=nodes,
+        quorum=agreeing,
+        ttl=ttl,
+        curator=checksum_address(curator, "--curator") if curator else ZERO_ADDRESS,
+        labels=tuple(sorted(map(label_hash, label_words(labels, "--label")))),
+        unit_price=unit_price,
+        fail_price=fail_price,
+        delivery_fee=delivery_fee,
+    )

@@ -29,6 +29,7 @@ class Exit(IntEnum):
     NONDETERMINISTIC = 7  # replay: two runs on this machine differ from each other
     ENGINE_MISSING = 8  # replay: this machine cannot run the job: engine, image or room is missing
     NOT_COMPARABLE = 9  # replay: it ran, and the record names no output to compare with: it was withheld
+    CANARY_BLIND = 10  # canary: it could not look: no funds, no leave to upload, no room of its own
     STOPPED = 130  # Ctrl-C
 
 

@@ -111,6 +111,15 @@ def note_account_upload(connection: Connection, upload: Upload, stored_bytes: in
         connection.execute(insert(uploads).values(account=upload.account, root=upload.root, **values))
 
 
+def drop_account_upload(connection: Connection, account: str, root: Cid) -> int:
+    """Forget an account's upload of one root; what it had cost."""
+    owner = account_owner(account, root)
+    freed = held_bytes(connection, owner)
+    release_blocks(connection, owner)
+    connection.execute(delete(uploads).where(uploads.c.account == account, uploads.c.root == root.binary))
+    return freed
+
+
 def is_meant_for(connection: Connection, root: Cid, requester: str) -> bool:
     """Whether somebody brought this very root, and every block below it, for the jobs of `requester`.
 
@@ -124,6 +133,5 @@ def drop_old_uploads(connection: Connection, before: float) -> int:
     """Forget uploads that last changed before this time, so that they no longer count; how many."""
     rows = connection.execute(select(uploads.c.account, uploads.c.root).where(uploads.c.changed_at < before)).all()
     for account, root in rows:
-        release_blocks(connection, account_owner(account, Cid.from_binary(root)))
-        connection.execute(delete(uploads).where(uploads.c.account == account, uploads.c.root == root))
+        drop_account_upload(connection, account, Cid.from_binary(root))
     return len(rows)

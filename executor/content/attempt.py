@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from executor.content.blocks import BlockStoreLike
 from executor.content.cancel import Cancel
@@ -22,6 +22,19 @@ PROGRESS_BYTES: Final = 256 * 1024
 _NOT_THERE: Final = frozenset({404, 410})
 
 
+class Watcher(Protocol):
+    """Hears of attempts while they run, in whatever thread that happens: it is quick, and raises nothing."""
+
+    def began(self, attempt: Attempt) -> None:
+        """A source is about to be asked."""
+
+    def brought(self, attempt: Attempt, total: int) -> None:
+        """A verified block came. total: bytes of those that were not here, since the attempt began."""
+
+    def ended(self, attempt: Attempt) -> None:
+        """It is over; `failure` and `ended_for` say how."""
+
+
 class Attempt:
     """What a source brings until it has no more, fails or is ended.
 
@@ -30,7 +43,7 @@ class Attempt:
     or the store (`is_fatal`), which no other source can mend.
     """
 
-    def __init__(self, source: Source, wake: Callable[[], None]) -> None:
+    def __init__(self, source: Source, wake: Callable[[], None], watcher: Watcher | None = None) -> None:
         self.source = source
         self.cancel = Cancel()
         self.failure: PeerUnavailable | PeerRefused | ContentError | None = None
@@ -44,6 +57,7 @@ class Attempt:
         self.race_mark: int | None = None
         self._unfinished = 0
         self._wake = wake
+        self._watcher = watcher
         self._download: Download | None = None
 
     @property
@@ -112,7 +126,7 @@ class Attempt:
 
     def _download_one(self, client: CarSource, store: BlockStoreLike, cid: Cid, room: int, patience: Patience) -> None:
         taken, blocks, size = self.taken, self.blocks, self.bytes
-        download = Download(client, store, patience, room - size, lambda count: self._note(taken, count))
+        download = Download(client, store, patience, room - size, lambda count: self._note(taken, size, count))
         self._download = download
         try:
             download.run(cid)
@@ -123,7 +137,7 @@ class Attempt:
         if not download.taken:
             raise PeerUnavailable("the stream ends before its first block")
 
-    def _note(self, taken_before: int, count: int) -> None:
+    def _note(self, taken_before: int, size_before: int, count: int) -> None:
         """A piece came."""
         download = self._download
         now = time.monotonic()
@@ -133,6 +147,8 @@ class Attempt:
             self.longest_wait = max(self.longest_wait, now - self.last_block)
             self.last_block = self.last_progress = now
             self.taken, self._unfinished = taken, 0
+            if self._watcher is not None and download is not None:
+                self._watcher.brought(self, size_before + download.bytes)
             if self.leads:
                 self._wake()
         elif self._unfinished >= PROGRESS_BYTES:

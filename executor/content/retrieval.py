@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from executor.content.attempt import Attempt
+from executor.content.attempt import Attempt, Watcher
 from executor.content.blocks import BlockStoreLike
 from executor.content.patience import Patience
 from executor.content.scoring import Score
@@ -39,7 +39,8 @@ IDLE_ROUNDS: Final = 4
 """How often all sources are asked again without a new block in between."""
 _LONGEST_WAIT: Final = 1.0
 _SHOWN: Final = 160
-_STALLED: Final = "brought no block in time"
+STALLED: Final = "brought no block in time"
+"""Why an attempt was ended that brought nothing for too long."""
 _LOST: Final = "another source was faster"
 
 
@@ -88,12 +89,14 @@ class Retriever:
         pace: Pace | None = None,
         parallel: int = PARALLEL,
         max_tried: int = MAX_TRIED,
+        watcher: Watcher | None = None,
     ) -> None:
         self.sources = tuple({source.name: source for source in sources}.values())
         self.store = store
         self.pace = pace or Pace()
         self.parallel = parallel
         self.max_tried = max_tried
+        self.watcher = watcher
         self.scores: dict[str, Score] = {}
         self.clients = OpenSources()
         self.closed = False
@@ -244,6 +247,8 @@ class _Fetch:
         """What an attempt says of its source, here and for later."""
         retriever, now = self.retriever, time.monotonic()
         score, record = retriever.score(attempt.source), self.records[attempt.source.name]
+        if retriever.watcher is not None:
+            retriever.watcher.ended(attempt)
         record.blocks += attempt.blocks
         record.bytes += attempt.bytes
         if attempt.taken:
@@ -265,7 +270,7 @@ class _Fetch:
         if attempt.has_lied:
             record.out = True
             return score.lied(record.problem)
-        if attempt.ended_for and attempt.ended_for != _STALLED:
+        if attempt.ended_for and attempt.ended_for != STALLED:
             return score if attempt.taken else score.silent(now - attempt.started)
         record.out = isinstance(attempt.failure, PeerRefused)
         record.lacks = attempt.has_it_not
@@ -286,7 +291,7 @@ class _Fetch:
         now = time.monotonic()
         for attempt, _ in self.running:
             if now - attempt.last_progress >= self.retriever.pace.progress:
-                attempt.end(_STALLED)
+                attempt.end(STALLED)
 
     def _start(self) -> None:
         """Ask the next source, where none is at work or those that are have been silent for too long."""
@@ -308,9 +313,12 @@ class _Fetch:
             attempt.flush()
         record = self.records.setdefault(source.name, _Record())
         record.problem = record.problem or "no answer"
-        attempt = Attempt(source, self.wake.set)
+        watcher = self.retriever.watcher
+        attempt = Attempt(source, self.wake.set, watcher)
         attempt.race_mark = 0 if working else None
         room = self.max_bytes - sum(known.bytes for known in self.records.values())
+        if watcher is not None:
+            watcher.began(attempt)
         future = self.retriever.start(attempt, self.root, room, self.patience)
         future.add_done_callback(lambda _: self.wake.set())
         self.running.append((attempt, future))

@@ -25,7 +25,7 @@ from executor.content.transport import DeadlineTransport, until
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.canonical import sha256
 from executor.protocol.cid import Cid
-from executor.protocol.leases import MAX_JSON_BYTES, Missing
+from executor.protocol.leases import MAX_JSON_BYTES, Missing, Withdrawn
 from executor.protocol.nodeauth import Audience, sign_call
 from executor.protocol.signing import Key
 
@@ -241,6 +241,18 @@ def upload_peer(http: Http, *, public: bool, requester: str = "") -> HttpPeer:
         missing="/v1/content/missing?root={cid}",
         content=f"/v1/content?root={{cid}}&public={int(public)}" + (f"&requester={requester}" if requester else ""),
     )
+
+
+def withdraw_upload(http: Http, root: Cid) -> int:
+    """Have a bridge forget what this account uploaded of a root; the bytes of its quota that this gave back.
+
+    `http` must sign. 0 where there was nothing: it may be called again.
+    """
+    reply = http.call("DELETE", f"/v1/content?root={root}")
+    try:
+        return Withdrawn.model_validate_json(reply.body).freed_bytes
+    except ValidationError as exc:
+        raise PeerRefused(reply.status, "the answer to a withdrawal is not understood") from exc
 
 
 def gateway_peer(http: Http) -> HttpPeer:

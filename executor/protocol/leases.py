@@ -11,6 +11,7 @@ Paths (docs/spec.md, "Node API"); every call is signed (`executor.protocol.nodea
     POST /v1/leases/{lease_id}/attestation   Attested     -> 204
     GET  /v1/content/missing?root=CID        -> 200 Missing                          (a requester's account signs)
     PUT  /v1/content?root=CID&public=0|1     CAR, at most MAX_CAR_BYTES -> 200 Missing      (likewise)
+    DELETE /v1/content?root=CID              -> 200 Withdrawn                               (likewise)
 
 Bytes are 0x-hex, amounts decimal strings (they pass 2**53), times seconds since 1970.
 """
@@ -201,6 +202,12 @@ class Missing(Message):
     """Which blocks below a root are not there yet; at most MAX_MISSING of them. None: complete."""
 
     missing: tuple[ShortText, ...]
+
+
+class Withdrawn(Message):
+    """An upload that its account took back. freed_bytes: what that gave back of its quota; 0 where nothing counted."""
+
+    freed_bytes: int = Field(ge=0)
 
 
 class Attested(Message):

@@ -8,8 +8,12 @@ import pytest
 from bridge.api.places import UPLOADS_AT_ONCE, UPLOADS_PER_KEY, UploadPlaces
 from bridge.api.problems import Problem
 from bridge.config import ContentConfig
+from bridge.store.content import is_meant_for
+from bridge.store.engine import reading
 from executor.content.car import write_car
+from executor.content.gc import collect_garbage
 from executor.protocol.cid import RAW, Cid
+from executor.protocol.leases import Withdrawn
 from executor.protocol.nodeauth import BODY, SIGNATURE
 from tests.api_kit import serving
 from tests.bridge_kit import Bridge, key_of
@@ -134,3 +138,119 @@ def test_nobody_waits_where_all_places_are_taken_and_each_comes_free_again():
         assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "5")
     with places.taken("c"), places.taken("c"):
         pass
+
+
+# --- taking an upload back
+
+
+def quota_left(api, size):
+    """Whether the account may still bring so much."""
+    block = b"x" * size
+    root = Cid.of(RAW, block)
+    answer = api.call(UPLOADER, "PUT", f"/v1/content?root={root}", b"".join(write_car([root], [(root, block)])))
+    return answer.status_code == 200
+
+
+def withdrawn(api, root=ROOT, key=UPLOADER):
+    answer = api.call(key, "DELETE", f"/v1/content?root={root}")
+    assert answer.status_code == 200, answer.text
+    return Withdrawn.model_validate_json(answer.content).freed_bytes
+
+
+def test_what_is_withdrawn_is_served_no_longer_and_gives_its_quota_back(api):
+    big = b"b" * (QUOTA - 2000)
+    root = Cid.of(RAW, big)
+    api.call(UPLOADER, "PUT", f"/v1/content?root={root}&public=1", b"".join(write_car([root], [(root, big)])))
+    assert api.get(f"/ipfs/{root}?format=raw").content == big
+    assert not quota_left(api, 5000)
+
+    assert withdrawn(api, root) == len(big) + 1024
+
+    assert api.get(f"/ipfs/{root}?format=raw").status_code == 404
+    assert quota_left(api, 5000)
+
+
+def test_a_withdrawal_again_or_of_what_was_never_there_frees_nothing(api):
+    api.call(UPLOADER, "PUT", PATH, CAR)
+
+    assert withdrawn(api) > 0
+    assert withdrawn(api) == 0
+    assert withdrawn(api, Cid.of(RAW, b"never")) == 0
+
+
+def test_what_is_withdrawn_goes_at_the_next_collection_of_garbage(api, bridge):
+    api.call(UPLOADER, "PUT", PATH, CAR)
+    withdrawn(api)
+
+    found = collect_garbage(bridge.store, bridge.dispatcher.roots, bridge.clock.now, grace_seconds=-(10**10))
+
+    assert (found.blocks, bridge.store.has(ROOT)) == (1, False)
+
+
+def test_an_account_takes_back_only_its_own(api):
+    for key in (UPLOADER, OTHER):
+        api.call(key, "PUT", f"{PATH}&public=1", CAR)
+
+    assert withdrawn(api) > 0
+    assert api.get(f"/ipfs/{ROOT}?format=raw").content == BLOCK
+    assert withdrawn(api, key=OTHER) > 0
+    assert api.get(f"/ipfs/{ROOT}?format=raw").status_code == 404
+
+
+def test_what_is_withdrawn_opens_no_private_input_any_longer(api, bridge):
+    api.call(UPLOADER, "PUT", PATH, CAR)
+    with reading(bridge.engine) as connection:
+        assert is_meant_for(connection, ROOT, UPLOADER.address)
+
+    withdrawn(api)
+
+    with reading(bridge.engine) as connection:
+        assert not is_meant_for(connection, ROOT, UPLOADER.address)
+
+
+def test_what_was_withdrawn_can_be_brought_again(api):
+    api.call(UPLOADER, "PUT", PATH, CAR)
+    withdrawn(api)
+
+    assert api.call(UPLOADER, "PUT", f"{PATH}&public=1", CAR).json() == {"missing": []}
+    assert api.get(f"/ipfs/{ROOT}?format=raw").content == BLOCK
+
+
+#: name -> (headers of a withdrawal, status, name of the problem)
+NOT_WITHDRAWN = {
+    "abuse not signed": (lambda api: {}, 401, "not-signed"),
+    "abuse a forged signature": (lambda api: forged(api.headers(UPLOADER, "DELETE", PATH)), 401, "not-signed"),
+    "abuse an upload's signature": (lambda api: api.headers(UPLOADER, "PUT", PATH, b""), 401, "not-signed"),
+    "abuse a stranger": (lambda api: api.headers(key_of("stranger"), "DELETE", PATH), 403, "may-not-upload"),
+    "abuse another root's signature": (
+        lambda api: api.headers(UPLOADER, "DELETE", f"/v1/content?root={Cid.of(RAW, b'other')}"), 401, "not-signed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NOT_WITHDRAWN)
+def test_who_may_not_withdraw_changes_nothing(api, what):
+    api.call(UPLOADER, "PUT", f"{PATH}&public=1", CAR)
+    headers, status, name = NOT_WITHDRAWN[what]
+
+    answer = api.http.request("DELETE", PATH, headers=headers(api))
+
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:insula:problem:{name}")
+    assert api.get(f"/ipfs/{ROOT}?format=raw").content == BLOCK
+
+
+def test_a_recorded_withdrawal_is_refused_after_the_content_came_again(api):
+    api.call(UPLOADER, "PUT", f"{PATH}&public=1", CAR)
+    headers = api.headers(UPLOADER, "DELETE", PATH)
+    assert api.http.request("DELETE", PATH, headers=headers).status_code == 200
+    api.call(UPLOADER, "PUT", f"{PATH}&public=1", CAR)
+
+    assert api.http.request("DELETE", PATH, headers=headers).json()["type"] == "urn:insula:problem:replayed"
+    assert api.get(f"/ipfs/{ROOT}?format=raw").content == BLOCK
+
+
+@pytest.mark.parametrize("root", ["", "abuse", "bafy../../x"])
+def test_a_withdrawal_of_what_is_no_cid_names_the_field(api, root):
+    answer = api.call(UPLOADER, "DELETE", f"/v1/content?root={root}")
+
+    assert (answer.status_code, answer.json()["field"]) == (422, "root")

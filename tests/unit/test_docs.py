@@ -9,6 +9,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from bridge.canary.export import METRICS
 from bridge.cli.main import _application
 from bridge.cli.output import Exit
 from bridge.config import BridgeConfig
@@ -197,6 +198,14 @@ def test_every_setting_of_chaos_is_documented():
     }
 
     assert table == set(Settings.model_fields)
+
+
+def test_every_metric_of_the_canary_is_documented_and_its_alert_rules_name_no_other():
+    table = {name: labels for name, labels, _ in rows(between((DOCS / "operations.md").read_text(), "canary metrics"))}
+    named = set(re.findall(r"insula_canary_[a-z0-9_]+", (DOCS / "canary-alerts.yaml").read_text()))
+
+    assert table == {f"insula_canary_{name}": ", ".join(labels) for name, (labels, _) in METRICS.items()}
+    assert named - set(table) == set()
 
 
 def test_every_adr_is_in_the_index():
