@@ -49,14 +49,15 @@ class Outside:
         self._store = store
         self._pace = pace
         self._lock = threading.Lock()
+        self._open: set[Retriever] = set()
         self._idle: list[Retriever] = []
         self.scores: dict[str, Score] = {}
 
     def close(self) -> None:
-        """Close all connections."""
+        """End what is being fetched, with PeerUnavailable, and close all connections."""
         with self._lock:
-            idle, self._idle = self._idle, []
-        for retriever in idle:
+            retrievers, self._open, self._idle = self._open, set(), []
+        for retriever in retrievers:
             with suppress(PeerUnavailable):
                 retriever.close()
 
@@ -78,16 +79,19 @@ class Outside:
     def _retriever(self) -> Iterator[Retriever]:
         """One that nobody else uses: a fetch that takes long keeps no other job waiting."""
         with self._lock:
-            retriever = self._idle.pop() if self._idle else None
-        if retriever is None:
-            retriever = Retriever(self._sources, self._store, pace=self._pace, scores=self.scores)
+            if self._idle:
+                retriever = self._idle.pop()
+            else:
+                retriever = Retriever(self._sources, self._store, pace=self._pace, scores=self.scores)
+                self._open.add(retriever)
         try:
             yield retriever
         finally:
             with self._lock:
-                is_kept = len(self._idle) < KEPT
+                is_kept = len(self._idle) < KEPT and not retriever.closed
                 if is_kept:
                     self._idle.append(retriever)
+                self._open -= set() if is_kept else {retriever}
             if not is_kept:
                 retriever.close()
 
