@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from bridge.cli.findings import Finding, note, ok, problem
@@ -11,6 +12,32 @@ from executor.content.kubo import Kubo
 from executor.errors import PeerError
 
 NAME = "kubo"
+
+
+def check_kubos(addresses: Sequence[str], replicas: int) -> Iterator[Finding]:
+    """Each of them, and whether they are as many places as results must be at."""
+    peers: dict[str, str] = {}
+    for number, address in enumerate(addresses, 1):
+        name = NAME if number == 1 else f"{NAME} {number}"
+        yield from (replace(finding, name=name) for finding in check_kubo(address))
+        peer = _peer(address)
+        if peer and peer in peers:
+            yield problem(name, f"is the same daemon as {peers[peer]}, peer {peer}", "name it once in content.kubo")
+        elif peer:
+            peers[peer] = name
+    if replicas > 1 + len(peers):
+        found = f"results wait until they are at {replicas} places, and {1 + len(peers)} can be reached now"
+        yield problem("replicas", found, "see to the Kubos above, or lower content.replicas")
+    elif replicas > 1:
+        yield ok("replicas", f"results go on-chain once they are at {replicas} of {1 + len(peers)} places")
+
+
+def _peer(address: str) -> str:
+    try:
+        with Kubo(address) as daemon:
+            return daemon.peer_id()
+    except PeerError:
+        return ""
 
 
 def check_kubo(address: str) -> Iterator[Finding]:
