@@ -19,6 +19,7 @@ from bridge.cli.endpoint_checks import EndpointCheck, Expected, compared
 from bridge.cli.findings import Finding, note, ok, problem
 from bridge.cli.kubo_checks import check_kubos
 from bridge.cli.relayer_checks import Caps, check_relayer
+from bridge.cli.source_checks import check_sources
 from bridge.config import BridgeConfig
 from bridge.errors import RpcError
 from bridge.redaction import endpoint_name, redacted
@@ -43,6 +44,7 @@ class Plan:
     runs: bool = True  # whether the bridge should be running
     kubos: tuple[str, ...] = ()
     replicas: int = 1
+    node: Path | None = None  # a node's folder
 
 
 def plan_of(config: BridgeConfig) -> Plan:
@@ -83,6 +85,8 @@ def diagnose(
     else:
         found.append(note("bridge", "not looked at", "give --bridge"))
     found += check_kubos(plan.kubos, plan.replicas)
+    if plan.node is not None:
+        found += check_sources(plan.node)
     return [replace(finding, detail=redacted(finding.detail, plan.rpcs)) for finding in found]
 
 

@@ -40,8 +40,11 @@ def _peer(address: str) -> str:
         return ""
 
 
-def check_kubo(address: str) -> Iterator[Finding]:
-    """Whether it answers, can be used, is not open to others, keeps what it is given and tells the network of it."""
+def check_kubo(address: str, setting: str = "content.kubo") -> Iterator[Finding]:
+    """Whether it answers, can be used, is not open to others, keeps what it is given and tells the network of it.
+
+    setting: where its address stands.
+    """
     try:
         with Kubo(address) as daemon:
             facts = daemon.facts()
@@ -51,9 +54,9 @@ def check_kubo(address: str) -> Iterator[Finding]:
             yield ok(NAME, f"{facts.version}, peer {facts.peer_id}, {len(daemon.peers())} peers connected")
             yield from _settings(daemon)
     except PeerError as exc:
-        yield problem(NAME, str(exc), "start it (`ipfs daemon`), or correct content.kubo")
+        yield problem(NAME, str(exc), f"start it (`ipfs daemon`), or correct {setting}")
         return
-    if not _is_loopback(address):
+    if not is_loopback(address):
         remedy = "bind Addresses.API to loopback, and reach it through a tunnel"
         yield note(NAME, f"{address} is not on loopback; whoever reaches it owns the daemon", remedy)
 
@@ -70,7 +73,8 @@ def _settings(daemon: Kubo) -> Iterator[Finding]:
     yield ok(NAME, f"Datastore.StorageMax {daemon.setting('Datastore.StorageMax') or 'not set'}")
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether a URL's host is this machine itself."""
     host = urlsplit(address).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

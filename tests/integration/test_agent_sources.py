@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.cli.source_checks import check_sources
 from executor.agent.classes import Classes
 from executor.agent.config import NodeConfig, init_node, read_toml, to_toml
 from executor.agent.outside import outside_of
@@ -36,7 +37,7 @@ from tests.faulty_sources import Content, Gateway, cid_in, faulty, garbled
 from tests.integration.test_agent_rules import Scripted
 from tests.integration.test_agent_secrets import Chain
 from tests.integration.test_agent_wasm_job import LOGSTAT, ProvedWasm
-from tests.raw_server import RawServer, head, send, silent
+from tests.raw_server import RawServer, flood, head, send, silent
 
 MIB = 2**20
 LIMITS = TreeLimits(10**9)
@@ -481,3 +482,49 @@ def test_a_gateway_named_twice_and_a_kubo_that_is_none_are_refused_and_good_ones
     (tmp_path / "node.toml").write_text(to_toml(config))
     again = NodeConfig.parse(read_toml(tmp_path / "node.toml"), "node")
     assert (again.gateways, again.kubo) == (("https://a.example",), "http://127.0.0.1:5001")
+
+
+# -- the doctor -------------------------------------------------------------------------------------------------------
+
+
+def looked(folder, **fields):
+    init_node(
+        folder, bridge_url="http://127.0.0.1:1", chain_id=CHAIN_ID, bridge_contract=CONTRACT, registry=CONTRACT,
+        **fields,
+    )  # fmt: skip
+    return {finding.name.split(" http")[0]: finding for finding in check_sources(folder)}
+
+
+def test_the_doctor_looks_at_a_nodes_gateways_and_its_kubo(tmp_path, kubo):
+    (tmp_path / "bridge").mkdir()
+    bridge = Bridge(tmp_path / "bridge")
+    with serving(bridge) as api:
+        found = looked(tmp_path / "node", gateways=[api.base], kubo=kubo.api)
+    bridge.close()
+
+    assert {name: finding.level for name, finding in found.items()} == {"inputs": "note", "gateway": "ok", "kubo": "ok"}
+
+
+#: what is listed as a gateway -> words of what the doctor says
+NO_GATEWAYS = {
+    "a web site": (lambda: RawServer(send(head(), b"<html>")), "not as a trustless gateway"),
+    "a site that has not got it": (lambda: RawServer(send(head("404 Not Found"))), "404"),
+    "an answer without end": (lambda: RawServer(flood(head(), b"x" * 65536)), "more than 4096 bytes"),
+}
+
+
+@pytest.mark.parametrize("row", NO_GATEWAYS)
+def test_the_doctor_names_what_is_no_gateway(tmp_path, row):
+    server, words = NO_GATEWAYS[row]
+    with server() as running:
+        found = looked(tmp_path / "node", gateways=[running.url])["gateway"]
+
+    assert found.level == "problem"
+    assert words in found.detail
+    assert found.remedy
+
+
+def test_the_doctor_says_that_inputs_come_from_the_bridge_alone_and_names_a_kubo_that_is_away(tmp_path):
+    assert looked(tmp_path / "one")["inputs"].level == "ok"
+    away = looked(tmp_path / "two", kubo="http://127.0.0.1:1")["kubo"]
+    assert (away.level, "kubo in node.toml" in away.remedy) == ("problem", True)
