@@ -6,9 +6,9 @@ read the whole result back for this job; two addresses of one daemon are one pla
 
 from __future__ import annotations
 
-from bridge.store.engine import Connection
+from bridge.store.engine import Connection, Engine, reading
 from bridge.store.jobs import Job
-from bridge.store.mirror import Owed, count_copies
+from bridge.store.mirror import Owed, count_copies, waiting_results
 from bridge.watch import Alarm, Watch
 from executor.protocol.cid import Cid
 
@@ -39,10 +39,12 @@ class Replicas:
         problems = "; ".join(f"{place} {problem}" for place, problem in sorted(self._problems.items()) if problem)
         return f"its output is at {held} of {self.wanted} places" + (f": {problems}" if problems else "")
 
-    def show(self, waiting: int, oldest: float | None, now: float) -> None:
-        """Tell whoever watches how many results wait for copies. oldest: since when the first does."""
+    def show(self, engine: Engine, now: float) -> None:
+        """Tell whoever watches how many results wait for copies, and whether one does for too long."""
         if self.wanted == 1:
             return
+        with reading(engine) as connection:
+            waiting, oldest = waiting_results(connection)
         self._watch.set("results_without_copies", waiting)
         if oldest is None:
             self._watch.over(Alarm.COPIES_MISSING, now)

@@ -101,7 +101,7 @@ class Settlement:
         self._enqueue = enqueue
         self._matcher = matcher
         self._replicas = replicas
-        self._offsets = {"answered": 0, "no spec": 0, "waiting": 0}
+        self._offsets = {"answered": 0, "no spec": 0, "waiting": 0, "stored": 0}
         self._reviewed_at = 0.0
         self._cleaned_at = 0.0
 
@@ -228,26 +228,25 @@ class Settlement:
 
     def _hand_over(self, now: float) -> bool:
         with reading(self._engine) as connection:
-            jobs = jobs_in(connection, [JobState.STORED])
+            jobs = jobs_in(connection, [JobState.STORED], PAGE, self._offsets["stored"])
+            self._turn("stored", jobs)
             scanned = {
                 where: scanned_number(connection, *where)
                 for where in {(job.request.chain_id, job.request.contract) for job in jobs}
             }
             lacking = {job.request_hash: self._replicas.lacking(connection, job) for job in jobs}
         changed = False
-        waiting = []
         for job in jobs:
             head = scanned[job.request.chain_id, job.request.contract]
             if head is None or head - job.block_number < self._config.chain.posting_depth:
                 continue
             if lacking[job.request_hash]:
-                waiting.append(job.changed_at)
                 self._annotate(job, Reason.COPIES_MISSING, lacking[job.request_hash])
             elif now >= job.request.deadline:
                 self._annotate(job, Reason.TOO_LATE, "the deadline has passed; the contract takes no result any more")
             else:
                 changed = self._post(job, now) or changed
-        self._replicas.show(len(waiting), min(waiting, default=None), now)
+        self._replicas.show(self._engine, now)
         return changed
 
     def _post(self, job: Job, now: float) -> bool:

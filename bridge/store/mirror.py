@@ -14,6 +14,7 @@ from bridge.jobs import JobState
 from bridge.store.jobs import unpublished_jobs
 from bridge.store.schema import copies, jobs, mirrored_roots
 from executor.protocol.cid import Cid
+from executor.protocol.reasons import Reason
 from executor.protocol.wire import Outcome
 
 PAGE = 500  # results that are looked at for one copy
@@ -94,6 +95,13 @@ def count_copies(connection: Connection, owed: Owed) -> int:
     """From how many daemons a result was read back."""
     where = (copies.c.request_hash == owed.request_hash, copies.c.root == owed.root.binary)
     return int(connection.execute(select(func.count()).select_from(copies).where(*where)).scalar_one())
+
+
+def waiting_results(connection: Connection) -> tuple[int, float | None]:
+    """How many results wait for copies, and since when the first does."""
+    where = (jobs.c.state == JobState.STORED.value, jobs.c.reason == Reason.COPIES_MISSING.value)
+    count, oldest = connection.execute(select(func.count(), func.min(jobs.c.changed_at)).where(*where)).one()
+    return int(count), oldest
 
 
 def forget_other_copies(connection: Connection, request_hash: bytes, output: bytes) -> None:

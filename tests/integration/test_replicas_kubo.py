@@ -17,6 +17,7 @@ from bridge.explaining import explain
 from bridge.jobs import JobState
 from bridge.mirror import OWED_AGAIN_SECONDS, Mirror
 from bridge.replicas import LATE_SECONDS, Replicas
+from bridge.settlement import PAGE
 from bridge.store.content import slot_owner
 from bridge.store.engine import reading
 from bridge.store.mirror import mirrored
@@ -522,6 +523,22 @@ def test_a_result_that_one_daemon_refuses_keeps_no_other_result_waiting(places, 
     two.copy(mirror)
 
     assert (two.of(one), two.of(other)) == (WAITING, HANDED_OVER)
+
+
+def test_results_that_wait_hide_no_result_that_need_not_however_many_they_are(places):
+    two = places(2)
+    known = {"reason": Reason.COPIES_MISSING.value, "detail": "its output is at 1 of 2 places"}
+    for number in range(PAGE):
+        output = success(Cid.of(RAW, b"%d" % number))
+        two.bridge.request(order_of(), state=JobState.STORED, outcome=output.encode(), **known)
+    refused = Outcome(status=Status.REFUSED, reason=Reason.SPEC_NOT_JSON)
+    job = two.bridge.request(order_of(), state=JobState.STORED, outcome=refused.encode())
+
+    for _ in range(3):
+        two.bridge.dispatcher.step()
+
+    assert two.of(job) == HANDED_OVER
+    assert len(two.bridge.outbox.deliveries) == 1
 
 
 # -- kill -9 ----------------------------------------------------------------------------------------------------------
