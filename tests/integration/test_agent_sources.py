@@ -24,7 +24,7 @@ from executor.content.patience import Patience
 from executor.content.reader import resolve
 from executor.content.retrieval import Pace
 from executor.content.walk import missing, walk
-from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
+from executor.errors import DiskFull, InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.cid import RAW
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
@@ -423,6 +423,39 @@ def test_a_bridge_that_lies_is_left_for_this_fetch_and_asked_again_for_the_next(
 
     assert lying.asked == 7
     assert missing(store, fresh.root) == []
+
+
+def test_what_one_job_learns_of_a_source_counts_for_the_next(store, fresh):
+    other = Content.of(os.urandom(1000))
+    with (
+        RawServer(send(head("503 Service Unavailable"))) as busy,
+        Gateway(fresh) as good,
+        Gateway(other) as better,
+    ):
+        outside = outside_of([busy.url, good.url, better.url], "", store, Classes(store, {}), PACE)
+        fetch(outside, fresh.root)
+        asked = len(busy.calls)
+        fetch(outside, other.root)
+        outside.close()
+
+        assert asked == len(busy.calls) == 1
+
+
+def test_a_full_disk_is_no_fault_of_the_sources(fresh):
+    class Full(MemoryBlocks):
+        def put_many(self, blocks):
+            if list(blocks):
+                raise DiskFull
+            return 0
+
+    store = Full()
+    with Gateway(fresh) as good:
+        outside = outside_of([good.url], "", store, Classes(store, {}), PACE)
+        with pytest.raises(DiskFull):
+            fetch(outside, fresh.root)
+        outside.close()
+
+    assert all(not score.lie and not score.failures for score in outside.scores.values())
 
 
 def test_a_fetch_that_takes_long_keeps_no_other_one_waiting(store, fresh):
