@@ -47,6 +47,8 @@ REMEDIES: dict[Alarm, str] = {
     "refunded.",
     Alarm.SENDER_ELSEWHERE: "Two processes must not send with one key. Stop the other one, or give this bridge a key "
     "of its own.",
+    Alarm.COPIES_MISSING: "`insula job explain` of a waiting job names the Kubo and what it did: start it, make room, "
+    "or lower content.replicas. Past their deadlines the requests are refunded.",
     Alarm.HALTED: "Read the reason, remove its cause, start the bridge again. It goes on where it stopped.",
 }
 

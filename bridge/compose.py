@@ -23,6 +23,7 @@ from bridge.listener import Listener
 from bridge.lock import folder_lock
 from bridge.mirror import Mirror
 from bridge.relayer import Relayer
+from bridge.replicas import Replicas
 from bridge.retrying import retry_call
 from bridge.service import Threads
 from bridge.store import outbox
@@ -72,6 +73,7 @@ class Bridge:
             deadline_seconds=60.0,
         )
         registry = RegistryViews(reader, book)
+        replicas = Replicas(config.content.replicas, self.watch)
         dispatcher = Dispatcher(
             engine,
             registry,
@@ -80,6 +82,7 @@ class Bridge:
             time.time,
             relayer=signer.address,
             enqueue=enqueue_fulfil,
+            replicas=replicas,
         )
         self._threads = Threads()
         listener = Listener(engine, self._pool.client(), config, time.time, watch=self.watch)
@@ -88,12 +91,13 @@ class Bridge:
         self._threads.add("dispatcher", dispatcher, DISPATCH_IDLE_SECONDS)
         housekeeping = Housekeeping(dispatcher.store, dispatcher.roots, time.time)
         self._threads.add("housekeeping", housekeeping, HOUSEKEEPING_IDLE_SECONDS)
-        if config.content.kubo:
+        for number, address in enumerate(config.content.kubo, 1):
             from executor.content.kubo import Kubo  # its library takes its time, and most bridges have no Kubo
 
-            daemon = self._lock.enter_context(Kubo(config.content.kubo))
-            mirror = Mirror(engine, dispatcher.store, dispatcher.roots, daemon, time.time)
-            self._threads.add("kubo", mirror, MIRROR_IDLE_SECONDS)
+            name = "kubo" if number == 1 else f"kubo {number}"
+            daemon = self._lock.enter_context(Kubo(address))
+            mirror = Mirror(engine, dispatcher.store, dispatcher.roots, daemon, time.time, replicas=replicas, name=name)
+            self._threads.add(name, mirror, MIRROR_IDLE_SECONDS)
         self._threads.add(
             "relayer",
             Relayer(engine, self._pool.client(), signer, config, time.time, watch=self.watch),

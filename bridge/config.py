@@ -46,6 +46,14 @@ def _is_http(url: str) -> bool:
         return False
 
 
+def _listed(value: object) -> object:
+    """One address may stand for a list of one, an empty one for none."""
+    if isinstance(value, str):
+        return (value,) if value else ()
+    return value
+
+
+Addresses = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=8)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Seconds = Annotated[float, Field(le=10 * 365 * 86400)]  # what every timer and socket takes
 Count = Annotated[int, Field(lt=2**63)]  # what the database holds
@@ -142,15 +150,26 @@ class ContentConfig(Section):
     retention_seconds: Seconds = Field(default=30 * 86400.0, gt=0)  # public results and uploads are kept this long
     upload_quota_bytes: Count = Field(default=0, ge=0)  # per account below; 0: nobody may upload
     upload_accounts: tuple[Address, ...] = ()
-    kubo: str = ""  # RPC API of the operator's Kubo, such as http://127.0.0.1:5001; public results are copied there
+    kubo: Addresses = ()  # RPC APIs of the operator's Kubos, http://127.0.0.1:5001; public results are copied there
+    replicas: int = Field(default=1, ge=1, le=9)  # places that a result must be at before it goes on-chain; 1: here
 
     @field_validator("kubo")
     @classmethod
-    def _kubo(cls, value: str) -> str:
+    def _kubo(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         try:
-            return rpc_address(value) if value else ""
+            found = tuple(map(rpc_address, value))
         except InvalidInput as exc:
             raise ValueError(exc.problem) from exc
+        if len(set(found)) != len(found):
+            raise ValueError("a Kubo is named twice")
+        return found
+
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        if self.replicas > 1 + len(self.kubo):
+            places = f"its own store and {len(self.kubo)} of content.kubo; name more of these, or lower it"
+            raise ValueError(f"replicas is {self.replicas}, and this bridge has fewer places: {places}")
+        return self
 
 
 PLACEHOLDER = "FILL-IN"  # how the examples in docs/networks mark what only the operator knows

@@ -29,6 +29,7 @@ from bridge.matching import (
 )
 from bridge.outputs import Holdings
 from bridge.registry import ActiveNode, ChainView, NotRegistered
+from bridge.replicas import Replicas
 from bridge.routing import Fit, check_node, could_fit, free_of, label_words
 from bridge.settlement import Enqueue, Settlement
 from bridge.store import leases as rows
@@ -85,7 +86,8 @@ class Dispatcher:
     """See the module.
 
     relayer: the address that earns the delivery fee. enqueue: writes the delivery of an outcome into the outbox. clock:
-    seconds since 1970. `changed` is called when a node that waits may find work.
+    seconds since 1970. `changed` is called when a node that waits may find work. replicas: where results must be before
+    they are handed over.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Dispatcher:
         *,
         relayer: str,
         enqueue: Enqueue,
+        replicas: Replicas | None = None,
     ) -> None:
         self.engine = engine
         self.config = config
@@ -114,7 +117,15 @@ class Dispatcher:
         self._offsets: dict[str, int] = {}  # where each node's next look at the queue begins
         self._seen: tuple[int, float] | None = None
         self._settlement = Settlement(
-            engine, blockstore, self.roots, self.holdings, config, clock, enqueue=enqueue, matcher=self.matcher
+            engine,
+            blockstore,
+            self.roots,
+            self.holdings,
+            config,
+            clock,
+            enqueue=enqueue,
+            matcher=self.matcher,
+            replicas=replicas or Replicas(config.content.replicas),
         )
 
     def node_of(self, key: str) -> ActiveNode:

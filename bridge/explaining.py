@@ -153,10 +153,16 @@ def _awaiting(dispatcher: Dispatcher, job: Job, scene: Scene, scanned: int | Non
     if job.state is JobState.OBSERVED:
         return f"its block to be {chain.confirmation_depth} deep; it is {depth}"
     if job.state is JobState.STORED:
-        if depth >= chain.posting_depth:
-            return "the delivery to be handed to the relayer"
-        return f"its request to be {chain.posting_depth} deep; it is {depth}"
+        return _awaited_delivery(job, depth, chain.posting_depth)
     return _AWAITING[job.state]
+
+
+def _awaited_delivery(job: Job, depth: int, wanted: int) -> str:
+    if depth < wanted:
+        return f"its request to be {wanted} deep; it is {depth}"
+    if job.reason == Reason.COPIES_MISSING:
+        return "copies of its output at other places (content.replicas)"
+    return "the delivery to be handed to the relayer"
 
 
 def _awaited_refund(job: Job) -> str:

@@ -1,31 +1,53 @@
-"""A copy of every public result at the operator's Kubo, for as long as the bridge serves it itself.
+"""Copies of results at the operator's Kubos: of public ones for as long as the bridge serves them itself, and of those
+that go on-chain only once they are at several places (`content.replicas`).
 
 Results only: what somebody uploads is public as soon as he says so, and an operator's Kubo is not a stranger's to fill.
 
-The block store stays what counts: a Kubo that is away, full or wrong costs its copies and nothing else. Each root is
-written down before it is given to the daemon and after, so that whatever was begun is finished or taken back after a
-kill -9, and a root that the daemon's owner kept before is never taken from him.
+The block store stays what counts: a Kubo that is away, full or wrong costs its copies and, where results must be at
+several places, their delivery, and nothing else. Each root is written down before it is given to the daemon and after,
+so that whatever was begun is finished or taken back after a kill -9, and a root that the daemon's owner kept before is
+never taken from him. A copy that a job waits for counts once all of it was read back from the daemon's own disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import structlog
 
+from bridge.outputs import HeldView
+from bridge.replicas import Replicas
 from bridge.settlement import OUTPUT_LABEL
 from bridge.store.engine import Engine, reading, transaction
-from bridge.store.mirror import Mirrored, forget_mirrored, keep_mirrored, mirrored
-from executor.content.blocks import BlockSource
+from bridge.store.mirror import (
+    Mirrored,
+    Owed,
+    forget_copies,
+    forget_mirrored,
+    keep_copy,
+    keep_mirrored,
+    mirrored,
+    owed_copies,
+    unposted_roots,
+)
+from executor.content.blocks import Block, BlockSource
+from executor.content.patience import Patience
 from executor.content.roots import RootSet
-from executor.errors import ContentError, PeerRefused
+from executor.content.transfer import Download
+from executor.content.walk import missing, stored_size
+from executor.errors import ContentError, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
 log = structlog.get_logger("bridge.mirror")
 
 AGAIN_SECONDS = 600.0
 """A root that the daemon refuses, to take or to give back, is tried again after this long."""
+OWED_AGAIN_SECONDS = 30.0
+"""One that a job waits for, sooner."""
+READ_BACK_SECONDS = 3600.0
+_SHOWN = 160
 
 
 class PinningPeer(Protocol):
@@ -43,31 +65,62 @@ class PinningPeer(Protocol):
     def unpin(self, root: Cid) -> None:
         """Have it keep a DAG no longer."""
 
+    def get_car(self, cid: Cid, *, offline: bool = False) -> AbstractContextManager[Iterator[bytes]]:
+        """The DAG below a CID as a CAR stream; offline: from its own disk. PeerUnavailable, PeerRefused."""
+
+
+class Alone:
+    """A daemon as a source that asks no peers: see `executor.content.transfer.CarSource`."""
+
+    def __init__(self, daemon: PinningPeer) -> None:
+        self._daemon = daemon
+
+    def get_car(self, cid: Cid) -> AbstractContextManager[Iterator[bytes]]:
+        """What is on its own disk."""
+        return self._daemon.get_car(cid, offline=True)
+
 
 class Mirror:
-    """`step` moves one root. clock: seconds since 1970."""
+    """`step` moves one root. clock: seconds since 1970. replicas, name: where it is told how this place does."""
 
     def __init__(
-        self, engine: Engine, store: BlockSource, roots: RootSet, daemon: PinningPeer, clock: Callable[[], float]
+        self,
+        engine: Engine,
+        store: BlockSource,
+        roots: RootSet,
+        daemon: PinningPeer,
+        clock: Callable[[], float],
+        *,
+        replicas: Replicas | None = None,
+        name: str = "kubo",
     ) -> None:
         self._engine = engine
         self._store = store
         self._roots = roots
         self._daemon = daemon
         self._clock = clock
+        self._replicas = replicas or Replicas()
+        self._name = name
         self._refused: dict[Cid, float] = {}
 
     def step(self) -> bool:
-        """Give the daemon one public root that it has not, or take one back that is public no longer; whether it did.
+        """Give the daemon one root that it has not, or take one back that it shall not have any longer; whether it did.
 
         PeerUnavailable while it does not answer.
         """
-        now, peer = self._clock(), self._daemon.peer_id()
+        now, peer = self._clock(), self._peer()
         public = {root.cid for root in self._roots.live(now) if root.public and root.label.startswith(OUTPUT_LABEL)}
         with reading(self._engine) as connection:
             known = {one.root: one for one in mirrored(connection, peer)}
+            needs_copies = self._replicas.wanted > 1
+            owed = owed_copies(connection, peer) if needs_copies else ()
+            unposted = unposted_roots(connection) if needs_copies else set()
         self._refused = {root: until for root, until in self._refused.items() if until > now}
-        for root in sorted(known.keys() - public - self._refused.keys(), key=str):
+        for one in owed:
+            if one.root not in self._refused:
+                self._pay(peer, one, known.get(one.root) or self._begin(peer, one.root))
+                return True
+        for root in sorted(known.keys() - public - unposted - self._refused.keys(), key=str):
             self._take_back(peer, known[root])
             return True
         for root in sorted(public - self._refused.keys(), key=str):
@@ -75,6 +128,40 @@ class Mirror:
                 self._give(peer, known.get(root) or self._begin(peer, root))
                 return True
         return False
+
+    def _peer(self) -> str:
+        try:
+            peer = self._daemon.peer_id()
+        except PeerUnavailable:
+            self._replicas.note(self._name, "does not answer")
+            raise
+        except PeerRefused as exc:
+            self._replicas.note(self._name, f"is no Kubo that can be used: {_line(exc)}")
+            raise
+        if not peer:
+            self._replicas.note(self._name, "does not say which peer it is")
+            raise PeerUnavailable(f"{self._name} does not say which peer it is")
+        return peer
+
+    def _pay(self, peer: str, owed: Owed, one: Mirrored) -> None:
+        """Give the daemon a result that a job waits for, and read all of it back."""
+        try:
+            self._daemon.publish(self._store, owed.root)
+            read_back(self._daemon, self._store, owed.root, Patience(self._clock() + READ_BACK_SECONDS, self._clock))
+        except PeerUnavailable:
+            self._refused[owed.root] = self._clock() + OWED_AGAIN_SECONDS  # others may have more luck meanwhile
+            self._replicas.note(self._name, "does not answer")
+            raise
+        except (PeerRefused, ContentError) as exc:
+            self._wait("kubo does not keep a result", owed.root, exc, OWED_AGAIN_SECONDS)
+            self._replicas.note(self._name, f"does not keep {owed.root}: {_line(exc)}")
+            return
+        now = self._clock()
+        with transaction(self._engine) as connection:
+            keep_mirrored(connection, peer, Mirrored(one.root, ours=one.ours, done=True))
+            keep_copy(connection, owed, peer, now)
+        self._replicas.note(self._name, "")
+        log.info("result copied to kubo and read back", cid=str(owed.root), place=self._name)
 
     def _begin(self, peer: str, root: Cid) -> Mirrored:
         """Write down that this root is about to be given, and whether the daemon keeps it anyway."""
@@ -102,8 +189,39 @@ class Mirror:
             return
         with transaction(self._engine) as connection:
             forget_mirrored(connection, peer, one.root)
+            forget_copies(connection, peer, one.root)
         log.info("result taken from kubo", cid=str(one.root), ours=one.ours)
 
-    def _wait(self, what: str, root: Cid, exc: Exception) -> None:
-        self._refused[root] = self._clock() + AGAIN_SECONDS
+    def _wait(self, what: str, root: Cid, exc: Exception, seconds: float = AGAIN_SECONDS) -> None:
+        self._refused[root] = self._clock() + seconds
         log.warning(what, cid=str(root), error=str(exc))
+
+
+def read_back(daemon: PinningPeer, store: BlockSource, root: Cid, patience: Patience) -> None:
+    """Have a daemon send a whole DAG from its own disk, and hash every block; nothing of it is kept.
+
+    PeerUnavailable, PeerRefused; CarError where it sends something else. `store` has the same DAG.
+    """
+    seen = _Seen(store)
+    Download(Alone(daemon), seen, patience, stored_size(store, root).bytes).run(root)
+    absent = missing(seen, root, limit=1)
+    if absent:
+        raise PeerRefused(404, f"block {absent[0]} does not come back")
+
+
+class _Seen(HeldView):
+    """Takes verified blocks and keeps their names only; their bytes are in the store."""
+
+    def __init__(self, store: BlockSource) -> None:
+        super().__init__(store, set())
+
+    def put_many(self, blocks: Iterable[Block]) -> int:
+        """Note blocks that came; how many."""
+        taken = [cid for cid, _ in blocks]
+        self._held.update(taken)
+        return len(taken)
+
+
+def _line(exc: Exception) -> str:
+    """Its words for whoever asks about a job: cut, and without the daemon's address."""
+    return " ".join(word for word in str(exc).split() if not word.startswith("http://"))[:_SHOWN]

@@ -18,6 +18,7 @@ from bridge.errors import RpcError, StaleLease, StaleTransition
 from bridge.jobs import JobState
 from bridge.matching import LASTING, Matcher, are_exhausted, plan_of, standing_reason
 from bridge.outputs import Holdings
+from bridge.replicas import Replicas
 from bridge.routing import summary, weightier
 from bridge.store import leases as rows
 from bridge.store.content import drop_old_uploads, forget_nonces, is_meant_for, release_blocks, slot_owner
@@ -36,6 +37,7 @@ from bridge.store.jobs import (
     waiting_jobs,
 )
 from bridge.store.leases import Slot
+from bridge.store.mirror import forget_other_copies
 from executor.content.blockstore import BlockStore
 from executor.content.roots import RootSet
 from executor.errors import BlockMismatch, BlockMissing, ContentError, InvalidInput
@@ -88,6 +90,7 @@ class Settlement:
         *,
         enqueue: Enqueue,
         matcher: Matcher,
+        replicas: Replicas,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -97,7 +100,8 @@ class Settlement:
         self._clock = clock
         self._enqueue = enqueue
         self._matcher = matcher
-        self._offsets = {"answered": 0, "no spec": 0, "waiting": 0}
+        self._replicas = replicas
+        self._offsets = {"answered": 0, "no spec": 0, "waiting": 0, "stored": 0}
         self._reviewed_at = 0.0
         self._cleaned_at = 0.0
 
@@ -206,13 +210,7 @@ class Settlement:
         output = job.outcome.output_cid if job.outcome else b""
         lost = self._holdings.unreadable(Cid.from_binary(output)) if output else None
         if lost is None:
-            return self._try(
-                job,
-                lambda connection: move_job(
-                    connection, job.request_hash, JobState.ATTESTED, JobState.STORED, now, wanted_block=None
-                ),
-                "output read back",
-            )
+            return self._try(job, lambda connection: _store(connection, job, output, now), "output read back")
         detail = f"block {lost} of the output could not be read back; its nodes are asked to upload it again"
         log.error("output lost", **job.trace, block=str(lost))
         return self._try(
@@ -230,20 +228,25 @@ class Settlement:
 
     def _hand_over(self, now: float) -> bool:
         with reading(self._engine) as connection:
-            jobs = jobs_in(connection, [JobState.STORED])
+            jobs = jobs_in(connection, [JobState.STORED], PAGE, self._offsets["stored"])
+            self._turn("stored", jobs)
             scanned = {
                 where: scanned_number(connection, *where)
                 for where in {(job.request.chain_id, job.request.contract) for job in jobs}
             }
+            lacking = {job.request_hash: self._replicas.lacking(connection, job) for job in jobs}
         changed = False
         for job in jobs:
             head = scanned[job.request.chain_id, job.request.contract]
             if head is None or head - job.block_number < self._config.chain.posting_depth:
                 continue
-            if now >= job.request.deadline:
+            if lacking[job.request_hash]:
+                self._annotate(job, Reason.COPIES_MISSING, lacking[job.request_hash])
+            elif now >= job.request.deadline:
                 self._annotate(job, Reason.TOO_LATE, "the deadline has passed; the contract takes no result any more")
-                continue
-            changed = self._post(job, now) or changed
+            else:
+                changed = self._post(job, now) or changed
+        self._replicas.show(self._engine, now)
         return changed
 
     def _post(self, job: Job, now: float) -> bool:
@@ -254,7 +257,8 @@ class Settlement:
         def post(connection: Connection) -> None:
             slots = rows.slots_of(connection, job.request_hash)
             attestations = [_attestation(slot) for slot in slots if slot.outcome_hash == outcome.hash]
-            move_job(connection, job.request_hash, JobState.STORED, JobState.POSTING, now)
+            waited = {"reason": 0, "detail": ""} if job.reason == Reason.COPIES_MISSING else {}
+            move_job(connection, job.request_hash, JobState.STORED, JobState.POSTING, now, **waited)
             self._enqueue(connection, job, outcome, attestations, now)
 
         return self._try(job, post, "handed over to the outbox")
@@ -376,6 +380,11 @@ class Settlement:
         if what:
             log.info(what, **job.trace)
         return True
+
+
+def _store(connection: Connection, job: Job, output: bytes, now: float) -> None:
+    forget_other_copies(connection, job.request_hash, output)
+    move_job(connection, job.request_hash, JobState.ATTESTED, JobState.STORED, now, wanted_block=None)
 
 
 def root_label(request_hash: bytes) -> str:

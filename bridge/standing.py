@@ -216,6 +216,8 @@ def _work(facts: Facts) -> Iterator[str]:
 def _need(group: JobsFact, facts: Facts) -> str:
     if group.state is JobState.OBSERVED:
         return f"{facts.confirmation_depth} blocks on top of the request"
+    if group.state is JobState.STORED and group.reason is Reason.COPIES_MISSING:
+        return "copies of its output at other places"
     if group.state is JobState.STORED:
         return f"{facts.posting_depth} blocks on top of the request"
     if group.state in (JobState.READY, JobState.RUNNING, JobState.HELD):

@@ -39,6 +39,7 @@ class Alarm(StrEnum):
     NODE_CONTRADICTION = "node_contradiction"  # a node signed two outcomes of one request
     DELIVERY_DEAD = "delivery_dead"  # a delivery can never be accepted
     SENDER_ELSEWHERE = "sender_elsewhere"  # another process sends with the relayer's key
+    COPIES_MISSING = "copies_missing"  # a result waits for copies at other places
     HALTED = "halted"  # the bridge has stopped by itself and said why
 
 
@@ -90,6 +91,7 @@ METRICS: dict[str, Metric] = {
     "spent_today_wei": Metric("gauge", "Cost of the last 24 hours, at its most where no receipt was seen"),
     "balance_wei": Metric("gauge", "Balance of the relayer's account"),
     "balance_deliveries": Metric("gauge", "Deliveries that the balance pays for, by the last ones' cost"),
+    "results_without_copies": Metric("gauge", "Results that wait for copies at other places"),
     "signing_refused": Metric("counter", "Times that a delivery was not signed", ("reason",)),
 }
 

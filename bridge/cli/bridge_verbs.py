@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -194,6 +195,9 @@ def doctor(
     contract: ContractOption = "",
     key: KeyOption = "",
     config: Annotated[Path | None, typer.Option("--config", help="bridge.toml: look at all that it names.")] = None,
+    node: Annotated[
+        Path | None, typer.Option("--dir", help="A node's folder: look at where else its inputs come from.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Look at this machine, and at a bridge and a chain if told where they are; say what to do about each problem."""
@@ -206,7 +210,7 @@ def doctor(
     else:
         address = checksum_address(contract, "--contract") if contract else ""
         plan = Plan(bridge=bridge, rpcs=(rpc,) if rpc else (), key=key, expected=Expected(contract=address))
-    findings = diagnose(plan)
+    findings = diagnose(replace(plan, node=node))
     ok = not any(finding.level == "problem" for finding in findings)
     lines = [f"{f.level:<8} {f.name}: {f.detail}" + (f"\n         -> {f.remedy}" if f.remedy else "") for f in findings]
     emit({"ok": ok, "findings": [vars(f) for f in findings]}, as_json=as_json, text="\n".join(lines))

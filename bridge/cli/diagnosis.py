@@ -17,8 +17,9 @@ from bridge.chain.deployments import known_deployment
 from bridge.cli.context import get_json
 from bridge.cli.endpoint_checks import EndpointCheck, Expected, compared
 from bridge.cli.findings import Finding, note, ok, problem
-from bridge.cli.kubo_checks import check_kubo
+from bridge.cli.kubo_checks import check_kubos
 from bridge.cli.relayer_checks import Caps, check_relayer
+from bridge.cli.source_checks import check_sources
 from bridge.config import BridgeConfig
 from bridge.errors import RpcError
 from bridge.redaction import endpoint_name, redacted
@@ -41,7 +42,9 @@ class Plan:
     caps: Caps | None = None
     timeout_seconds: float = RPC_SECONDS
     runs: bool = True  # whether the bridge should be running
-    kubo: str = ""
+    kubos: tuple[str, ...] = ()
+    replicas: int = 1
+    node: Path | None = None  # a node's folder
 
 
 def plan_of(config: BridgeConfig) -> Plan:
@@ -62,7 +65,8 @@ def plan_of(config: BridgeConfig) -> Plan:
         ),
         timeout_seconds=chain.rpc_timeout_seconds,
         runs=False,
-        kubo=config.content.kubo,
+        kubos=config.content.kubo,
+        replicas=config.content.replicas,
     )
 
 
@@ -80,8 +84,9 @@ def diagnose(
         found += _bridge(plan.bridge, runs=plan.runs)
     else:
         found.append(note("bridge", "not looked at", "give --bridge"))
-    if plan.kubo:
-        found += check_kubo(plan.kubo)
+    found += check_kubos(plan.kubos, plan.replicas)
+    if plan.node is not None:
+        found += check_sources(plan.node)
     return [replace(finding, detail=redacted(finding.detail, plan.rpcs)) for finding in found]
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 from bridge.demo.run import POLL_SECONDS, WAIT_SECONDS, DemoRun, Ordered
+from bridge.mirror import Alone
 from executor.content.blocks import MemoryBlocks
 from executor.content.kubo import Kubo
 from executor.content.patience import Patience
@@ -16,17 +15,6 @@ from executor.errors import CarError, PeerError
 from executor.protocol.cid import Cid
 
 USUAL = "http://127.0.0.1:5001"
-
-
-class _Alone:
-    """The daemon as a source that asks no peers."""
-
-    def __init__(self, daemon: Kubo) -> None:
-        self._daemon = daemon
-
-    def get_car(self, cid: Cid) -> AbstractContextManager[Iterator[bytes]]:
-        """See `executor.content.transfer.CarSource`."""
-        return self._daemon.get_car(cid, offline=True)
 
 
 def look_at(run: DemoRun, ordered: Ordered, job: dict[str, Any], address: str) -> None:
@@ -39,7 +27,7 @@ def look_at(run: DemoRun, ordered: Ordered, job: dict[str, Any], address: str) -
         with Kubo(address) as daemon:
             kept = _wait_until_kept(daemon, root)
             patience = Patience(time.time() + WAIT_SECONDS)
-            moved = fetch_dag(_Alone(daemon), store, root, max_bytes=2**30, patience=patience)
+            moved = fetch_dag(Alone(daemon), store, root, max_bytes=2**30, patience=patience)
     except (PeerError, CarError) as exc:
         run.hold(ordered, False, f"Kubo: {exc}")
         return

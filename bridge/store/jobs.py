@@ -106,13 +106,14 @@ def jobs_of(connection: Connection, request_hashes: Iterable[bytes]) -> dict[byt
     return {row.request_hash: job_of(row) for row in rows}
 
 
-def jobs_in(connection: Connection, states: Sequence[JobState], limit: int = 1000) -> list[Job]:
+def jobs_in(connection: Connection, states: Sequence[JobState], limit: int = 1000, offset: int = 0) -> list[Job]:
     """Jobs in any of these states, oldest request first."""
     query = (
         select(jobs)
         .where(jobs.c.state.in_([state.value for state in states]))
         .order_by(jobs.c.block_number, jobs.c.request_id)
         .limit(limit)
+        .offset(offset)
     )
     return [job_of(row) for row in connection.execute(query)]
 

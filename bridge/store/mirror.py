@@ -1,14 +1,23 @@
-"""Which roots were given to an operator's Kubo, by its peer id: another daemon has none of what this one got."""
+"""Which roots were given to an operator's Kubo, by its peer id: another daemon has none of what this one got.
+
+And which results were read back from it, whole, before they go on-chain.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, and_, delete, func, insert, select
 
-from bridge.store.schema import mirrored_roots
+from bridge.jobs import JobState
+from bridge.store.jobs import unpublished_jobs
+from bridge.store.schema import copies, jobs, mirrored_roots
 from executor.protocol.cid import Cid
+from executor.protocol.reasons import Reason
+from executor.protocol.wire import Outcome
+
+PAGE = 500  # results that are looked at for one copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +45,65 @@ def forget_mirrored(connection: Connection, peer: str, root: Cid) -> None:
     """Remove one."""
     of_root = mirrored_roots.c.root == root.binary
     connection.execute(delete(mirrored_roots).where(of_root, mirrored_roots.c.peer == peer))
+
+
+def forget_copies(connection: Connection, peer: str, root: Cid) -> None:
+    """A daemon keeps a result no longer."""
+    connection.execute(delete(copies).where(copies.c.peer == peer, copies.c.root == root.binary))
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A result that waits for a copy."""
+
+    request_hash: bytes
+    root: Cid
+
+
+def owed_copies(connection: Connection, peer: str) -> Sequence[Owed]:
+    """Results of STORED jobs that were not read back from this daemon, oldest request first."""
+    known = and_(copies.c.request_hash == jobs.c.request_hash, copies.c.peer == peer)
+    query = (
+        select(jobs.c.request_hash, jobs.c.outcome)
+        .outerjoin(copies, known)
+        .where(jobs.c.state == JobState.STORED.value, jobs.c.outcome.is_not(None), copies.c.root.is_(None))
+        .order_by(jobs.c.block_number, jobs.c.request_id)
+        .limit(PAGE)
+    )
+    found = [(row.request_hash, Outcome.decode(row.outcome).output_cid) for row in connection.execute(query)]
+    return [Owed(request_hash, Cid.from_binary(output)) for request_hash, output in found if output]
+
+
+def unposted_roots(connection: Connection) -> set[Cid]:
+    """Results on their way to the chain: agreed on and read back, and not public yet."""
+    states = [JobState.STORED.value, JobState.POSTING.value]
+    rows = connection.execute(select(jobs.c.outcome).where(jobs.c.state.in_(states), jobs.c.outcome.is_not(None)))
+    outcomes = [Outcome.decode(outcome) for (outcome,) in rows]
+    outcomes += [job.outcome for job in unpublished_jobs(connection, 10_000) if job.outcome is not None]
+    return {Cid.from_binary(outcome.output_cid) for outcome in outcomes if outcome.output_cid}
+
+
+def keep_copy(connection: Connection, owed: Owed, peer: str, now: float) -> None:
+    """Write down that a result was read back from a daemon. Again: the newer time counts."""
+    connection.execute(delete(copies).where(copies.c.request_hash == owed.request_hash, copies.c.peer == peer))
+    connection.execute(
+        insert(copies).values(request_hash=owed.request_hash, peer=peer, root=owed.root.binary, confirmed_at=now)
+    )
+
+
+def count_copies(connection: Connection, owed: Owed) -> int:
+    """From how many daemons a result was read back."""
+    where = (copies.c.request_hash == owed.request_hash, copies.c.root == owed.root.binary)
+    return int(connection.execute(select(func.count()).select_from(copies).where(*where)).scalar_one())
+
+
+def waiting_results(connection: Connection) -> tuple[int, float | None]:
+    """How many results wait for copies, and since when the first does."""
+    where = (jobs.c.state == JobState.STORED.value, jobs.c.reason == Reason.COPIES_MISSING.value)
+    count, oldest = connection.execute(select(func.count(), func.min(jobs.c.changed_at)).where(*where)).one()
+    return int(count), oldest
+
+
+def forget_other_copies(connection: Connection, request_hash: bytes, output: bytes) -> None:
+    """Remove copies of what is not this job's output any longer."""
+    connection.execute(delete(copies).where(copies.c.request_hash == request_hash, copies.c.root != output))

@@ -330,3 +330,13 @@ mirrored_roots = Table(
     Column("ours", Boolean, nullable=False),
     Column("done", Boolean, nullable=False),
 )
+
+#: Copies of results that were read back from an operator's Kubo, by its peer id, for the job that waits for them.
+copies = Table(
+    "copies",
+    metadata,
+    Column("request_hash", LargeBinary(32), primary_key=True),
+    Column("peer", String(128), primary_key=True),
+    Column("root", LargeBinary(64), nullable=False),
+    Column("confirmed_at", Float, nullable=False),
+)

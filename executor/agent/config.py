@@ -17,10 +17,12 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from executor.audit.policy import Policy
+from executor.content.kuboaddress import rpc_address
 from executor.errors import InvalidInput
 from executor.ledger import Ledger
 from executor.protocol.labels import Label
@@ -57,6 +59,8 @@ class NodeConfig(BaseModel):
     poll_seconds: float = Field(default=3.0, ge=0, le=25)  # how long the bridge may hold a request for work
     retention_seconds: float = Field(default=14 * 86400.0, gt=0)  # released outputs are kept for re-delivery
     fetch_seconds: float = Field(default=600.0, gt=0)  # for spec, program and inputs of a job
+    gateways: tuple[str, ...] = Field(default=(), max_length=16)  # trustless ones, asked for inputs beside the bridge
+    kubo: str = ""  # RPC API of the operator's own Kubo, such as http://127.0.0.1:5001; asked for inputs likewise
     review_port: int = Field(default=0, ge=0, le=65535)  # of 127.0.0.1, for the policy's reviewers; 0: none
     gateway_host: str = "127.0.0.1"  # where anybody may fetch what is public here
     gateway_port: int = Field(default=0, ge=0, le=65535)  # 0: nowhere
@@ -68,6 +72,25 @@ class NodeConfig(BaseModel):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("gateways")
+    @classmethod
+    def _gateways(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for place, url in enumerate(value):
+            if not _is_gateway(url):  # told without the URL, which may hold what is nobody's business
+                raise ValueError(f"entry {place + 1} must be https://host or http://host, with no user and no query")
+        found = tuple(url.rstrip("/") for url in value)
+        if len(set(found)) != len(found):
+            raise ValueError("a gateway is named twice")
+        return found
+
+    @field_validator("kubo")
+    @classmethod
+    def _kubo(cls, value: str) -> str:
+        try:
+            return rpc_address(value) if value else ""
+        except InvalidInput as exc:
+            raise ValueError(exc.problem) from exc
 
     @field_validator("labels")
     @classmethod
@@ -138,6 +161,16 @@ class NodeConfig(BaseModel):
             "min_fail_price": max(policy.min_fail_price, self.min_fail_price),
         }
         return policy.model_copy(update=prices)
+
+
+def _is_gateway(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_place = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that does not close, a port that is none
+        return False
+    extras = parts.username or parts.password or parts.query or parts.fragment
+    return is_place and not extras and url.isprintable() and not {" ", "?", "#", "{", "}"}.intersection(url)
 
 
 def init_node(folder: Path, *, accepts_known_escapes: bool = False, **fields: Any) -> dict[str, Any]:

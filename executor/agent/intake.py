@@ -5,11 +5,15 @@ Each step raises GiveBack with the node's reason, or InvalidSpec where no node c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from executor.agent.config import NodeConfig
 from executor.agent.errors import GiveBack
 from executor.agent.parts import Work
 from executor.audit.policy import PolicyRefused
+from executor.content.patience import Patience
 from executor.content.reader import read_file
+from executor.content.retrieval import Share
 from executor.content.transfer import fetch_dag
 from executor.content.walk import stored_size
 from executor.errors import (
@@ -125,34 +129,66 @@ def fetch(work: Work, name: str, cid: Cid, max_bytes: int, seconds: float) -> De
     """One DAG into the block store, every block of it hashed here, those that were there before as well.
 
     ContentTooLarge, GiveBack. What is here already was brought for some job: it is read for this one only if the bridge
-    says that this lease may read it, too, or the operator's policy decides on it.
+    says that this lease may read it, too, if it comes again from a source that is open to all (`agent.outside`), or if
+    the operator's policy decides on it.
     """
     store, clock = work.parts.store, work.parts.clock
     was_here = store.has(cid)
     work.parts.roots.keep(cid, work.label, work.request.deadline + 3600.0)
     try:
-        moved = fetch_dag(work.peer, store, cid, max_bytes=max_bytes, patience=work.patience(seconds))
+        shares = _bring(work, cid, max_bytes, work.patience(seconds), was_here=was_here)
         fetched_at = clock()
         size = stored_size(store, cid)
-        if was_here and not work.parts.classes.of([cid]):
-            _check_readable_by_lease(work, cid)
     except ContentTooLarge:
         raise
     except DiskFull as exc:
         raise GiveBack(Reason.DISK_FULL, str(exc)) from exc
     except (PeerUnavailable, PeerRefused, CarError, ContentError) as exc:
         raise GiveBack(Reason.INPUT_NOT_FOUND, f"{name} ({cid}): {exc}") from exc
-    source = f"bridge:{work.parts.config.bridge_url}" if moved.blocks else "cache"
-    work.log.info("fetched", name=name, cid=str(cid), blocks=moved.blocks, bytes=moved.bytes)
+    source = _told(shares, size.blocks)
+    work.log.info("fetched", name=name, cid=str(cid), source=source, bytes=sum(share.bytes for share in shares))
     return Dependency(
         name=name,
         cid=cid,
         size=size.bytes,
         blocks=size.blocks,
         source=source,
-        fetched_at=fetched_at if moved.blocks else None,
+        fetched_at=fetched_at if shares else None,
         verified_at=clock(),
     )
+
+
+def _bring(work: Work, cid: Cid, max_bytes: int, patience: Patience, *, was_here: bool) -> tuple[Share, ...]:
+    """A DAG into the block store, as far as this lease may read it; what each source brought of it."""
+    parts = work.parts
+    bridge = f"bridge:{parts.config.bridge_url}"
+    if parts.outside is None or parts.classes.of([cid]):
+        moved = fetch_dag(work.peer, parts.store, cid, max_bytes=max_bytes, patience=patience)
+        if was_here and not parts.classes.of([cid]):
+            _check_readable_by_lease(work, cid)
+        return (Share(bridge, moved.blocks, moved.bytes),) if moved.blocks else ()
+    try:
+        return parts.outside.fetch(
+            cid,
+            name=bridge,
+            bridge=work.peer,
+            is_open=was_here and _is_readable_by_lease(work, cid),
+            max_bytes=max_bytes,
+            patience=patience,
+        )
+    except (PeerUnavailable, PeerRefused) as exc:  # what a source of the operator's own says is for his log
+        work.log.warning("no source brings an input", cid=str(cid), error=str(exc))
+        raise PeerUnavailable("neither the bridge nor another source of this node brings it all") from exc
+
+
+def _told(shares: Sequence[Share], blocks: int) -> str:
+    """Where the blocks of a DAG came from, for the receipt: each source in order of names, and what was here."""
+    brought = {share.source: share.blocks for share in shares}
+    if blocks > sum(brought.values()):
+        brought["cache"] = blocks - sum(brought.values())
+    if len(brought) == 1:
+        return next(iter(brought))
+    return ", ".join(f"{name} ({count} blocks)" for name, count in sorted(brought.items()))
 
 
 def _check_readable_by_lease(work: Work, cid: Cid) -> None:
@@ -162,8 +198,18 @@ def _check_readable_by_lease(work: Work, cid: Cid) -> None:
     first bytes say it. PeerRefused, PeerUnavailable.
     """
 
-    def ask() -> None:
-        with work.peer.get_car(cid) as pieces:
-            next(pieces, None)
+    work.patience(READABLE_SECONDS).persist(lambda: _open(work, cid))
 
-    work.patience(READABLE_SECONDS).persist(ask)
+
+def _is_readable_by_lease(work: Work, cid: Cid) -> bool:
+    """The same where there are other sources: without the bridge's word now, what is here is brought anew."""
+    try:
+        _open(work, cid)
+    except (PeerRefused, PeerUnavailable):
+        return False
+    return True
+
+
+def _open(work: Work, cid: Cid) -> None:
+    with work.peer.get_car(cid) as pieces:
+        next(pieces, None)

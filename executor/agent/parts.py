@@ -14,6 +14,7 @@ from executor.agent.chainview import ChainView
 from executor.agent.classes import Classes
 from executor.agent.client import BridgeClient, LeasePeer
 from executor.agent.config import NodeConfig
+from executor.agent.outside import Outside
 from executor.agent.pulse import Pulse
 from executor.agent.room import Room
 from executor.audit.policy import Policy
@@ -35,7 +36,8 @@ from executor.sandbox.types import Sandbox
 class Parts:
     """One node. `sandboxes` are those whose probe held, by tier; `chain` is None without an RPC endpoint.
 
-    gates: for jobs that are granted a way out; None where no job is, or none can be given one.
+    gates: for jobs that are granted a way out; None where no job is, or none can be given one. outside: where inputs
+    are looked for beside the bridge; None: nowhere.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Parts:
     chain: ChainView | None
     room: Room
     gates: Gates | None = None
+    outside: Outside | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float]
 

@@ -20,6 +20,7 @@ from executor.agent.classes import Classes
 from executor.agent.client import BridgeClient
 from executor.agent.config import NodeConfig
 from executor.agent.node import DRAIN_FILE, Node
+from executor.agent.outside import outside_of
 from executor.agent.parts import Parts
 from executor.agent.review import Review
 from executor.agent.room import Room
@@ -163,6 +164,10 @@ def _parts(
         stack.callback(rpc.close)
         chain = ChainView(rpc, config.chain_id, config.bridge_contract, config.rpc_depth)
     store = BlockStore(folder / "content")
+    classes = Classes(store, policy.data)
+    outside = outside_of(config.gateways, config.kubo, store, classes)
+    if outside is not None:
+        stack.callback(outside.close)
     total = Capacity(
         slots=config.slots,
         cpu_millis=config.cpu_millis,
@@ -179,11 +184,12 @@ def _parts(
         holds=holds,
         store=store,
         roots=RootSet(store),
-        classes=Classes(store, policy.data),
+        classes=classes,
         sandboxes=offered,
         chain=chain,
         room=Room(total),
         gates=_gates(policy),
+        outside=outside,
         clock=clock,
     )
 

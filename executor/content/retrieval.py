@@ -36,7 +36,6 @@ PROGRESS_SECONDS: Final = 10.0
 PARALLEL: Final = 4
 MAX_TRIED: Final = 20
 IDLE_ROUNDS: Final = 4
-"""How often all sources are asked again without a new block in between."""
 _LONGEST_WAIT: Final = 1.0
 _SHOWN: Final = 160
 STALLED: Final = "brought no block in time"
@@ -68,17 +67,21 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds without a block before another source is asked too, and before one is dropped."""
+    """Seconds without a block before another source is asked too, and before one is dropped.
+
+    rounds: how often all sources are asked again without a new block in between.
+    """
 
     hedge: float = HEDGE_SECONDS
     progress: float = PROGRESS_SECONDS
+    rounds: int = IDLE_ROUNDS
 
 
 class Retriever:
     """Long-lived: it keeps what it learns of its sources, and their clients. `close` it.
 
     sources: where to look, the preferred first; the order counts until something is known of them. One `fetch` runs at
-    a time; others wait for it.
+    a time; others wait for it. scores: what is known of sources, where several retrievers share it.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Retriever:
         parallel: int = PARALLEL,
         max_tried: int = MAX_TRIED,
         watcher: Watcher | None = None,
+        scores: dict[str, Score] | None = None,
     ) -> None:
         self.sources = tuple({source.name: source for source in sources}.values())
         self.store = store
@@ -97,7 +101,7 @@ class Retriever:
         self.parallel = parallel
         self.max_tried = max_tried
         self.watcher = watcher
-        self.scores: dict[str, Score] = {}
+        self.scores = {} if scores is None else scores
         self.clients = OpenSources()
         self.closed = False
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="retrieval")
@@ -122,39 +126,52 @@ class Retriever:
         """What is known of a source."""
         return self.scores.get(source.name) or Score()
 
-    def fetch(self, root: Cid, *, max_bytes: int, patience: Patience) -> Retrieved:
+    def fetch(
+        self,
+        root: Cid,
+        *,
+        max_bytes: int,
+        patience: Patience,
+        first: Source | None = None,
+        store: BlockStoreLike | None = None,
+    ) -> Retrieved:
         """Bring everything below `root` into the store, where it is not there already or is damaged.
+
+        first: a source of this fetch alone, asked before all others whatever is known of it, and given up only for this
+        fetch. store: where to bring it, if not into the retriever's own.
 
         PeerRefused (404) when every source says that it has it not; PeerUnavailable, naming each source and what it
         did, when they bring nothing new or the time is over; ContentTooLarge, MalformedBlock, DiskFull as
         `transfer.fetch_dag`. `patience.pause` is called about once a second, and may raise to end everything. What
         was verified stays in the store.
         """
+        target = self.store if store is None else store
         with self._alone(patience):
-            fetch = _Fetch(self, self._best_sources(), root, max_bytes, patience)
+            fetch = _Fetch(self, target, self._best_sources(first), first, root, max_bytes, patience)
             for _ in range(TRIES):
-                if missing(self.store, root, limit=1):
+                if missing(target, root, limit=1):
                     fetch.run()
                 try:
-                    size = stored_size(self.store, root)
+                    size = stored_size(target, root)
                 except (BlockMismatch, BlockMissing) as exc:
                     failure = exc
-                    missing(self.store, root, verify=True)  # reads every block, so that damaged ones are absent now
+                    missing(target, root, verify=True)  # reads every block, so that damaged ones are absent now
                 else:
                     if size.bytes > max_bytes:
                         raise ContentTooLarge("bytes of all blocks", max_bytes)
                     return fetch.result()
             raise failure
 
-    def _best_sources(self) -> tuple[Source, ...]:
+    def _best_sources(self, first: Source | None) -> tuple[Source, ...]:
         """Those that one DAG may be asked of."""
         now = time.monotonic()
         usable = [source for source in self.sources if self.score(source).may_try(now)]
-        return tuple(sorted(usable, key=lambda source: self.score(source).order())[: self.max_tried])
+        best = sorted(usable, key=lambda source: self.score(source).order())[: self.max_tried]
+        return (*best,) if first is None else (first, *best)
 
-    def start(self, attempt: Attempt, root: Cid, room: int, patience: Patience) -> Future[None]:
+    def start(self, attempt: Attempt, store: BlockStoreLike, root: Cid, room: int, patience: Patience) -> Future[None]:
         """Run an attempt in one of the threads."""
-        return self._pool.submit(attempt.run, self.clients, self.store, root, room, patience)
+        return self._pool.submit(attempt.run, self.clients, store, root, room, patience)
 
     @contextmanager
     def _alone(self, patience: Patience) -> Iterator[None]:
@@ -186,7 +203,9 @@ class _Fetch:
     """The thread of the caller: starts attempts, watches them, ends them."""
 
     retriever: Retriever
+    store: BlockStoreLike
     candidates: tuple[Source, ...]
+    first: Source | None
     root: Cid
     max_bytes: int
     patience: Patience
@@ -236,7 +255,7 @@ class _Fetch:
             self._note(attempt)
         if any(attempt.failure is None for attempt, _ in ended):
             return True
-        if ended and not self.running and not missing(self.retriever.store, self.root, limit=1):
+        if ended and not self.running and not missing(self.store, self.root, limit=1):
             return True
         for attempt, _ in ended:
             if attempt.is_fatal and attempt.failure is not None:
@@ -263,13 +282,14 @@ class _Fetch:
             record.failed += 1
             record.idle += not attempt.taken and attempt.ended_for != _LOST
             score = self._judged(attempt, record, score, now)
-        retriever.scores[attempt.source.name] = score
+        if not retriever.score(attempt.source).lie:  # another retriever may have found that out meanwhile
+            retriever.scores[attempt.source.name] = score
 
     def _judged(self, attempt: Attempt, record: _Record, score: Score, now: float) -> Score:
         """The score after an attempt that did not bring everything; `record.out` where it is not to be asked again."""
         if attempt.has_lied:
             record.out = True
-            return score.lied(record.problem)
+            return score.failed(now) if attempt.source is self.first else score.lied(record.problem)
         if attempt.ended_for and attempt.ended_for != STALLED:
             return score if attempt.taken else score.silent(now - attempt.started)
         record.out = isinstance(attempt.failure, PeerRefused)
@@ -319,7 +339,7 @@ class _Fetch:
         room = self.max_bytes - sum(known.bytes for known in self.records.values())
         if watcher is not None:
             watcher.began(attempt)
-        future = self.retriever.start(attempt, self.root, room, self.patience)
+        future = self.retriever.start(attempt, self.store, self.root, room, self.patience)
         future.add_done_callback(lambda _: self.wake.set())
         self.running.append((attempt, future))
 
@@ -328,6 +348,8 @@ class _Fetch:
         newest = working[-1]
         pace = self.retriever.pace
         usual = max(self.retriever.score(newest.source).hedge_after(pace.hedge), 1.5 * newest.longest_wait)
+        if newest.source is self.first:
+            usual = max(usual, pace.hedge)
         return max(attempt.last_block for attempt in working) + min(usual, pace.progress) * 0.5 ** (len(working) - 1)
 
     def _yield_place(self, working: Sequence[Attempt], now: float) -> None:
@@ -340,26 +362,29 @@ class _Fetch:
     def _next_source(self, now: float) -> Source | None:
         """The best one that may be asked now."""
         busy = {attempt.source.name for attempt, _ in self.running}
-        best: tuple[tuple[int, int, int, float], Source] | None = None
+        best: tuple[tuple[int, int, bool, int, float], Source] | None = None
         for source in self.candidates:
             record = self.records.get(source.name)
-            score = self.retriever.score(source)
-            if source.name in busy or not score.may_try(now):
+            if source.name in busy or not self._may_try(source, now):
                 continue
             if record is not None and (record.out or record.idle > self.round):
                 continue
-            key = (record.idle if record else 0, record.failed if record else 0, *score.order())
+            order = self.retriever.score(source).order()
+            key = (record.idle if record else 0, record.failed if record else 0, source is not self.first, *order)
             if best is None or key < best[0]:
                 best = (key, source)
         return best[1] if best else None
 
+    def _may_try(self, source: Source, now: float) -> bool:
+        return source is self.first or self.retriever.score(source).may_try(now)
+
     def _next_round(self, now: float) -> None:
         """Nobody is at work and nobody is left: ask all again after a pause, or give up."""
-        known = [(self.retriever.score(source), self.records.get(source.name)) for source in self.candidates]
-        if not any(record and not record.out and score.may_try(now) for score, record in known):
+        known = [(source, self.records.get(source.name)) for source in self.candidates]
+        if not any(record and not record.out and self._may_try(source, now) for source, record in known):
             raise self._error("no source has it" if self.records else "there is no source to ask")
         self.round += 1
-        if self.round > IDLE_ROUNDS or not self.patience.rest(self.round):
+        if self.round > self.retriever.pace.rounds or not self.patience.rest(self.round):
             raise self._error("no source brings it")
 
     def _seconds(self) -> float:

@@ -20,10 +20,14 @@ MAX_OPEN: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """name: how it is shown, unique among the sources. open: makes its one client, which connects when called."""
+    """name: how it is shown, unique among the sources. open: makes its one client, which connects when called.
+
+    is_lent: the client is somebody else's and for one fetch only, so that it is not kept.
+    """
 
     name: str
     open: Callable[[], AbstractContextManager[CarSource]]
+    is_lent: bool = False
 
 
 def gateway_source(url: str, silence_seconds: float = SILENCE_SECONDS, dial_seconds: float = DIAL_SECONDS) -> Source:
@@ -72,6 +76,8 @@ class OpenSources:
         finally:
             with self._lock:
                 self._used.remove(source.name)
+                if source.is_lent:
+                    self._open.pop(source.name)[1].close()
 
     def close(self) -> None:
         """Close all clients that are not in use."""

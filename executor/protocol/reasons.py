@@ -63,6 +63,7 @@ class Reason(IntEnum):
     NO_AGREEMENT = 505
     SPEC_UNREADABLE = 506
     ATTEMPTS_EXHAUSTED = 507
+    COPIES_MISSING = 508
 
     @property
     def is_attestable(self) -> bool:
