@@ -8,6 +8,7 @@ head of the answer and for all of it, streams at a time.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from executor.protocol.cid import Cid
 log = structlog.get_logger("insula.gateway")
 
 STREAMS_AT_ONCE: Final = 64
+LOOKS_AT_ONCE: Final = 16
+"""Paths that are followed at a time; others wait. The server's other calls need threads, too."""
 HEAD_SECONDS: Final = 10.0
 """For finding what a path leads to."""
 ANSWER_SECONDS: Final = 3600.0
@@ -136,12 +139,14 @@ class Gateway:
         self._monotonic = monotonic
         self._streams = streams
         self._running = 0
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def answer(self, request: Request) -> Response:
         """What a GET or HEAD of /ipfs/... gets."""
         try:
             asked = _understood(request)
-            opened = await run_in_threadpool(self._open, asked)
+            async with self._looks:
+                opened = await run_in_threadpool(self._open, asked)
         except Unanswerable as exc:
             is_conditional = exc.status == 404 and "only-if-cached" in request.headers.get("cache-control", "")
             return problem(412 if is_conditional else exc.status, exc.detail)
