@@ -295,6 +295,14 @@ def test_a_daemon_that_is_not_there_is_unavailable():
         "ftp://h:1",
         "http://h:1/api",
         "http://[::1:5001",
+        "http://[::1%25lo]:5001",
+        "http://my_kubo:5001",
+        "http://a..b:5001",
+        "http://-:5001",
+        f"http://{'a' * 64}:5001",
+        f"http://{'a.' * 126}aa:5001",
+        "http://127.1:5001",
+        "http://999.1.1.1:5001",
     ],
 )
 def test_an_address_that_is_none_is_named(address):
@@ -302,7 +310,9 @@ def test_an_address_that_is_none_is_named(address):
         Kubo(address)
 
 
-@pytest.mark.parametrize("address", ["http://localhost:5001/", "http://127.0.0.1:5001", "http://[::1]:5001"])
+@pytest.mark.parametrize(
+    "address", ["http://localhost:5001/", "http://127.0.0.1:5001", "http://[::1]:5001", "http://a-1.b:5001"]
+)
 def test_usual_addresses_are_taken(address):
     Kubo(address).close()
 
