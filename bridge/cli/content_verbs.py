@@ -19,6 +19,7 @@ from bridge.cli.context import (
     contract_of,
     get_json,
     signed_bridge,
+    understood,
 )
 from bridge.cli.output import JsonFlag, emit
 from bridge.cli.pin_verbs import ls, pin, stat, unpin
@@ -138,10 +139,13 @@ def add(
     if local or not bridge:
         emit({"ok": True, "cid": str(root), "blocksSent": 0}, as_json=as_json, text=str(root))
         return
-    with bridge_at(bridge) as http:
+    with bridge_at(bridge) as http, understood():
         status = get_json(http, "/v1/status")
+        chain_id = int(status["chainId"])
+        if not 0 < chain_id < 2**63:
+            raise ValueError("chainId is no chain's")
     address = contract_of(contract or str(status.get("contract", "")))
-    with signed_bridge(bridge, key, int(status["chainId"]), address) as http:
+    with signed_bridge(bridge, key, chain_id, address) as http:
         result = upload(http, store, root, public=public, requester=meant_for, seconds=timeout)
     emit({"ok": True, **result}, as_json=as_json, text=str(root))
 

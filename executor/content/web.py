@@ -141,7 +141,7 @@ class Http:
             )
             with until(max(HEAD_SECONDS, silence_seconds or 0)):
                 response = self._client.send(request, stream=True)
-        except (httpx.TransportError, httpx.InvalidURL) as exc:
+        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as exc:  # UnicodeError: a host such as xn--a
             raise self._unavailable(exc) from exc
         try:
             self._check(response)
