@@ -233,12 +233,12 @@ class Kubo:
         """A call whose answer is read piece by piece. Whatever the libraries raise is one of the two errors."""
         try:
             with until(seconds):
-                with until(seconds if data else self._head_seconds), _head_limit():
+                with until(seconds if data else self._head_seconds), _head_limit(), _well_formed():
                     stream = self._client.request(
                         path, args, opts=dict(options), data=data, headers=headers, decoder="none", stream=True
                     )
                 with closing(stream):
-                    yield iter(stream)
+                    yield _well_formed_pieces(stream)
         except exceptions.ErrorResponse as exc:
             problem = _line(str(exc))
             raise PeerRefused(404 if _NOT_FOUND.search(problem) else 500, f"{self.address}: {problem}") from exc
@@ -278,6 +278,19 @@ class _Client(http_requests.ClientSync):  # type: ignore[misc]
         for prefix in list(session.adapters):
             session.mount(prefix, _Adapter())
         return session
+
+    def _do_raise_for_status(self, response: Any) -> None:
+        """As the client's own, whose JSON parser nests as deep as it is told to, until the process has no stack."""
+        try:
+            response.raise_for_status()
+        except requests_wrapper.HTTPError as exc:
+            try:
+                said = _object(b"".join(response.iter_content(_PIECE)))
+            except _Unwanted:
+                said = {}
+            if "Message" in said:
+                raise exceptions.ErrorResponse(str(said["Message"]), exc) from exc
+            raise exceptions.StatusError(exc) from exc
 
     def _request(self, *args: Any, **kwargs: Any) -> Any:
         # The client asks for pieces as they come, and gets the whole answer in one where it is not sent in chunks.
@@ -348,6 +361,24 @@ def _head_limit() -> Iterator[None]:
         yield
     finally:
         _thread.head_bytes = None
+
+
+@contextmanager
+def _well_formed() -> Iterator[None]:
+    """What the libraries raise by mistake: for a chunk of a negative size, say."""
+    try:
+        yield
+    except ValueError as exc:
+        raise _Unwanted("does not speak HTTP; is this the RPC API of Kubo?") from exc
+
+
+def _well_formed_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    while True:
+        with _well_formed():
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 class _Pieces:

@@ -223,6 +223,19 @@ FAULTS = {
     "an answer that is no JSON": (publish, [send(head(), b"<html>")], PeerRefused, "RPC API of Kubo"),
     "an answer that is a list": (publish, [send(head(), b"[1]\n")], PeerRefused, "answer as Kubo does"),
     "deep JSON": (publish, [send(head(), b"[" * 100_000)], PeerRefused, "JSON"),
+    "an error text that is deep JSON": (publish, [send(head("500 Error"), b"[" * 100_000)], PeerUnavailable, "500"),
+    "a chunk of a negative size": (
+        export,
+        [send(head(Transfer_Encoding="chunked"), b"-5\r\nabcde\r\n")],
+        PeerRefused,
+        "HTTP",
+    ),
+    "an error text in a chunk of a negative size": (
+        publish,
+        [send(head("500 Error", Transfer_Encoding="chunked"), b"-5\r\nabcde\r\n")],
+        PeerRefused,
+        "HTTP",
+    ),
     "an answer without end": (publish, [flood(head(), b" " * 65536)], PeerRefused, "more than 1048576 bytes"),
     "rows without end": (publish, [flood(head(), b"{}\n" * 1000)], PeerRefused, "more than 10000 rows"),
     "an error text without end": (
