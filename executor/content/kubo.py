@@ -28,7 +28,7 @@ from executor.content.blocks import BlockSource
 from executor.content.cancel import cancellable
 from executor.content.car import export_car
 from executor.content.kuboaddress import rpc_address
-from executor.content.transport import seconds_left, until
+from executor.content.transport import NO_COOKIES, seconds_left, until
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.canonical import DepthError, strict_json
 from executor.protocol.cid import Cid
@@ -272,6 +272,7 @@ class _Client(http_requests.ClientSync):  # type: ignore[misc]
     def _make_session(self) -> Any:
         session = super()._make_session()
         session.trust_env = False
+        session.cookies.set_policy(NO_COOKIES)
         session.max_redirects = 0
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "insula"})
         session.hooks["response"].append(_check_encoding)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
@@ -21,7 +22,7 @@ import httpx
 from pydantic import ValidationError
 
 from executor.content.car import MEDIA_TYPE
-from executor.content.transport import DeadlineTransport, until
+from executor.content.transport import NO_COOKIES, DeadlineTransport, until
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.canonical import sha256
 from executor.protocol.cid import Cid
@@ -82,6 +83,7 @@ class Http:
             follow_redirects=False,
             trust_env=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "insula"},
+            cookies=CookieJar(NO_COOKIES),
         )
 
     def __enter__(self) -> Self:

@@ -14,10 +14,12 @@ import pytest
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
 from executor.content.car import write_car
+from executor.content.kubo import Kubo
 from executor.content.patience import Patience
 from executor.content.retrieval import Pace, Retriever
 from executor.content.sources import gateway_source, kubo_source
 from executor.content.walk import missing
+from executor.content.web import Http
 from executor.errors import ContentTooLarge, DiskFull, InvalidInput, MalformedBlock, PeerRefused, PeerUnavailable
 from executor.protocol.cid import DAG_PB, RAW, Cid
 from tests.chain_nodes import wait_for
@@ -436,6 +438,16 @@ def test_a_kubo_that_is_silent_is_left_for_a_gateway(retriever_of):
 
 
 @pytest.mark.kubo
+@pytest.mark.parametrize("of", [Http, Kubo], ids=["http", "kubo"])
+def test_abuse_a_peer_s_cookies_are_neither_kept_nor_sent_back(of):
+    with RawServer(send(head(Set_Cookie="name=value; Path=/"), b"{}")) as server, of(server.url) as client:
+        for _ in range(2):
+            client.call("GET", "/") if of is Http else client.peer_id()
+
+    assert len(server.heads) >= 2
+    assert not any(b"cookie" in top.lower() for top in server.heads)
+
+
 def test_a_real_kubo_is_a_source(kubo):
     from executor.content.kubo import Kubo
 
