@@ -294,6 +294,17 @@ def test_the_overall_deadline_holds_with_a_source_that_is_never_silent_for_long(
     assert time.monotonic() - started < 10
 
 
+def test_a_source_that_is_at_work_when_the_time_is_over_is_not_said_to_be_silent(retriever_of):
+    big = Content.of(os.urandom(4 * MIB))
+
+    def half(connection, stopping):
+        connection.sendall(head() + big.car[: 2 * MIB + MIB // 2])
+        stopping.wait(60)
+
+    with RawServer(half) as slow, pytest.raises(PeerUnavailable, match=f"{slow.url}: brought 3 blocks until then"):
+        fetch(retriever_of(slow.url, pace=Pace(hedge=10, progress=30)), big, seconds=1.0)
+
+
 def _trickle(car):
     def script(connection, stopping):
         connection.sendall(head())
