@@ -19,7 +19,7 @@ from bridge.store.engine import Engine, reading, transaction
 from bridge.store.mirror import Mirrored, forget_mirrored, keep_mirrored, mirrored
 from executor.content.blocks import BlockSource
 from executor.content.roots import RootSet
-from executor.errors import ContentError, PeerRefused
+from executor.errors import ContentError, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
 log = structlog.get_logger("bridge.mirror")
@@ -56,6 +56,7 @@ class Mirror:
         self._daemon = daemon
         self._clock = clock
         self._refused: dict[Cid, float] = {}
+        self._cut: set[Cid] = set()
 
     def step(self) -> bool:
         """Give the daemon one public root that it has not, or take one back that is public no longer; whether it did.
@@ -70,7 +71,8 @@ class Mirror:
         for root in sorted(known.keys() - public - self._refused.keys(), key=str):
             self._take_back(peer, known[root])
             return True
-        for root in sorted(public - self._refused.keys(), key=str):
+        self._cut &= public
+        for root in sorted(public - self._refused.keys(), key=lambda one: (one in self._cut, str(one))):
             if root not in known or not known[root].done:
                 self._give(peer, known.get(root) or self._begin(peer, root))
                 return True
@@ -89,6 +91,10 @@ class Mirror:
         except (PeerRefused, ContentError) as exc:  # the daemon has no room, or garbage collection was faster
             self._wait("kubo does not take a result", one.root, exc)
             return
+        except PeerUnavailable:
+            self._cut.add(one.root)  # the others first: it may be this root that the daemon hangs over
+            raise
+        self._cut.discard(one.root)
         with transaction(self._engine) as connection:
             keep_mirrored(connection, peer, Mirrored(one.root, ours=one.ours, done=True))
         log.info("result copied to kubo", cid=str(one.root))
