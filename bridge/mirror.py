@@ -102,6 +102,7 @@ class Mirror:
         self._replicas = replicas or Replicas()
         self._name = name
         self._refused: dict[Cid, float] = {}
+        self._cut: set[Cid] = set()
 
     def step(self) -> bool:
         """Give the daemon one root that it has not, or take one back that it shall not have any longer; whether it did.
@@ -123,7 +124,8 @@ class Mirror:
         for root in sorted(known.keys() - public - unposted - self._refused.keys(), key=str):
             self._take_back(peer, known[root])
             return True
-        for root in sorted(public - self._refused.keys(), key=str):
+        self._cut &= public
+        for root in sorted(public - self._refused.keys(), key=lambda one: (one in self._cut, str(one))):
             if root not in known or not known[root].done:
                 self._give(peer, known.get(root) or self._begin(peer, root))
                 return True
@@ -176,6 +178,10 @@ class Mirror:
         except (PeerRefused, ContentError) as exc:  # the daemon has no room, or garbage collection was faster
             self._wait("kubo does not take a result", one.root, exc)
             return
+        except PeerUnavailable:
+            self._cut.add(one.root)  # the others first: it may be this root that the daemon hangs over
+            raise
+        self._cut.discard(one.root)
         with transaction(self._engine) as connection:
             keep_mirrored(connection, peer, Mirrored(one.root, ours=one.ours, done=True))
         log.info("result copied to kubo", cid=str(one.root))

@@ -52,11 +52,15 @@ def silent(connection, stopping):
 
 
 class RawServer:
-    """Listens on loopback; `scripts` are used in turn, the last one for all further calls. `calls`: paths asked for."""
+    """Listens on loopback; `scripts` are used in turn, the last one for all further calls. `calls`: paths asked for.
+
+    heads: the calls' heads as they came.
+    """
 
     def __init__(self, *scripts):
         self._scripts = list(scripts)
         self.calls = []
+        self.heads = []
         self._stopping = threading.Event()
         self._threads = []
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -90,7 +94,9 @@ class RawServer:
     def _answer(self, connection):
         with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
-            self.calls.append(_read_call(connection))
+            path, top = _read_call(connection)
+            self.heads.append(top)
+            self.calls.append(path)
             script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
             script(connection, self._stopping)
             with contextlib.suppress(OSError):
@@ -98,12 +104,12 @@ class RawServer:
 
 
 def _read_call(connection):
-    """One call, body and all; its path."""
+    """One call, body and all; its path and head."""
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(65536)
         if not piece:
-            return ""
+            return "", b""
         data += piece
     top, _, body = data.partition(b"\r\n\r\n")
     if b"transfer-encoding: chunked" in top.lower():
@@ -112,4 +118,4 @@ def _read_call(connection):
     elif length := re.search(rb"content-length: (\d+)", top.lower()):
         while len(body) < int(length[1]):
             body += connection.recv(65536)
-    return top.split(b" ")[1].decode()
+    return top.split(b" ")[1].decode(), top

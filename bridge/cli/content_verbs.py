@@ -185,6 +185,8 @@ def uploads_at(bridge: str, key: str, contract: str) -> Iterator[Http]:
     with bridge_at(bridge) as http, understood():
         status = get_json(http, "/v1/status")
         chain_id = int(status["chainId"])
+        if not 0 < chain_id < 2**63:
+            raise ValueError("chainId is no chain's")
     address = contract_of(contract or str(status.get("contract", "")))
     with signed_bridge(bridge, key, chain_id, address) as http:
         yield http

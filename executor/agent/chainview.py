@@ -12,6 +12,7 @@ from executor.agent.errors import GiveBack
 from executor.content.patience import Patience
 from executor.content.web import Http
 from executor.errors import InsulaError, PeerError, PeerUnavailable
+from executor.protocol.canonical import strict_json
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import Request
 
@@ -77,8 +78,8 @@ class ChainView:
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
         reply = self._http.call("POST", "", body, max_bytes=MAX_ANSWER_BYTES)
         try:
-            answer = json.loads(reply.body)
-        except (ValueError, RecursionError) as exc:
+            answer = strict_json(reply.body.decode())
+        except ValueError as exc:
             raise PeerUnavailable(f"{method}: the answer is not JSON") from exc
         if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
             raise PeerUnavailable(f"{method}: the answer is not JSON-RPC")

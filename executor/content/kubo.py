@@ -28,7 +28,7 @@ from executor.content.blocks import BlockSource
 from executor.content.cancel import cancellable
 from executor.content.car import export_car
 from executor.content.kuboaddress import rpc_address
-from executor.content.transport import seconds_left, until
+from executor.content.transport import NO_COOKIES, seconds_left, until
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.canonical import DepthError, strict_json
 from executor.protocol.cid import Cid
@@ -233,12 +233,12 @@ class Kubo:
         """A call whose answer is read piece by piece. Whatever the libraries raise is one of the two errors."""
         try:
             with until(seconds):
-                with until(seconds if data else self._head_seconds), _head_limit():
+                with until(seconds if data else self._head_seconds), _head_limit(), _well_formed():
                     stream = self._client.request(
                         path, args, opts=dict(options), data=data, headers=headers, decoder="none", stream=True
                     )
                 with closing(stream):
-                    yield iter(stream)
+                    yield _well_formed_pieces(stream)
         except exceptions.ErrorResponse as exc:
             problem = _line(str(exc))
             raise PeerRefused(404 if _NOT_FOUND.search(problem) else 500, f"{self.address}: {problem}") from exc
@@ -272,12 +272,26 @@ class _Client(http_requests.ClientSync):  # type: ignore[misc]
     def _make_session(self) -> Any:
         session = super()._make_session()
         session.trust_env = False
+        session.cookies.set_policy(NO_COOKIES)
         session.max_redirects = 0
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "insula"})
         session.hooks["response"].append(_check_encoding)
         for prefix in list(session.adapters):
             session.mount(prefix, _Adapter())
         return session
+
+    def _do_raise_for_status(self, response: Any) -> None:
+        """As the client's own, whose JSON parser nests as deep as it is told to, until the process has no stack."""
+        try:
+            response.raise_for_status()
+        except requests_wrapper.HTTPError as exc:
+            try:
+                said = _object(b"".join(response.iter_content(_PIECE)))
+            except _Unwanted:
+                said = {}
+            if "Message" in said:
+                raise exceptions.ErrorResponse(str(said["Message"]), exc) from exc
+            raise exceptions.StatusError(exc) from exc
 
     def _request(self, *args: Any, **kwargs: Any) -> Any:
         # The client asks for pieces as they come, and gets the whole answer in one where it is not sent in chunks.
@@ -348,6 +362,24 @@ def _head_limit() -> Iterator[None]:
         yield
     finally:
         _thread.head_bytes = None
+
+
+@contextmanager
+def _well_formed() -> Iterator[None]:
+    """What the libraries raise by mistake: for a chunk of a negative size, say."""
+    try:
+        yield
+    except ValueError as exc:
+        raise _Unwanted("does not speak HTTP; is this the RPC API of Kubo?") from exc
+
+
+def _well_formed_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    while True:
+        with _well_formed():
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 class _Pieces:

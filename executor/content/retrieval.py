@@ -400,7 +400,8 @@ class _Fetch:
 
     def _error(self, what: str) -> PeerRefused | PeerUnavailable:
         """One error that names each source that was tried and what it did."""
-        said = [f"{name}: {record.problem}" for name, record in self.records.items()]
+        at_work = {at.source.name: f"brought {at.taken} blocks until then" for at, _ in self.running if at.taken}
+        said = [f"{name}: {at_work.get(name, record.problem)}" for name, record in self.records.items()]
         others = [source for source in self.retriever.sources if source.name not in self.records]
         said += [f"{source.name}: {self._why_not(source)}" for source in others[: max(0, MAX_TRIED - len(said))]]
         unnamed = len(self.retriever.sources) - len(said)

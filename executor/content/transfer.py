@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from executor.content.blocks import Block, BlockStoreLike
 from executor.content.car import CarLimits, CarParser, write_car
 from executor.content.patience import Patience
-from executor.content.walk import StoredSize, blocks, links, missing, stored_size
+from executor.content.walk import StoredSize, blocks, links, missing, stored_size, walk
 from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -104,13 +104,17 @@ def upload_dag(
 ) -> Moved:
     """Give a peer everything below `root` that it lacks, in segments; BlockMissing where it is not all here.
 
-    PeerUnavailable when the deadline passes; PeerRefused as the peer said it, or when it takes the same blocks again
-    and again and still lacks them.
+    PeerUnavailable when the deadline passes; PeerRefused as the peer said it, when it asks for anything else, or when
+    it takes the same blocks again and again and still lacks them.
     """
     moved = Moved(0, 0)
     absent = patience.persist(lambda: sink.missing(root))
+    below = set(walk(store, root)) if absent else set()
     idle = 0
     while absent:
+        for cid in absent:
+            if cid not in below:  # the store may hold it for others, and the peer know its name
+                raise PeerRefused(200, f"the peer asks for {cid}, which is nothing of {root}")
         segment = _segment(store, absent, min(segment_bytes, MAX_SEGMENT_BYTES))
         car = b"".join(write_car([root], segment))
         left = patience.persist(_putting(sink, root, car))

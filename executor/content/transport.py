@@ -15,7 +15,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Final
 
 import httpcore
 import httpx
@@ -23,6 +24,8 @@ from httpcore._backends.sync import SyncStream
 
 from executor.content.cancel import Cancelled, cancellable
 
+NO_COOKIES: Final = DefaultCookiePolicy(allowed_domains=[])
+"""A long-lived client would keep what a peer sets, without end."""
 _WRITE_BYTES = 256 * 1024
 _MAX_ADDRESSES = 4
 _thread = threading.local()

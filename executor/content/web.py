@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
@@ -21,7 +22,7 @@ import httpx
 from pydantic import ValidationError
 
 from executor.content.car import MEDIA_TYPE
-from executor.content.transport import DeadlineTransport, until
+from executor.content.transport import NO_COOKIES, DeadlineTransport, until
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.canonical import sha256
 from executor.protocol.cid import Cid
@@ -82,6 +83,7 @@ class Http:
             follow_redirects=False,
             trust_env=False,
             headers={"Accept-Encoding": "identity", "User-Agent": "insula"},
+            cookies=CookieJar(NO_COOKIES),
         )
 
     def __enter__(self) -> Self:
@@ -141,7 +143,7 @@ class Http:
             )
             with until(max(HEAD_SECONDS, silence_seconds or 0)):
                 response = self._client.send(request, stream=True)
-        except (httpx.TransportError, httpx.InvalidURL) as exc:
+        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as exc:  # UnicodeError: a host such as xn--a
             raise self._unavailable(exc) from exc
         try:
             self._check(response)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from eth_utils.exceptions import ValidationError
 from executor.errors import InvalidInput
 from executor.protocol.dsse import envelope_digest
 from executor.protocol.keystore import MAX_KEYSTORE_BYTES, parse_keystore
+
+_RECURSION_LIMIT = 1000  # Python's own
+sys.setrecursionlimit(_RECURSION_LIMIT)  # py_ecc, which eth_account imports, takes 100000: beyond any thread's stack
 
 MAX_PASSWORD = 1000  # characters
 _PASSWORD = "INSULA_KEYSTORE_PASSWORD"

@@ -8,16 +8,17 @@ Source: https://github.com/moby/docker-image-spec/blob/main/v1.2.md
 from __future__ import annotations
 
 import hashlib
-import json
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from executor.errors import InsulaError
+from executor.protocol.canonical import strict_json
 
 MAX_MEMBERS: Final = 2000
 MAX_JSON_BYTES: Final = 4 * 2**20
+MAX_JSON_DEPTH: Final = 32
 MAX_LAYERS: Final = 128
 _CHUNK: Final = 2**20
 _KINDS: Final = frozenset((tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE))
@@ -48,14 +49,14 @@ def check_archive(path: Path, max_bytes: int) -> ImageArchive:
 
 def _check(archive: tarfile.TarFile) -> ImageArchive:
     members = _members(archive)
-    manifest = _json(archive, members, "manifest.json")
+    manifest = _json(_read(archive, members, "manifest.json"))
     if not isinstance(manifest, list) or len(manifest) != 1 or not isinstance(manifest[0], dict):
         raise BadArchive("manifest.json must list exactly one image")
     entry = manifest[0]
     if entry.get("RepoTags"):
         raise BadArchive("the archive gives its image a name (RepoTags); save it by id: docker save sha256:...")
     raw = _read(archive, members, entry.get("Config"))
-    config = json.loads(raw)
+    config = _json(raw)
     layers, hashes = entry.get("Layers") or [], _diff_ids(config)
     if len(layers) != len(hashes) or len(layers) > MAX_LAYERS:
         raise BadArchive(f"{len(layers)} layers in the manifest, {len(hashes)} in the config; at most {MAX_LAYERS}")
@@ -92,8 +93,8 @@ def _diff_ids(config: Any) -> list[str]:
     return hashes
 
 
-def _json(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> Any:
-    return json.loads(_read(archive, members, name))
+def _json(raw: bytes) -> Any:
+    return strict_json(raw.decode(), MAX_JSON_DEPTH)
 
 
 def _read(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: Any) -> bytes:

@@ -267,6 +267,19 @@ def test_a_peer_that_never_keeps_a_block_is_given_up(twin, peer):
         upload_dag(peer, store, root, patience=patience())
 
 
+@pytest.mark.parametrize("call", ["/missing", "/content"])
+def test_abuse_a_bridge_that_asks_for_what_it_was_not_promised_gets_no_block_of_it(twin, peer, call):
+    store = MemoryBlocks()
+    private = import_bytes(store, b"the operator's own")
+    root = import_bytes(store, b"content")
+    twin.faults[call] = Fault(body=b'{"missing": ["%s"]}' % str(private).encode(), times=99)
+
+    with pytest.raises(PeerRefused, match=f"{private}, which is nothing of {root}"):
+        upload_dag(peer, store, root, patience=patience())
+
+    assert not twin.received.has(private)
+
+
 def test_an_answer_that_is_no_list_of_cids_is_refused(twin, peer):
     twin.faults["/missing"] = Fault(body=b'{"missing": ["no cid"]}')
 

@@ -160,6 +160,7 @@ BAD_CALLS = {
     "no bridge": (["job", "status", "1"], Exit.BAD_INPUT, "INSULA_BRIDGE"),
     "a bridge where nobody is": (["job", "status", "1", "--bridge", NOBODY], Exit.UNREACHABLE, NOBODY),
     "a bridge that is no URL": (["job", "status", "1", "--bridge", "file:///etc"], Exit.UNREACHABLE, "file:///etc"),
+    "a bridge of no host": (["job", "status", "1", "--bridge", "http://xn--a"], Exit.UNREACHABLE, "http://xn--a"),
     "an ID that is none": (["job", "status", "../etc", "--bridge", NOBODY], Exit.BAD_INPUT, "request hash"),
     "a CID that is none": (["content", "get", "Qm", "-o", "x", "--bridge", NOBODY], Exit.BAD_INPUT, "base32"),
     "a file that is not there": (["content", "add", "/nowhere"], Exit.BAD_INPUT, "no file or directory"),
@@ -241,6 +242,18 @@ def test_what_is_no_bridge_is_named(insula, liar, verb, what):
     assert (code, not_seen or "bridge: its answer is not understood" in err) == (
         Exit.TIMEOUT if not_seen else Exit.BAD_INPUT, True
     ), err  # fmt: skip
+
+
+@pytest.mark.parametrize("chain_id", [b"", b', "chainId": -1', b', "chainId": 1e80', b', "chainId": "one"'])
+def test_nothing_is_signed_for_a_bridge_of_no_chain(insula, liar, tmp_path, monkeypatch, chain_id):
+    base, answers = liar
+    answers.append(b'{"contract": "%s"%s}' % (ADDRESS.encode(), chain_id))
+    monkeypatch.setenv("INSULA_HOME", str(tmp_path))
+    monkeypatch.setenv("MINE", "46" * 32)
+
+    code, _, err = insula("content", "add", __file__, "--to", base, "--key", "env:MINE")
+
+    assert (code, "bridge: its answer is not understood" in err) == (Exit.BAD_INPUT, True), err
 
 
 USAGE = {

@@ -223,6 +223,19 @@ FAULTS = {
     "an answer that is no JSON": (publish, [send(head(), b"<html>")], PeerRefused, "RPC API of Kubo"),
     "an answer that is a list": (publish, [send(head(), b"[1]\n")], PeerRefused, "answer as Kubo does"),
     "deep JSON": (publish, [send(head(), b"[" * 100_000)], PeerRefused, "JSON"),
+    "an error text that is deep JSON": (publish, [send(head("500 Error"), b"[" * 100_000)], PeerUnavailable, "500"),
+    "a chunk of a negative size": (
+        export,
+        [send(head(Transfer_Encoding="chunked"), b"-5\r\nabcde\r\n")],
+        PeerRefused,
+        "HTTP",
+    ),
+    "an error text in a chunk of a negative size": (
+        publish,
+        [send(head("500 Error", Transfer_Encoding="chunked"), b"-5\r\nabcde\r\n")],
+        PeerRefused,
+        "HTTP",
+    ),
     "an answer without end": (publish, [flood(head(), b" " * 65536)], PeerRefused, "more than 1048576 bytes"),
     "rows without end": (publish, [flood(head(), b"{}\n" * 1000)], PeerRefused, "more than 10000 rows"),
     "an error text without end": (
@@ -295,6 +308,14 @@ def test_a_daemon_that_is_not_there_is_unavailable():
         "ftp://h:1",
         "http://h:1/api",
         "http://[::1:5001",
+        "http://[::1%25lo]:5001",
+        "http://my_kubo:5001",
+        "http://a..b:5001",
+        "http://-:5001",
+        f"http://{'a' * 64}:5001",
+        f"http://{'a.' * 126}aa:5001",
+        "http://127.1:5001",
+        "http://999.1.1.1:5001",
     ],
 )
 def test_an_address_that_is_none_is_named(address):
@@ -302,7 +323,9 @@ def test_an_address_that_is_none_is_named(address):
         Kubo(address)
 
 
-@pytest.mark.parametrize("address", ["http://localhost:5001/", "http://127.0.0.1:5001", "http://[::1]:5001"])
+@pytest.mark.parametrize(
+    "address", ["http://localhost:5001/", "http://127.0.0.1:5001", "http://[::1]:5001", "http://a-1.b:5001"]
+)
 def test_usual_addresses_are_taken(address):
     Kubo(address).close()
 

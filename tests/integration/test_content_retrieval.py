@@ -14,10 +14,12 @@ import pytest
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
 from executor.content.car import write_car
+from executor.content.kubo import Kubo
 from executor.content.patience import Patience
 from executor.content.retrieval import Pace, Retriever
 from executor.content.sources import gateway_source, kubo_source
 from executor.content.walk import missing
+from executor.content.web import Http
 from executor.errors import ContentTooLarge, DiskFull, InvalidInput, MalformedBlock, PeerRefused, PeerUnavailable
 from executor.protocol.cid import DAG_PB, RAW, Cid
 from tests.chain_nodes import wait_for
@@ -292,6 +294,17 @@ def test_the_overall_deadline_holds_with_a_source_that_is_never_silent_for_long(
     assert time.monotonic() - started < 10
 
 
+def test_a_source_that_is_at_work_when_the_time_is_over_is_not_said_to_be_silent(retriever_of):
+    big = Content.of(os.urandom(4 * MIB))
+
+    def half(connection, stopping):
+        connection.sendall(head() + big.car[: 2 * MIB + MIB // 2])
+        stopping.wait(60)
+
+    with RawServer(half) as slow, pytest.raises(PeerUnavailable, match=f"{slow.url}: brought 3 blocks until then"):
+        fetch(retriever_of(slow.url, pace=Pace(hedge=10, progress=30)), big, seconds=1.0)
+
+
 def _trickle(car):
     def script(connection, stopping):
         connection.sendall(head())
@@ -436,6 +449,16 @@ def test_a_kubo_that_is_silent_is_left_for_a_gateway(retriever_of):
 
 
 @pytest.mark.kubo
+@pytest.mark.parametrize("of", [Http, Kubo], ids=["http", "kubo"])
+def test_abuse_a_peer_s_cookies_are_neither_kept_nor_sent_back(of):
+    with RawServer(send(head(Set_Cookie="name=value; Path=/"), b"{}")) as server, of(server.url) as client:
+        for _ in range(2):
+            client.call("GET", "/") if of is Http else client.peer_id()
+
+    assert len(server.heads) >= 2
+    assert not any(b"cookie" in top.lower() for top in server.heads)
+
+
 def test_a_real_kubo_is_a_source(kubo):
     from executor.content.kubo import Kubo
 

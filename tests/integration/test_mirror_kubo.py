@@ -209,6 +209,19 @@ def test_a_root_that_is_refused_waits_and_keeps_no_other_one(bridge, daemon):
     assert daemon.is_pinned(first)
 
 
+def test_a_root_that_the_daemon_hangs_over_keeps_no_other_one_waiting(bridge, daemon):
+    first, second = sorted((stored(bridge), stored(bridge)), key=str)
+    mirror = mirror_of(bridge, Unreliable(daemon, None, PeerUnavailable("timed out")), Clock())
+
+    with pytest.raises(PeerUnavailable):
+        mirror.step()
+    assert mirror.step()
+    assert [daemon.is_pinned(root) for root in (first, second)] == [False, True]
+
+    rest(mirror)
+    assert daemon.is_pinned(first)
+
+
 def test_a_root_whose_blocks_went_before_it_was_copied_does_no_harm(bridge, daemon):
     root = stored(bridge)
     bridge.store.delete(root)

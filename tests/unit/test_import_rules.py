@@ -1,6 +1,7 @@
 """Who may import what: design rules that a reader can rely on."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -102,6 +103,16 @@ def test_a_pure_module_imports_no_io_clock_or_random(module):
     found = {i.split(".")[0] for i in imports(ROOT / module)} & banned
 
     assert {name for name in found if (module, name) not in IMPURE_ALLOWED} == set()
+
+
+@pytest.mark.parametrize("module", ["bridge.compose", "executor.agent.service", "bridge.cli.job_verbs"])
+def test_no_library_leaves_the_limit_of_recursion_raised(module):
+    """Beyond what a thread has stack for, JSON that nests deep ends the process in place of the parsing."""
+    program = f"import {module}, sys; print(sys.getrecursionlimit())"
+
+    said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+
+    assert said.stdout == "1000\n"
 
 
 def test_imports_make_no_cycle():

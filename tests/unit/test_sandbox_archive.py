@@ -73,6 +73,10 @@ def two_images():
     return members
 
 
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+
 BAD = {
     "no manifest": (without("manifest.json"), ()),
     "no layer": (without("0/layer.tar"), ()),
@@ -86,6 +90,8 @@ BAD = {
     "another layer than the config says": ({**parts(), "0/layer.tar": b"other"}, ()),
     "a compressed layer": ({**parts(), "0/layer.tar": gzip.compress(b"layer")}, ()),
     "a manifest that is no JSON": ({**parts(), "manifest.json": b"["}, ()),
+    "a manifest that nests without end": ({**parts(), "manifest.json": b"[" * 900_000}, ()),
+    "a config that nests without end": (parts(config_changes={"rootfs": nested(90)}), ()),
     "a manifest that is an object": ({**parts(), "manifest.json": b"{}"}, ()),
     "a path that climbs out": ({**parts(), "../../etc/cron.d/x": b""}, ()),
     "an absolute path": ({**parts(), "/etc/cron.d/x": b""}, ()),
