@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +16,16 @@ from bridge.devnet import net as devnet_net
 from bridge.devnet.processes import ProcessGroup
 from bridge.verify import check_bundle
 from executor.agent.config import init_node
+from executor.agent.service import node_status
+from executor.content.blockstore import BlockStore
+from executor.content.patience import Patience
+from executor.content.retrieval import Retriever
+from executor.content.sources import gateway_source
+from executor.content.walk import missing
 from executor.content.web import Http
+from executor.errors import PeerError
 from executor.protocol.bundle import MAX_BUNDLE_BYTES, Bundle
+from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_report
 from executor.protocol.reasons import Reason
 from executor.protocol.signing import Key
@@ -96,6 +105,27 @@ def test_a_quorum_of_two_of_three_pays_each_operator_that_agreed(net):
         node.operator for node in net.devnet.nodes if net.views.credit_of(node.operator) == before[node.operator] + 1000
     }
     assert paid == attested
+
+
+def test_a_node_that_saw_its_result_on_chain_gives_it_to_others_without_the_bridge(net, tmp_path):
+    request_id, _ = net.order(net.spec(), ttl=300)
+    net.settled(request_id)
+    root = Cid.from_binary(net.outcome(request_id).output_cid)
+    gateways = [node_status(Path(node.folder))["gateway"] for node in net.devnet.nodes]
+    store = BlockStore(tmp_path)
+    with Retriever([gateway_source(url) for url in gateways], store) as retriever:
+
+        def fetched():
+            try:
+                retriever.fetch(root, max_bytes=2**30, patience=Patience(time.time() + 20))
+            except PeerError:
+                return False
+            return True
+
+        wait_for(fetched, WAIT, "a node's gateway to have the result")
+
+    assert not missing(store, root)
+    assert net.json(f"/v1/jobs/{request_id}")["output_public_until"] > time.time() + 29 * 86400
 
 
 BAD_SPECS = {

@@ -21,7 +21,8 @@ from executor.content.roots import RootSet
 from executor.content.sources import gateway_source
 from executor.content.walk import missing, walk
 from executor.content.web import Http
-from executor.errors import InvalidInput, PeerRefused
+from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
+from tests.agent_twin import BridgeTwin, Fault
 from tests.api_kit import serving
 from tests.bridge_kit import Bridge, order_of, success
 from tests.gateway_kit import free_port, leaf, node_folder, running_node
@@ -173,3 +174,29 @@ def test_a_bridge_tells_an_outcome_only_while_it_stands_on_chain(bridge):
             assert client.settled_outcome(job.request_hash) == outcome.hash
         settle(bridge, job.request_hash, JobState.POSTING)
         assert client.settled_outcome(job.request_hash) is None
+
+
+#: what a bridge says about a job -> what the node makes of it
+ANSWERS = {
+    "unknown there": (404, b"{}", None),
+    "no outcome": (200, b'{"state": "posted", "outcome": null}', None),
+    "not on-chain": (200, b'{"state": "posting", "outcome": {"outcome_hash": "0x%s"}}' % (b"11" * 32), None),
+    "on-chain": (200, b'{"state": "final", "outcome": {"outcome_hash": "0x%s"}}' % (b"11" * 32), b"\x11" * 32),
+    "a hash that is none": (200, b'{"state": "posted", "outcome": {"outcome_hash": "0x11"}}', PeerRefused),
+    "no job": (200, b"[]", PeerRefused),
+    "no JSON": (200, b"<html>", PeerRefused),
+    "forbidden": (403, b"{}", PeerRefused),
+    "later": (503, b"{}", PeerUnavailable),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "found"), ANSWERS.values(), ids=ANSWERS)
+def test_a_bridge_is_believed_only_what_it_says_plainly(status, body, found):
+    twin = BridgeTwin(faults={"/v1/jobs/": Fault(status=status, body=body)})
+    with twin.running(), Http(twin.url) as http:
+        client = BridgeClient(http)
+        if found is None or isinstance(found, bytes):
+            assert client.settled_outcome(b"\x22" * 32) == found
+        else:
+            with pytest.raises(found):
+                client.settled_outcome(b"\x22" * 32)

@@ -9,7 +9,7 @@ from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
 from executor.content.gc import Collected, collect_garbage
 from executor.content.roots import Root, RootSet
-from executor.content.unixfs import TreeLimits, import_listing, walk
+from executor.content.unixfs import TreeLimits, import_bytes, import_listing, walk
 from executor.errors import BlockMissing, ContentError, DiskFull
 from executor.protocol.cid import RAW, Cid
 
@@ -291,3 +291,39 @@ def test_leftovers_of_killed_writers_are_collected(store, roots):
     os.utime(leftover, (NOW - 2 * GRACE, NOW - 2 * GRACE))
 
     assert collect_garbage(store, roots, NOW, GRACE).tmp_files == 1
+
+
+def test_until_when_a_root_is_public_is_the_latest_end_of_those_that_publish_it(store, roots):
+    root, private = import_bytes(store, b"root"), import_bytes(store, b"private")
+    roots.publish(root, "a", 100.0)
+    roots.publish(root, "b", 200.0)
+    roots.keep(root, "c", 300.0)
+    roots.keep(private, "a", None)
+
+    assert roots.public_until(root, 50.0) == 200.0
+    assert roots.public_until(root, 250.0) is None
+    assert roots.public_until(private, 50.0) is None
+    roots.publish(root, "d", None)
+    assert roots.public_until(root, 250.0) == float("inf")
+
+
+def test_one_look_at_what_is_public_sees_what_changes_meanwhile(store, roots):
+    root, now = import_bytes(store, b"root"), 0.0
+    with roots.public_view(lambda: now) as is_public:
+        assert not is_public(root)
+        roots.publish(root, "a", 100.0)
+        assert is_public(root)
+        now = 100.0
+        assert not is_public(root)
+        now = 0.0
+        roots.drop(root, "a")
+        assert not is_public(root)
+
+
+def test_the_reasons_to_keep_one_root_can_be_asked_for_alone(store, roots):
+    root, other = import_bytes(store, b"root"), import_bytes(store, b"other")
+    roots.keep(root, "a", None)
+    roots.keep(other, "b", None)
+
+    assert [kept.label for kept in roots.live(0.0, root)] == ["a"]
+    assert len(roots.live(0.0)) == 2
