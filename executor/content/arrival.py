@@ -68,7 +68,8 @@ class CarImport:
         if self.failure is not None:
             raise CarError(f"{self.failure}. {self._stored()}") from self.failure
         with arriving(self.kept_roots, self.roots, kept, now):
-            absent = [cid for root in self.roots for cid in missing(self.store, root)]
+            seen: set[Cid] = set()  # a header may name hundreds of roots above one DAG
+            absent = [cid for root in self.roots for cid in missing(self.store, root, seen=seen)]
             if absent:
                 lack = f"{len(absent)} blocks below its roots are neither in it nor here, the first is {absent[0]}"
                 raise CarError(f"{lack}. {self._stored()}")

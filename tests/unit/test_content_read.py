@@ -143,7 +143,7 @@ def test_trees_of_other_shapes_are_read_too(store):
     """Old files hold bytes beside their links, chunks of no bytes, and leaves in dag-pb."""
     leaf = put(store, Node((), unixfs_node.encode_data(Data(0, data=b"leaf", file_size=4))))
     data = Data(TYPE_FILE, data=b"own ", file_size=11, block_sizes=(4, 0, 3))
-    links = (Link("", leaf, 0), Link("", EMPTY_FILE, 0), Link("", raw(store, b"raw"), 0))
+    links = (Link("", leaf, 0), Link("", raw(store, b""), 0), Link("", raw(store, b"raw"), 0))
 
     assert b"".join(read_file(store, put(store, Node(links, unixfs_node.encode_data(data))), 11)) == b"own leafraw"
 
