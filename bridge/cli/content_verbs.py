@@ -30,6 +30,7 @@ from executor.content.arrival import arriving
 from executor.content.blocks import BlockSink, BlockSource, BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
+from executor.content.profiles import V1_2025, Profile, profile_named
 from executor.content.retrieval import Retriever
 from executor.content.roots import RootSet
 from executor.content.sources import gateway_source, kubo_source
@@ -49,21 +50,21 @@ GET_SECONDS = 30 * 86400.0
 _IMPORTS = 3
 
 
-def import_path(store: BlockSink, path: Path) -> Cid:
+def import_path(store: BlockSink, path: Path, profile: Profile = V1_2025) -> Cid:
     """The CID of a file or directory, its blocks stored. InvalidInput if there is neither."""
     if path.is_symlink() or not path.exists():
         raise InvalidInput("PATH", f"{path} is no file or directory")
     if path.is_dir():
-        return unixfs.import_tree(store, path, LIMITS)
-    return unixfs.import_file(store, path, MAX_TREE_BYTES)
+        return unixfs.import_tree(store, path, LIMITS, profile)
+    return unixfs.import_file(store, path, MAX_TREE_BYTES, profile)
 
 
-def keep_path(store: BlockStore, path: Path, *, as_json: bool) -> Cid:
+def keep_path(store: BlockStore, path: Path, profile: Profile = V1_2025, *, as_json: bool) -> Cid:
     """`import_path`, and the result pinned. Its root is known last, so garbage collection may be there before it."""
     roots = RootSet(store)
     for _ in range(_IMPORTS):
         with progress("adding", _bytes_below(path, as_json=as_json), as_json=as_json) as advance:
-            root = import_path(Watched(store, advance), path)
+            root = import_path(Watched(store, advance), path, profile)
         roots.keep(root, pin_label(ADD_LABEL))
         if not missing(store, root, limit=1):
             return root
@@ -120,6 +121,9 @@ def add(
     ] = "",
     local: Annotated[bool, typer.Option("--local", help="Keep it in $INSULA_HOME/content only; send nothing.")] = False,
     only_hash: Annotated[bool, typer.Option("--only-hash", help="Compute the CID, store and send nothing.")] = False,
+    profile: Annotated[
+        str, typer.Option(help="unixfs-v1-2025, or unixfs-v0-2015 for the CIDs that Kubo gave before (Qm...).")
+    ] = V1_2025.name,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole upload.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -127,23 +131,30 @@ def add(
 
     A copy stays in $INSULA_HOME/content, pinned as "added" until `insula content unpin`; `insula job verify` finds it.
     """
+    by = profile_named(profile)
     meant_for = checksum_address(requester, "--for") if requester else ""
     if only_hash:
         with tempfile.TemporaryDirectory() as folder:
-            root = import_path(BlockStore(Path(folder)), path)
-        emit({"ok": True, "cid": str(root)}, as_json=as_json, text=str(root))
+            root = import_path(BlockStore(Path(folder)), path, by)
+        emit({"ok": True, **_called(root, by)}, as_json=as_json, text=by.text_of(root))
         return
     store = local_store()
-    root = keep_path(store, path, as_json=as_json)
+    root = keep_path(store, path, by, as_json=as_json)
     if local or not bridge:
-        emit({"ok": True, "cid": str(root), "blocksSent": 0}, as_json=as_json, text=str(root))
+        emit({"ok": True, **_called(root, by), "blocksSent": 0}, as_json=as_json, text=by.text_of(root))
         return
     with bridge_at(bridge) as http:
         status = get_json(http, "/v1/status")
     address = contract_of(contract or str(status.get("contract", "")))
     with signed_bridge(bridge, key, int(status["chainId"]), address) as http:
         result = upload(http, store, root, public=public, requester=meant_for, seconds=timeout)
-    emit({"ok": True, **result}, as_json=as_json, text=str(root))
+    emit({"ok": True, **result, **_called(root, by)}, as_json=as_json, text=by.text_of(root))
+
+
+def _called(root: Cid, profile: Profile) -> dict[str, str]:
+    """The CID as the profile writes it, and as everything else here does where that is not the same."""
+    text = profile.text_of(root)
+    return {"cid": text} if text == str(root) else {"cid": text, "cidV1": str(root)}
 
 
 @app.command()

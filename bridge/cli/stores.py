@@ -60,7 +60,7 @@ def store_at(folder: Path | None) -> BlockStore:
 def named(content: str) -> tuple[Cid, str]:
     """CID and path of "CID/path"; InvalidInput."""
     text, _, inner = content.removeprefix("ipfs://").partition("/")
-    return Cid.parse(text, "CID"), inner.removesuffix("/")
+    return Cid.parse_any(text, "CID"), inner.removesuffix("/")
 
 
 def found_at(store: BlockStore, content: str) -> Cid:

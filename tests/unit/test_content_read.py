@@ -6,6 +6,7 @@ from executor.content import dagpb, hamt, unixfs_node
 from executor.content.blocks import MemoryBlocks
 from executor.content.dagpb import Link, Node
 from executor.content.murmur3 import murmur3_x64_64
+from executor.content.profiles import V1_2025
 from executor.content.unixfs import (
     EMPTY_FILE,
     Entry,
@@ -270,4 +271,4 @@ def test_a_shard_that_links_to_one_child_from_every_bucket_is_refused_at_once(st
 
 def test_two_names_with_one_hash_cannot_be_in_one_sharded_directory():
     with pytest.raises(UnsafeName, match="the same hash"):
-        list(hamt.build([Link("a", EMPTY_FILE, 0), Link("a", EMPTY_FILE, 0)]))
+        list(hamt.build([Link("a", EMPTY_FILE, 0), Link("a", EMPTY_FILE, 0)], V1_2025))
