@@ -72,10 +72,12 @@ class Bridge:
             deadline_seconds=60.0,
         )
         registry = RegistryViews(reader, book)
+        store = BlockStore(config.data_dir / "content")
+        store.meter.set_limits(config.content.store_limits)
         dispatcher = Dispatcher(
             engine,
             registry,
-            BlockStore(config.data_dir / "content"),
+            store,
             config,
             time.time,
             relayer=signer.address,

@@ -19,6 +19,7 @@ from executor.protocol.leases import Advert, Lease
 from executor.protocol.reasons import Reason
 
 TIDY_SECONDS = 3600.0
+TIGHT_SECONDS = 60.0
 IDLE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 15.0
 DRAIN_FILE = "drain"
@@ -135,7 +136,7 @@ class Node:
 
     def _tidy(self) -> None:
         now = self._parts.clock()
-        if now - self._tidied < TIDY_SECONDS:
+        if now - self._tidied < (TIGHT_SECONDS if self._is_tight(now) else TIDY_SECONDS):
             return
         self._tidied = now
         try:
@@ -144,3 +145,10 @@ class Node:
             self._log.error("garbage collection failed", error=str(exc))
         else:
             self._log.info("garbage collected", blocks=gone.blocks, bytes=gone.bytes)
+
+    def _is_tight(self, now: float) -> bool:
+        """Whether the store has little room left; looked at once a minute."""
+        if now - self._tidied < TIGHT_SECONDS:
+            return False
+        usage = self._parts.store.meter.usage()
+        return usage is not None and usage.is_tight

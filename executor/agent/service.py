@@ -159,6 +159,7 @@ def _parts(
         stack.callback(rpc.close)
         chain = ChainView(rpc, config.chain_id, config.bridge_contract, config.rpc_depth)
     store = BlockStore(folder / "content")
+    store.meter.set_limits(config.store_limits)
     total = Capacity(
         slots=config.slots,
         cpu_millis=config.cpu_millis,

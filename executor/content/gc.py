@@ -52,7 +52,9 @@ def collect_garbage(store: BlockStore, roots: RootSet, now: float, grace_seconds
                 elif store.delete(cid):
                     removed += 1
                     freed += size
-    return Collected(removed, freed, expired, store.remove_old_tmp(now - grace_seconds), young)
+    leftovers = store.remove_old_tmp(now - grace_seconds)
+    store.meter.recount()
+    return Collected(removed, freed, expired, leftovers, young)
 
 
 def collectable(store: BlockStore, roots: RootSet, now: float, grace_seconds: float = GRACE_SECONDS) -> Collected:

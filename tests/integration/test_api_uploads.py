@@ -9,6 +9,7 @@ from bridge.api.places import UPLOADS_AT_ONCE, UPLOADS_PER_KEY, UploadPlaces
 from bridge.api.problems import Problem
 from bridge.config import ContentConfig
 from executor.content.car import write_car
+from executor.content.quota import StoreLimits
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.nodeauth import BODY, SIGNATURE
 from tests.api_kit import serving
@@ -134,3 +135,20 @@ def test_nobody_waits_where_all_places_are_taken_and_each_comes_free_again():
         assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "5")
     with places.taken("c"), places.taken("c"):
         pass
+
+
+@pytest.mark.parametrize(
+    "limits", [StoreLimits(1, 0), StoreLimits(0, 2**62)], ids=["bytes of blocks", "disk kept free"]
+)
+def test_an_upload_that_the_store_has_no_room_for_is_refused_and_keeps_what_is_there(api, bridge, limits):
+    assert api.call(UPLOADER, "PUT", PATH, CAR).status_code == 200
+    bridge.store.meter.set_limits(limits)
+    other = Cid.of(RAW, b"one block too many")
+    car = b"".join(write_car([other], [(other, b"one block too many")]))
+
+    refused = api.call(OTHER, "PUT", f"/v1/content?root={other}", car)
+
+    assert (refused.status_code, refused.json()["type"]) == (507, "urn:insula:problem:disk-full")
+    assert list(bridge.store) == [ROOT]
+    bridge.store.meter.set_limits(StoreLimits(0, 0))
+    assert api.call(OTHER, "PUT", f"/v1/content?root={other}", car).status_code == 200

@@ -12,6 +12,7 @@ from executor.content.car import CarLimits
 from executor.content.dagpb import Link, Node, encode
 from executor.content.importer import import_listing
 from executor.content.limits import TreeLimits
+from executor.content.quota import StoreLimits
 from executor.content.roots import RootSet
 from executor.content.unixfs import import_bytes, walk
 from executor.content.unixfs_node import TYPE_DIRECTORY, Data, encode_data
@@ -398,3 +399,30 @@ def test_what_is_not_here_is_said_to_be_not_here(answer, tmp_path, monkeypatch, 
     assert code == Exit.NOT_SO
     assert str(Cid.of(RAW, b"elsewhere")) in found["error"]
     assert not (tmp_path / "x.car").exists()
+
+
+def test_use_and_limits_of_a_store_are_shown(insula, answer, added, own_store):
+    used = sum(-(-own_store.stat(cid).size // 4096) * 4096 for cid in own_store)
+    own_store.meter.set_limits(StoreLimits(10**9, 2**20))
+    shown = answer("ls", "--store", own_store.root)[1]["store"]
+
+    assert (shown["used"], shown["limit"], shown["keptFree"]) == (used, 10**9, 2**20)
+    assert answer("stat", added)[1]["store"]["used"] == used
+    assert f"{used} bytes used, of at most 1000000000" in insula("content", "ls")[1]
+    own_store.meter.set_limits(StoreLimits(0, 2**20))
+    assert f"{used} bytes used, and no limit" in insula("content", "stat", str(added))[1]
+
+
+def test_an_add_over_the_limit_of_the_store_says_what_to_do_and_gc_makes_room(answer, content_folder, own_store):
+    own_store.meter.set_limits(StoreLimits(3 * 2**20, 0))
+    answer("add", content_folder, "--local")
+    (content_folder / "sub" / "big.bin").write_bytes(os.urandom(2_500_000))
+
+    code, found = answer("add", content_folder, "--local")
+    assert code == Exit.NOT_SO
+    assert "over its limit of 3145728: unpin what is not needed and collect garbage" in found["error"]
+
+    answer("unpin", answer("ls")[1]["pins"][0]["cid"])
+    age(own_store)
+    answer("gc")
+    assert answer("add", content_folder, "--local")[0] == Exit.OK
