@@ -7,8 +7,10 @@ from collections.abc import Callable
 import structlog
 
 from executor.content.blockstore import BlockStore
-from executor.content.gc import collect_garbage
+from executor.content.gc import collect_garbage, tell_holes
 from executor.content.roots import RootSet
+from executor.errors import ContentError
+from executor.protocol.cid import Cid
 
 log = structlog.get_logger("bridge.housekeeping")
 
@@ -24,6 +26,7 @@ class Housekeeping:
         self._roots = roots
         self._clock = clock
         self._last = clock()
+        self._said: tuple[Cid, ...] = ()
 
     def step(self) -> bool:
         """Collect if it is time; whether anything was removed."""
@@ -31,8 +34,13 @@ class Housekeeping:
         if now - self._last < (TIGHT_SECONDS if self._is_tight(now) else EVERY_SECONDS):
             return False
         self._last = now
-        found = collect_garbage(self._store, self._roots, now)
+        try:
+            found = collect_garbage(self._store, self._roots, now)
+        except (ContentError, OSError) as exc:
+            log.error("garbage collection failed; it is tried again", error=str(exc))  # noqa: TRY400
+            return False
         log.info("garbage collected", blocks=found.blocks, bytes=found.bytes, roots=found.roots)
+        self._said = tell_holes(log, found.holes, self._said)
         return bool(found.blocks or found.roots)
 
     def _is_tight(self, now: float) -> bool:

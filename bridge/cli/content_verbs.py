@@ -67,6 +67,7 @@ def keep_path(store: BlockStore, path: Path, profile: Profile = V1_2025, *, as_j
             root = import_path(Watched(store, advance), path, profile)
         roots.keep(root, pin_label(ADD_LABEL))
         if not missing(store, root, limit=1):
+            roots.note_whole([root])
             return root
     raise InvalidInput("PATH", f"{path} takes longer to read than garbage collection waits; run this again")
 

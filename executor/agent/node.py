@@ -13,8 +13,9 @@ import structlog
 from executor.agent.errors import LeaseLost
 from executor.agent.parts import Parts
 from executor.agent.runner import LeaseRunner
-from executor.content.gc import collect_garbage
+from executor.content.gc import collect_garbage, tell_holes
 from executor.errors import ContentError, PeerError, PeerRefused
+from executor.protocol.cid import Cid
 from executor.protocol.leases import Advert, Lease
 from executor.protocol.reasons import Reason
 
@@ -35,6 +36,7 @@ class Node:
         self._threads: dict[bytes, threading.Thread] = {}
         self._failures = 0
         self._tidied = parts.clock()
+        self._holes: tuple[Cid, ...] = ()
         self._drain = ""
 
     @property
@@ -145,6 +147,7 @@ class Node:
             self._log.error("garbage collection failed", error=str(exc))
         else:
             self._log.info("garbage collected", blocks=gone.blocks, bytes=gone.bytes)
+            self._holes = tell_holes(self._log, gone.holes, self._holes)
 
     def _is_tight(self, now: float) -> bool:
         """Whether the store has little room left; looked at once a minute."""

@@ -38,6 +38,7 @@ def arriving(roots: RootSet, cids: Sequence[Cid], kept: Kept, now: float) -> Ite
     for cid in cids:
         roots.keep(cid, kept.label, kept.expires_at)
         roots.drop(cid, ARRIVING)
+    roots.note_whole(cids)
 
 
 @dataclass(slots=True)

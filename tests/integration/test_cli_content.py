@@ -11,6 +11,7 @@ from executor.content.blockstore import BlockStore
 from executor.content.car import CarLimits
 from executor.content.dagpb import Link, Node, encode
 from executor.content.importer import import_listing
+from executor.content.kubo import Kubo
 from executor.content.limits import TreeLimits
 from executor.content.quota import StoreLimits
 from executor.content.roots import RootSet
@@ -295,6 +296,67 @@ def test_fsck_fetches_anew_what_a_damaged_inner_block_hid(answer, tmp_path):
 
     with Gateway(content) as good:
         assert answer("fsck", "--repair", good.url)[0] == Exit.OK
+
+
+def test_fsck_fetches_from_several_sources_what_each_has(answer, own_store):
+    contents = [Content.of(os.urandom(3_000_000)) for _ in range(2)]
+    for content in contents:
+        own_store.put_many((cid, content.blocks.get(cid)) for cid in content.blocks)
+        answer("pin", content.root)
+        flip(own_store, raw_leaf(own_store, content.root))
+
+    with Gateway(contents[0]) as one, Gateway(contents[1]) as two:
+        code, found = answer("fsck", "--gateway", one.url, "--bridge", two.url)
+
+    assert (code, found["repaired"], found["repairProblems"]) == (Exit.OK, 2, [])
+
+
+def test_fsck_fetches_anew_from_a_kubo(answer, own_store, kubo):
+    content = Content.of(os.urandom(3_000_000))
+    own_store.put_many((cid, content.blocks.get(cid)) for cid in content.blocks)
+    answer("pin", content.root)
+    flip(own_store, content.root)
+    with Kubo(kubo.api) as daemon:
+        daemon.publish(content.blocks, content.root)
+
+    code, found = answer("fsck", "--kubo", kubo.api)
+
+    assert (code, found["repaired"]) == (Exit.OK, 1)
+    assert answer("stat", content.root, "--verify")[1]["verified"] is True
+
+
+def test_fsck_repairs_what_it_can_and_names_the_rest(answer, own_store):
+    contents = [Content.of(os.urandom(3_000_000)) for _ in range(2)]
+    for content in contents:
+        own_store.put_many((cid, content.blocks.get(cid)) for cid in content.blocks)
+        answer("pin", content.root)
+    leaves = [raw_leaf(own_store, content.root) for content in contents]
+    for leaf in leaves:
+        own_store.delete(leaf)
+
+    with Gateway(contents[0]) as one:
+        code, found = answer("fsck", "--repair", one.url, "--timeout", "10")
+
+    assert (code, found["repaired"], found["missing"]) == (Exit.NOT_SO, 1, [str(leaves[1])])
+    assert one.url in found["repairProblems"][0]
+    assert own_store.has(leaves[0])
+
+
+def test_gc_takes_nothing_while_what_a_service_keeps_has_lost_an_inner_block(answer, own_store):
+    content = Content.of(os.urandom(3_000_000))
+    own_store.put_many((cid, content.blocks.get(cid)) for cid in content.blocks)
+    RootSet(own_store).keep(content.root, "job:0x11")
+    answer("gc")
+    flip(own_store, content.root)
+    age(own_store)
+
+    code, found = answer("gc")
+
+    assert (code, len(list(own_store))) == (Exit.NOT_SO, len(content.blocks) - 1)
+    assert "fsck --repair" in found["error"]
+    with Gateway(content) as good:
+        assert answer("fsck", "--repair", good.url)[0] == Exit.OK
+    assert answer("gc")[0] == Exit.OK
 
 
 @pytest.mark.parametrize("what", ["wrong block", "has it not"])
