@@ -74,10 +74,12 @@ class Bridge:
         )
         registry = RegistryViews(reader, book)
         replicas = Replicas(config.content.replicas, self.watch)
+        store = BlockStore(config.data_dir / "content")
+        store.meter.set_limits(config.content.store_limits)
         dispatcher = Dispatcher(
             engine,
             registry,
-            BlockStore(config.data_dir / "content"),
+            store,
             config,
             time.time,
             relayer=signer.address,

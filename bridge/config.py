@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from executor.content.kuboaddress import rpc_address
+from executor.content.quota import DEFAULT_MIN_FREE_BYTES, StoreLimits
 from executor.errors import InvalidInput
 from executor.protocol.leases import Address, Amount, ByToken
 
@@ -150,8 +151,15 @@ class ContentConfig(Section):
     retention_seconds: Seconds = Field(default=30 * 86400.0, gt=0)  # public results and uploads are kept this long
     upload_quota_bytes: Count = Field(default=0, ge=0)  # per account below; 0: nobody may upload
     upload_accounts: tuple[Address, ...] = ()
+    store_max_bytes: Count = Field(default=0, ge=0)  # of all blocks; 0: as the disk has room
+    store_min_free_bytes: Count = Field(default=DEFAULT_MIN_FREE_BYTES, ge=0)  # of its disk
     kubo: Addresses = ()  # RPC APIs of the operator's Kubos, http://127.0.0.1:5001; public results are copied there
     replicas: int = Field(default=1, ge=1, le=9)  # places that a result must be at before it goes on-chain; 1: here
+
+    @property
+    def store_limits(self) -> StoreLimits:
+        """Of the bridge's block store."""
+        return StoreLimits(self.store_max_bytes, self.store_min_free_bytes)
 
     @field_validator("kubo")
     @classmethod

@@ -17,7 +17,7 @@ from bridge.store.content import (
 from bridge.store.engine import Engine, reading, transaction
 from executor.content.blocks import Block, BlockSource
 from executor.content.blockstore import BlockStore
-from executor.content.walk import links, missing
+from executor.content.walk import Descent, links, missing
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, MalformedBlock
 from executor.protocol.cid import DAG_PB, Cid
 from executor.protocol.leases import MAX_MISSING
@@ -108,13 +108,8 @@ class Holdings:
         MalformedBlock where a block is no dag-pb.
         """
         first: Cid | None = None
-        seen: set[Cid] = set()
-        stack = [root]
-        while stack:
-            cid = stack.pop()
-            if cid in seen:
-                continue
-            seen.add(cid)
+        descent = Descent([root])
+        for cid in descent:
             try:
                 block = self._store.get(cid)
             except (BlockMissing, BlockMismatch):
@@ -124,22 +119,19 @@ class Holdings:
                     forget_block(connection, cid)
                 continue
             if cid.codec == DAG_PB:
-                stack.extend(link for link in reversed(links(cid, block)) if link not in seen)
+                descent.below(links(cid, block))
         return first
 
     def is_below(self, roots: Iterable[Cid], wanted: Cid) -> bool:
         """Whether `wanted` is one of `roots` or a block below them, as far as these DAGs are here."""
-        seen: set[Cid] = set()
-        stack = list(roots)
-        while stack:
-            cid = stack.pop()
+        descent = Descent(list(roots))
+        for cid in descent:
             if cid == wanted:
                 return True
-            if cid in seen or cid.codec != DAG_PB:
+            if cid.codec != DAG_PB:
                 continue
-            seen.add(cid)
             try:
-                stack.extend(links(cid, self._store.get(cid)))
+                descent.below(links(cid, self._store.get(cid)))
             except (BlockMissing, BlockMismatch, MalformedBlock):
                 continue
         return False

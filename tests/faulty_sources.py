@@ -9,6 +9,7 @@ from executor.content.blocks import MemoryBlocks
 from executor.content.car import export_car, write_car
 from executor.content.importer import import_bytes
 from executor.content.sources import gateway_source
+from executor.content.walk import blocks as dag_blocks
 from executor.content.walk import walk
 from executor.protocol.cid import Cid
 from tests.raw_server import RawServer, drip, flood, head, silent
@@ -29,6 +30,11 @@ class Content:
     def of(cls, data):
         blocks = MemoryBlocks()
         return cls(blocks, import_bytes(blocks, data))
+
+    @classmethod
+    def of_store(cls, store, root):
+        """All that another store has of a DAG."""
+        return cls(MemoryBlocks(dag_blocks(store, root)), root)
 
     def car_of(self, cid):
         """What an honest gateway answers; None where it has no such block."""

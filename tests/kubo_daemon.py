@@ -90,10 +90,10 @@ def _environment(repo):
     return {"IPFS_PATH": str(repo), "HOME": str(repo), "PATH": os.environ["PATH"], "IPFS_TELEMETRY": "off"}
 
 
-def init(ipfs, repo):
+def init(ipfs, repo, profile):
     """A repository on loopback: any free ports, no bootstrap, no routing, no local discovery, no telemetry."""
     subprocess.run(
-        [str(ipfs), "init", "--empty-repo", "--profile=test,unixfs-v1-2025"],
+        [str(ipfs), "init", "--empty-repo", f"--profile=test,{profile}"],
         env=_environment(repo), check=True, capture_output=True, timeout=60,
     )  # fmt: skip
     path = repo / "config"
@@ -115,11 +115,11 @@ def init(ipfs, repo):
     path.write_text(json.dumps(config))
 
 
-def start(ipfs, repo):
-    """A daemon on `repo` (made if it is not there), on a leash: it dies with this process."""
+def start(ipfs, repo, profile="unixfs-v1-2025"):
+    """A daemon on `repo` (made if it is not there), on a leash: it dies with this process. profile: how it imports."""
     if not (repo / "config").exists():
         repo.mkdir(parents=True, exist_ok=True)
-        init(ipfs, repo)
+        init(ipfs, repo, profile)
     log = repo / "daemon.log"
     command = [sys.executable, "-m", "bridge.devnet.leash", str(os.getpid()), str(ipfs), "daemon", "--enable-gc"]
     with log.open("wb") as output:

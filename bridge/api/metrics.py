@@ -61,6 +61,18 @@ class StoreCollector(Collector):
         yield _gauges("transactions", "Signed transactions by what became of them", "fate", dict(sent))
         scanned = {} if place is None else {"scanned": place.scanned, "final": place.final}
         yield _gauges("stored_block", "The listener's position as stored", "position", scanned)
+        usage = self._dispatcher.store.meter.usage()
+        rooms = (
+            {}
+            if usage is None
+            else {
+                "used": usage.used,
+                "limit": usage.limits.max_bytes,
+                "disk_free": usage.free,
+                "disk_kept_free": usage.limits.min_free_bytes,
+            }
+        )
+        yield _gauges("store_bytes", "Bytes of the block store and its disk; limit 0: none", "of", rooms)
 
 
 class WatchCollector(Collector):

@@ -43,6 +43,7 @@ from executor.content.arrival import Kept, arriving
 from executor.content.blocks import BlockSink, BlockSource, BlockStoreLike
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
+from executor.content.profiles import V1_2025, Profile, profile_named
 from executor.content.retrieval import Retriever
 from executor.content.roots import RootSet
 from executor.content.sources import gateway_source, kubo_source
@@ -62,16 +63,18 @@ GET_SECONDS = 30 * 86400.0
 _IMPORTS = 3
 
 
-def import_path(store: BlockSink, path: Path) -> Cid:
+def import_path(store: BlockSink, path: Path, profile: Profile = V1_2025) -> Cid:
     """The CID of a file or directory, its blocks stored. InvalidInput if there is neither."""
     if path.is_symlink() or not path.exists():
         raise InvalidInput("PATH", f"{path} is no file or directory")
     if path.is_dir():
-        return unixfs.import_tree(store, path, LIMITS)
-    return unixfs.import_file(store, path, MAX_TREE_BYTES)
+        return unixfs.import_tree(store, path, LIMITS, profile)
+    return unixfs.import_file(store, path, MAX_TREE_BYTES, profile)
 
 
-def keep_path(store: BlockStore, path: Path, kept: Kept, *, public: bool, as_json: bool) -> Cid:
+def keep_path(
+    store: BlockStore, path: Path, kept: Kept, profile: Profile = V1_2025, *, public: bool, as_json: bool
+) -> Cid:
     """`import_path`, and the result kept. Its root is known last, so garbage collection may be there before it.
 
     public: whoever serves this store gives it to anybody.
@@ -79,9 +82,10 @@ def keep_path(store: BlockStore, path: Path, kept: Kept, *, public: bool, as_jso
     roots = RootSet(store)
     for _ in range(_IMPORTS):
         with progress("adding", _bytes_below(path, as_json=as_json), as_json=as_json) as advance:
-            root = import_path(Watched(store, advance), path)
+            root = import_path(Watched(store, advance), path, profile)
         roots.keep(root, kept.label, kept.expires_at)
         if not missing(store, root, limit=1):
+            roots.note_whole([root])
             if public:
                 roots.publish(root, kept.label, kept.expires_at)
             return root
@@ -144,6 +148,9 @@ def add(
         float | None, typer.Option("--keep", help="With --store: seconds to keep it there; else until `unpin`.")
     ] = None,
     only_hash: Annotated[bool, typer.Option("--only-hash", help="Compute the CID, store and send nothing.")] = False,
+    profile: Annotated[
+        str, typer.Option(help="unixfs-v1-2025, or unixfs-v0-2015 for the CIDs that Kubo gave before (Qm...).")
+    ] = V1_2025.name,
     timeout: Annotated[float, typer.Option(help="Seconds for the whole upload.")] = 3600.0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -152,31 +159,38 @@ def add(
     A copy stays in $INSULA_HOME/content, pinned as "added" until `insula content unpin`; `insula job verify` finds it.
     With --store it goes into that store only, and nothing is sent: with --public, a node whose store it is serves it.
     """
+    by = profile_named(profile)
     meant_for = checksum_address(requester, "--for") if requester else ""
     if keep is not None and store is None:
         raise InvalidInput("--keep", "goes with --store; a copy of your own stays until `insula content unpin`")
     if only_hash:
         with tempfile.TemporaryDirectory() as folder:
-            root = import_path(BlockStore(Path(folder)), path)
-        emit({"ok": True, "cid": str(root)}, as_json=as_json, text=str(root))
+            root = import_path(BlockStore(Path(folder)), path, by)
+        emit({"ok": True, **_called(root, by)}, as_json=as_json, text=by.text_of(root))
         return
     if store is not None:
-        _add_to(store, path, pin_for(ADD_LABEL, keep, time.time()), public=public, as_json=as_json)
+        _add_to(store, path, pin_for(ADD_LABEL, keep, time.time()), by, public=public, as_json=as_json)
         return
     own = local_store()
-    root = keep_path(own, path, Kept(pin_label(ADD_LABEL)), public=False, as_json=as_json)
+    root = keep_path(own, path, Kept(pin_label(ADD_LABEL)), by, public=False, as_json=as_json)
     if local or not bridge:
-        emit({"ok": True, "cid": str(root), "blocksSent": 0}, as_json=as_json, text=str(root))
+        emit({"ok": True, **_called(root, by), "blocksSent": 0}, as_json=as_json, text=by.text_of(root))
         return
     with uploads_at(bridge, key, contract) as http:
         result = upload(http, own, root, public=public, requester=meant_for, seconds=timeout)
-    emit({"ok": True, **result}, as_json=as_json, text=str(root))
+    emit({"ok": True, **result, **_called(root, by)}, as_json=as_json, text=by.text_of(root))
 
 
-def _add_to(folder: Path, path: Path, kept: Kept, *, public: bool, as_json: bool) -> None:
-    root = keep_path(store_at(folder), path, kept, public=public, as_json=as_json)
-    result = {"ok": True, "cid": str(root), "public": public, "until": kept.expires_at}
-    emit(result, as_json=as_json, text=str(root))
+def _called(root: Cid, profile: Profile) -> dict[str, str]:
+    """The CID as the profile writes it, and as everything else here does where that is not the same."""
+    text = profile.text_of(root)
+    return {"cid": text} if text == str(root) else {"cid": text, "cidV1": str(root)}
+
+
+def _add_to(folder: Path, path: Path, kept: Kept, profile: Profile, *, public: bool, as_json: bool) -> None:
+    root = keep_path(store_at(folder), path, kept, profile, public=public, as_json=as_json)
+    result = {"ok": True, **_called(root, profile), "public": public, "until": kept.expires_at}
+    emit(result, as_json=as_json, text=profile.text_of(root))
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def stat(
         "public": roots.is_public(cid, now),
         "publicUntil": _finite(roots.public_until(cid, now)),
         "pins": [_row(root) for root in kept],
+        "store": room_of(blocks),
     }
     emit(result, as_json=as_json, text=_stat_text(result, found, kept))
     if not found.whole:
@@ -79,7 +80,24 @@ def _stat_text(result: dict[str, Any], found: Survey, kept: list[Root]) -> str:
         f"public   {'yes' if result['public'] else 'no'}",
         *[f"pinned   {_label(root)}, {_until(root)}{', public' if root.public else ''}" for root in kept],
     ]
-    return "\n".join(lines if kept else [*lines, "pinned   no"])
+    lines += [] if kept else ["pinned   no"]
+    return "\n".join([*lines, *_room_lines(result["store"])])
+
+
+def room_of(store: BlockStore) -> dict[str, int] | None:
+    """What a store holds and may hold, in bytes; None where nobody limits it. limit: 0 for none."""
+    usage = store.meter.usage()
+    if usage is None:
+        return None
+    limits = usage.limits
+    return {"used": usage.used, "limit": limits.max_bytes, "free": usage.free, "keptFree": limits.min_free_bytes}
+
+
+def _room_lines(room: dict[str, int] | None) -> list[str]:
+    if room is None:
+        return []
+    most = f"of at most {room['limit']}" if room["limit"] else "and no limit"
+    return [f"store    {room['used']} bytes used, {most}; disk: {room['free']} free, {room['keptFree']} kept so"]
 
 
 def _finite(until: float | None) -> float | None:
@@ -133,14 +151,22 @@ def _list_pins(store: BlockStore, limit: int, *, as_json: bool) -> None:
     lines = [
         f"{root.cid}  {_label(root)}, {_until(root)}{', public' if root.public else ''}" for root in kept[:limit]
     ] or ["nothing is pinned"]
-    _emit_list(None, "pins", rows, lines, len(kept), as_json=as_json)
+    room = room_of(store)
+    _emit_list(None, "pins", rows, lines + _room_lines(room), len(kept), as_json=as_json, more_about={"store": room})
 
 
 def _emit_list(
-    cid: str | None, what: str, rows: list[dict[str, Any]], lines: list[str], total: int, *, as_json: bool
+    cid: str | None,
+    what: str,
+    rows: list[dict[str, Any]],
+    lines: list[str],
+    total: int,
+    *,
+    as_json: bool,
+    more_about: dict[str, Any] | None = None,
 ) -> None:
     more = total - len(rows)
-    about = {"ok": True, **({"cid": cid} if cid else {}), what: rows, "total": total}
+    about = {"ok": True, **({"cid": cid} if cid else {}), what: rows, "total": total, **(more_about or {})}
     emit(about, as_json=as_json, text="\n".join([*lines, f"... and {more} more (--limit)"] if more else lines))
 
 

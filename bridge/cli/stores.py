@@ -13,11 +13,13 @@ import typer
 from executor.content import unixfs
 from executor.content.arrival import Kept
 from executor.content.blockstore import BlockStore
+from executor.content.quota import StoreLimits
 from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
 
 MAX_TREE_BYTES = 64 * 2**30
 LIMITS = unixfs.TreeLimits(max_bytes=MAX_TREE_BYTES, max_files=1_000_000, max_depth=64)
+OWN_LIMITS: Final = StoreLimits(min_free_bytes=256 * 2**20)
 PIN_PREFIX: Final = "pin:"
 """Before the label of every pin of ours: no verb ends what a bridge or node keeps under a label of its own."""
 MAX_PIN_SECONDS: Final = 100 * 365 * 86400.0
@@ -38,8 +40,11 @@ def home() -> Path:
 
 
 def local_store() -> BlockStore:
-    """The command line's own block store."""
-    return BlockStore(home() / "content")
+    """The command line's own block store, which leaves some of the disk free."""
+    store = BlockStore(home() / "content")
+    if store.meter.usage() is None:
+        store.meter.set_limits(OWN_LIMITS)
+    return store
 
 
 def store_at(folder: Path | None) -> BlockStore:
@@ -60,7 +65,7 @@ def store_at(folder: Path | None) -> BlockStore:
 def named(content: str) -> tuple[Cid, str]:
     """CID and path of "CID/path"; InvalidInput."""
     text, _, inner = content.removeprefix("ipfs://").partition("/")
-    return Cid.parse(text, "CID"), inner.removesuffix("/")
+    return Cid.parse_any(text, "CID"), inner.removesuffix("/")
 
 
 def found_at(store: BlockStore, content: str) -> Cid:

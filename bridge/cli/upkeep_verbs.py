@@ -18,7 +18,7 @@ from executor.content.gc import collect_garbage, collectable
 from executor.content.patience import Patience
 from executor.content.retrieval import Retriever
 from executor.content.roots import RootSet
-from executor.content.sources import gateway_source
+from executor.content.sources import Source, gateway_source, kubo_source
 from executor.content.survey import Survey, survey
 from executor.errors import BlockMismatch, BlockMissing, ContentError, PeerError
 from executor.protocol.cid import DAG_PB, Cid
@@ -41,6 +41,9 @@ def gc(
         )
         raise fail(f"{what}. Run `insula content fsck --repair URL`, or unpin it", code=Exit.NOT_SO, as_json=as_json)
     found = (collectable if dry_run else collect_garbage)(blocks, roots, time.time())
+    if found.holes:  # below what a bridge or node keeps
+        what = f"kept content has lost {len(found.holes)} blocks, the first is {found.holes[0]}: nothing was removed"
+        raise fail(f"{what}. Run `insula content fsck --repair URL`", code=Exit.NOT_SO, as_json=as_json)
     result = {
         "ok": True,
         "dryRun": dry_run,
@@ -82,7 +85,16 @@ class _Check:
 def fsck(
     repair: Annotated[
         list[str] | None,
-        typer.Option("--repair", help="Fetch what is missing from this bridge or trustless gateway; several times."),
+        typer.Option(
+            "--repair",
+            "--gateway",
+            "--bridge",
+            "--to",
+            help="Fetch what is missing from this bridge or trustless gateway; several times for several.",
+        ),
+    ] = None,
+    kubo: Annotated[
+        list[str] | None, typer.Option("--kubo", help="Fetch it from this Kubo: the http address of its RPC API.")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for all repairs.")] = 3600.0,
     store: StoreOption = None,
@@ -98,8 +110,9 @@ def fsck(
     _hash_all(blocks, found, as_json=as_json)
     _look_below_pins(blocks, roots, found)
     lost, problems = len(found.kept.absent), []
-    if found.kept.absent and repair:
-        problems = _repair(blocks, found.bad_roots, repair, timeout, as_json=as_json)
+    sources = [*map(gateway_source, repair or []), *map(kubo_source, kubo or [])]
+    if found.kept.absent and sources:
+        problems = _repair(blocks, found.bad_roots, sources, timeout, as_json=as_json)
         _look_below_pins(blocks, roots, found)
     _tell(found, lost, problems, as_json=as_json)
 
@@ -143,11 +156,10 @@ def _surveyed(store: BlockStore, roots: Iterable[Cid], seen: set[Cid], bad: set[
     return total
 
 
-def _repair(store: BlockStore, roots: list[Cid], urls: list[str], seconds: float, *, as_json: bool) -> list[str]:
+def _repair(store: BlockStore, roots: list[Cid], sources: list[Source], seconds: float, *, as_json: bool) -> list[str]:
     """Fetch what the DAGs lack; why some could not be had."""
     problems = []
     patience = Patience(time.time() + seconds)
-    sources = [gateway_source(url) for url in urls]
     with (
         progress("fetching", len(roots), as_json=as_json, unit="pins") as advance,
         Retriever(sources, store, max_tried=len(sources)) as retriever,

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from executor.audit.policy import Policy
 from executor.content.kuboaddress import rpc_address
+from executor.content.quota import DEFAULT_MIN_FREE_BYTES, StoreLimits
 from executor.errors import InvalidInput
 from executor.ledger import Ledger
 from executor.protocol.labels import Label
@@ -58,6 +59,8 @@ class NodeConfig(BaseModel):
     policy: str = ""  # a TOML file; empty: policy.toml in the work folder, or the default policy
     poll_seconds: float = Field(default=3.0, ge=0, le=25)  # how long the bridge may hold a request for work
     retention_seconds: float = Field(default=14 * 86400.0, gt=0)  # released outputs are kept for re-delivery
+    store_max_bytes: int = Field(default=0, ge=0, lt=2**63)  # of all blocks; 0: as the disk has room
+    store_min_free_bytes: int = Field(default=DEFAULT_MIN_FREE_BYTES, ge=0, lt=2**63)  # of its disk
     fetch_seconds: float = Field(default=600.0, gt=0)  # for spec, program and inputs of a job
     gateways: tuple[str, ...] = Field(default=(), max_length=16)  # trustless ones, asked for inputs beside the bridge
     kubo: str = ""  # RPC API of the operator's own Kubo, such as http://127.0.0.1:5001; asked for inputs likewise
@@ -105,6 +108,11 @@ class NodeConfig(BaseModel):
         if self.rpc_url and not self.rpc_url.startswith(("http://", "https://")):
             raise ValueError("rpc_url must start with http:// or https://")
         return self
+
+    @property
+    def store_limits(self) -> StoreLimits:
+        """Of the node's block store."""
+        return StoreLimits(self.store_max_bytes, self.store_min_free_bytes)
 
     @property
     def scope(self) -> Scope:

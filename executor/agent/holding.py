@@ -54,6 +54,7 @@ def release(work: Work, quarantine: BlockStore, root: Cid) -> None:
     """Out of quarantine, every block hashed again. From here on the output is the node's to hand out."""
     work.parts.roots.keep(root, work.label, work.parts.clock() + work.parts.config.retention_seconds)
     work.parts.store.put_many(blocks(quarantine, root))
+    work.parts.roots.note_whole([root])
     work.parts.ledger.note(work.execution_id, "released", work.parts.clock())
     work.log.info("phase", phase="released")
 

@@ -13,12 +13,14 @@ import structlog
 from executor.agent.errors import LeaseLost
 from executor.agent.parts import Parts
 from executor.agent.runner import LeaseRunner
-from executor.content.gc import collect_garbage
+from executor.content.gc import collect_garbage, tell_holes
 from executor.errors import ContentError, PeerError, PeerRefused
+from executor.protocol.cid import Cid
 from executor.protocol.leases import Advert, Lease
 from executor.protocol.reasons import Reason
 
 TIDY_SECONDS = 3600.0
+TIGHT_SECONDS = 60.0
 IDLE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 15.0
 DRAIN_FILE = "drain"
@@ -34,6 +36,7 @@ class Node:
         self._threads: dict[bytes, threading.Thread] = {}
         self._failures = 0
         self._tidied = parts.clock()
+        self._holes: tuple[Cid, ...] = ()
         self._drain = ""
 
     @property
@@ -135,7 +138,7 @@ class Node:
 
     def _tidy(self) -> None:
         now = self._parts.clock()
-        if now - self._tidied < TIDY_SECONDS:
+        if now - self._tidied < (TIGHT_SECONDS if self._is_tight(now) else TIDY_SECONDS):
             return
         self._tidied = now
         try:
@@ -144,3 +147,11 @@ class Node:
             self._log.error("garbage collection failed", error=str(exc))
         else:
             self._log.info("garbage collected", blocks=gone.blocks, bytes=gone.bytes)
+            self._holes = tell_holes(self._log, gone.holes, self._holes)
+
+    def _is_tight(self, now: float) -> bool:
+        """Whether the store has little room left; looked at once a minute."""
+        if now - self._tidied < TIGHT_SECONDS:
+            return False
+        usage = self._parts.store.meter.usage()
+        return usage is not None and usage.is_tight

@@ -164,6 +164,7 @@ def _parts(
         stack.callback(rpc.close)
         chain = ChainView(rpc, config.chain_id, config.bridge_contract, config.rpc_depth)
     store = BlockStore(folder / "content")
+    store.meter.set_limits(config.store_limits)
     classes = Classes(store, policy.data)
     outside = outside_of(config.gateways, config.kubo, store, classes)
     if outside is not None:

@@ -38,6 +38,7 @@ def arriving(roots: RootSet, cids: Sequence[Cid], kept: Kept, now: float) -> Ite
     for cid in cids:
         roots.keep(cid, kept.label, kept.expires_at)
         roots.drop(cid, ARRIVING)
+    roots.note_whole(cids)
 
 
 @dataclass(slots=True)
@@ -68,7 +69,8 @@ class CarImport:
         if self.failure is not None:
             raise CarError(f"{self.failure}. {self._stored()}") from self.failure
         with arriving(self.kept_roots, self.roots, kept, now):
-            absent = [cid for root in self.roots for cid in missing(self.store, root)]
+            seen: set[Cid] = set()  # a header may name hundreds of roots above one DAG
+            absent = [cid for root in self.roots for cid in missing(self.store, root, seen=seen)]
             if absent:
                 lack = f"{len(absent)} blocks below its roots are neither in it nor here, the first is {absent[0]}"
                 raise CarError(f"{lack}. {self._stored()}")

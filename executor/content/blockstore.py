@@ -4,6 +4,7 @@
     root/tmp/<pid>-<random>             a block that is being written
     root/tmp/damaged-<CID>-<random>     a block whose bytes were not its own
     root/lock                           shared: writers of blocks and roots; exclusive: garbage collection, for moments
+    root/usage                          how much there is and may be, where somebody set limits (quota.py)
     root/roots.sqlite3                  which DAGs are kept, and which of them are public (roots.py)
 
 Any number of processes may use one store. A block appears under its name only when its bytes were verified and are on
@@ -28,6 +29,7 @@ import structlog
 from executor.content.blocks import Block
 from executor.content.dagpb import MAX_BLOCK_BYTES
 from executor.content.disk import is_disk_full
+from executor.content.quota import Meter, on_disk
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, DiskFull, InvalidInput
 from executor.protocol.cid import Cid
 
@@ -63,6 +65,7 @@ class BlockStore:
         self.max_block_bytes = max_block_bytes
         self._blocks = root / "blocks"
         self._tmp = root / "tmp"
+        self.meter = Meter(root, self._bytes_on_disk)
         if not create:
             return
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,10 +122,13 @@ class BlockStore:
 
     def delete(self, cid: Cid) -> bool:
         """Remove a block, whether anything needs it or not; whether it was here."""
+        path = self._path(cid)
         try:
-            self._path(cid).unlink()
+            size = path.stat().st_size
+            path.unlink()
         except FileNotFoundError:
             return False
+        self.meter.release(size)
         return True
 
     def __iter__(self) -> Iterator[Cid]:
@@ -167,6 +173,15 @@ class BlockStore:
                     old.append(path)
         return old
 
+    def _bytes_on_disk(self) -> int:
+        total = 0
+        for folder in self._blocks.iterdir():
+            with suppress(FileNotFoundError), os.scandir(folder) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        total += on_disk(entry.stat(follow_symlinks=False).st_size)
+        return total
+
     def _path(self, cid: Cid) -> Path:
         text = str(cid)
         return self._blocks / text[-3:-1] / text
@@ -186,6 +201,7 @@ class BlockStore:
                 away.replace(self._path(cid))
                 return
             os.utime(away)
+            self.meter.release(away.stat().st_size)
         except FileNotFoundError:  # somebody else has moved it
             return
         except OSError as exc:
@@ -215,8 +231,11 @@ class BlockStore:
             raise
         finally:
             for item in pending:
+                size = os.fstat(item.descriptor).st_size
                 os.close(item.descriptor)
-                item.path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):  # it is where it belongs
+                    item.path.unlink()
+                    self.meter.release(size)
 
     def _keep(self, cid: Cid, block: bytes) -> bool:
         """Whether the block is on disk already, unharmed; if so it counts as written now."""
@@ -230,6 +249,7 @@ class BlockStore:
         return True
 
     def _write_tmp(self, cid: Cid, block: bytes) -> _Pending:
+        self.meter.reserve(len(block))
         path = self._tmp / f"{os.getpid()}-{secrets.token_hex(8)}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         try:
@@ -239,6 +259,7 @@ class BlockStore:
         except OSError:
             os.close(descriptor)
             path.unlink()
+            self.meter.release(len(block))
             raise
         return _Pending(cid, path, descriptor)
 

@@ -107,7 +107,7 @@ class CarParser:
             if size > self._limits.header_bytes:
                 raise CarError(f"the header says it has {size} bytes; is this a CAR file?")
         elif size > self._limits.block_bytes + BINARY_LENGTH:
-            raise CarError(f"{self._where()}: {size} bytes, the limit for a block is {self._limits.block_bytes}")
+            raise CarError(self._too_large(size))
         if not size:
             raise CarError(f"{self._where()}: an empty section (padding or garbage behind the last block?)")
         end = start + size
@@ -120,9 +120,14 @@ class CarParser:
         except InvalidInput as exc:
             raise CarError(f"{self._where()}: {exc}") from exc
         block = section[length:]
+        if len(block) > self._limits.block_bytes:
+            raise CarError(self._too_large(len(block)))
         if not cid.matches(block):
             raise CarError(f"{self._where()}: the bytes do not hash to {cid}")
         return cid, block
+
+    def _too_large(self, size: int) -> str:
+        return f"{self._where()}: {size} bytes, the limit for a block is {self._limits.block_bytes}"
 
     def _where(self) -> str:
         return "header" if self.roots is None else f"block {self.blocks + 1}"

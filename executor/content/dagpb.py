@@ -39,20 +39,20 @@ class Node:
     data: bytes | None
 
 
-def encode(node: Node) -> bytes:
-    """The canonical block of a node. Links are written in the order given: sort them first."""
+def encode(node: Node, *, old_cids: bool = False) -> bytes:
+    """The canonical block of a node. Links are written in the order given: sort them first. old_cids: as CIDv0."""
     out = bytearray()
     for link in node.links:
-        out += protobuf.bytes_field(_NODE_LINK, encode_link(link))
+        out += protobuf.bytes_field(_NODE_LINK, encode_link(link, old_cids=old_cids))
     if node.data is not None:
         out += protobuf.bytes_field(_NODE_DATA, node.data)
     return bytes(out)
 
 
-def encode_link(link: Link) -> bytes:
-    """The PBLink message of a link."""
+def encode_link(link: Link, *, old_cids: bool = False) -> bytes:
+    """The PBLink message of a link; old_cids: as a CIDv0, which there is of dag-pb only."""
     return (
-        protobuf.bytes_field(_LINK_HASH, link.cid.binary)
+        protobuf.bytes_field(_LINK_HASH, link.cid.old_binary if old_cids else link.cid.binary)
         + protobuf.bytes_field(_LINK_NAME, link.name.encode())
         + protobuf.varint_field(_LINK_TSIZE, link.tsize)
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from executor.content.blocks import BlockSource
 from executor.content.disk import is_disk_full
 from executor.content.limits import TreeLimits, Usage
-from executor.content.reader import list_dir, read_file, stat
+from executor.content.reader import Visits, list_dir, read_file, stat
 from executor.errors import DiskFull, InvalidInput
 from executor.protocol.cid import Cid
 
@@ -28,10 +29,10 @@ def export_tree(source: BlockSource, root: Cid, target: Path, limits: TreeLimits
     an open descriptor of its folder, and nothing is followed, so that no name leads out of `target` even where
     somebody else writes there. After an error the target is incomplete: remove it. InvalidInput if it exists.
     """
-    usage = Usage(limits)
+    export = _Export(source, Usage(limits), Visits())
     parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _export(source, root, parent, target.name, 0, usage)
+        _export(export, root, parent, target.name, 0)
     except FileExistsError as exc:
         raise InvalidInput(
             "target", f"{str(target)!r} or something in it exists already; export to a new place"
@@ -44,17 +45,25 @@ def export_tree(source: BlockSource, root: Cid, target: Path, limits: TreeLimits
         os.close(parent)
 
 
-def _export(source: BlockSource, cid: Cid, folder: int, name: str, depth: int, usage: Usage) -> None:
+@dataclass(frozen=True, slots=True)
+class _Export:
+    source: BlockSource
+    usage: Usage
+    visits: Visits
+
+
+def _export(export: _Export, cid: Cid, folder: int, name: str, depth: int) -> None:
+    source, usage = export.source, export.usage
     found = stat(source, cid)
     if found.kind == "file":
         usage.add_bytes(found.size)
-        _write_file(read_file(source, cid, found.size), folder, name)
+        _write_file(read_file(source, cid, found.size, export.visits), folder, name)
         return
     os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
     with _opened(name, os.O_RDONLY | os.O_DIRECTORY, folder) as descriptor:
         for entry in list_dir(source, cid, usage.limits.max_files):
             usage.add_entry(depth)
-            _export(source, entry.cid, descriptor, entry.name, depth + 1, usage)
+            _export(export, entry.cid, descriptor, entry.name, depth + 1)
         os.fchmod(descriptor, _FOLDER_MODE)
         os.utime(descriptor, ns=_TIMES)
 

@@ -11,25 +11,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from executor.content import dagpb, unixfs_node
+from executor.content import unixfs_node
 from executor.content.blocks import Block, BlockSource
 from executor.content.dagpb import Link, Node
 from executor.content.murmur3 import murmur3_x64_64
+from executor.content.profiles import Profile
 from executor.content.unixfs_node import MURMUR3_X64_64, TYPE_SHARD, Data, ShardNode
 from executor.errors import MalformedBlock, UnsafeName
-from executor.protocol.cid import DAG_PB, Cid
+from executor.protocol.cid import Cid
 
 FANOUT: Final = 256
 _HASH_BITS: Final = 64
 _HashedLink = tuple[int, Link]
 
 
-def build(links: Sequence[Link]) -> Iterator[tuple[Block, Link]]:
+def build(links: Sequence[Link], profile: Profile) -> Iterator[tuple[Block, Link]]:
     """The blocks of a sharded directory, children first, the root last; each with an unnamed link to it."""
-    return _build_shard([(murmur3_x64_64(link.name.encode()), link) for link in links], _bits(FANOUT))
+    return _build_shard([(murmur3_x64_64(link.name.encode()), link) for link in links], _bits(FANOUT), profile)
 
 
-def _build_shard(links: list[_HashedLink], used_bits: int) -> Iterator[tuple[Block, Link]]:
+def _build_shard(links: list[_HashedLink], used_bits: int, profile: Profile) -> Iterator[tuple[Block, Link]]:
     if used_bits > _HASH_BITS:
         raise UnsafeName(links[0][1].name, "this name and another have the same hash, no directory can hold both")
     buckets: dict[int, list[_HashedLink]] = {}
@@ -42,7 +43,7 @@ def _build_shard(links: list[_HashedLink], used_bits: int) -> Iterator[tuple[Blo
             link = inside[0][1]
             name = link.name
         else:
-            for built, below in _build_shard(inside, used_bits + _bits(FANOUT)):
+            for built, below in _build_shard(inside, used_bits + _bits(FANOUT), profile):
                 yield built, below
                 link = below  # the last one is the shard itself
             name = ""
@@ -53,8 +54,7 @@ def _build_shard(links: list[_HashedLink], used_bits: int) -> Iterator[tuple[Blo
         hash_type=MURMUR3_X64_64,
         fanout=FANOUT,
     )
-    block = dagpb.encode(Node(tuple(shard_links), unixfs_node.encode_data(data)))
-    cid = Cid.of(DAG_PB, block)
+    cid, block = profile.block(Node(tuple(shard_links), unixfs_node.encode_data(data)))
     yield (cid, block), Link("", cid, len(block) + sum(link.tsize for link in shard_links))
 
 

@@ -2,8 +2,9 @@
 
 Source: https://specs.ipfs.tech/ipips/ipip-0499/. CIDv1, sha2-256, chunks of 1 MiB as raw blocks, balanced trees with at
 most 1024 children, sharded directories above 256 KiB (the size of the unsharded block), empty directories included, no
-mode, no mtime. Hidden files are included (the profile's opt-in, `ipfs add --hidden`): an output must not lose a file
-because of its name. Symbolic links and everything else that is neither file nor directory are refused.
+mode, no mtime; another profile (`profiles`) on request. Hidden files are included (the profiles' opt-in, `ipfs add
+--hidden`): an output must not lose a file because of its name. Symbolic links and everything else that is neither file
+nor directory are refused.
 
 The functions named `*_blocks` are generators of blocks that return what they made: children come before their parents,
 memory stays constant but for the names of one directory a level, and where the blocks go is the caller's matter.
@@ -19,18 +20,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from executor.content import dagpb, hamt, unixfs_node
+from executor.content import hamt, unixfs_node
 from executor.content.blocks import Block, BlockSink
 from executor.content.dagpb import Link, Node
 from executor.content.limits import TreeLimits, Usage, check_name
+from executor.content.profiles import V1_2025, Profile
 from executor.content.unixfs_node import TYPE_DIRECTORY, TYPE_FILE, Data
 from executor.errors import ContentTooLarge, InvalidInput, SourceChanged, UnsafeName
-from executor.protocol.cid import DAG_PB, RAW, Cid
+from executor.protocol.cid import Cid
 
-CHUNK_BYTES: Final = 1024 * 1024
-MAX_CHILDREN: Final = 1024
-SHARD_ABOVE_BYTES: Final = 256 * 1024
-"""A directory whose single block would be larger than this is sharded."""
+CHUNK_BYTES: Final = V1_2025.chunk_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ def import_bytes(sink: BlockSink, content: bytes) -> Cid:
     return _store(sink, file_blocks(_slices(content))).cid
 
 
-def import_file(sink: BlockSink, source: Path | int, max_bytes: int) -> Cid:
+def import_file(sink: BlockSink, source: Path | int, max_bytes: int, profile: Profile = V1_2025) -> Cid:
     """Store one regular file, given by its path (never a link) or by an open descriptor that is read from its start.
 
     ContentTooLarge over `max_bytes`; UnsafeName where it is not a regular file; SourceChanged.
@@ -60,17 +59,17 @@ def import_file(sink: BlockSink, source: Path | int, max_bytes: int) -> Cid:
     usage = Usage(TreeLimits(max_bytes))
     if isinstance(source, int):
         os.lseek(source, 0, os.SEEK_SET)
-        return _store(sink, _descriptor_blocks(source, "file", usage)).cid
+        return _store(sink, _descriptor_blocks(source, "file", usage, _Way(profile))).cid
     descriptor = _open(source.name, os.fspath(source), None, stat.S_ISREG)
     try:
-        return _store(sink, _descriptor_blocks(descriptor, source.name, usage)).cid
+        return _store(sink, _descriptor_blocks(descriptor, source.name, usage, _Way(profile))).cid
     finally:
         os.close(descriptor)
 
 
-def import_tree(sink: BlockSink, root: Path, limits: TreeLimits) -> Cid:
+def import_tree(sink: BlockSink, root: Path, limits: TreeLimits, profile: Profile = V1_2025) -> Cid:
     """Store a folder with all that is below it; the folder's own name is not part of it."""
-    return _store(sink, tree_blocks(root, limits)).cid
+    return _store(sink, tree_blocks(root, limits, profile=profile)).cid
 
 
 def import_listing(sink: BlockSink, files: Mapping[str, bytes], limits: TreeLimits) -> Cid:
@@ -83,47 +82,46 @@ def import_directory(sink: BlockSink, entries: Iterable[tuple[str, Imported]]) -
     return _store(sink, directory_blocks(entries))
 
 
-def file_blocks(chunks: Iterable[bytes], max_children: int = MAX_CHILDREN) -> BlockStream:
-    """The blocks of a file: a balanced tree over its chunks, which all have CHUNK_BYTES but the last."""
+def file_blocks(chunks: Iterable[bytes], profile: Profile = V1_2025) -> BlockStream:
+    """The blocks of a file: a balanced tree over its chunks, which all have the profile's size but the last."""
     levels: list[list[Imported]] = [[]]
     for chunk in chunks:
-        cid = Cid.of(RAW, chunk)
-        yield cid, chunk
-        yield from _add(levels, 0, Imported(cid, len(chunk), len(chunk)), max_children)
+        cid, block = profile.leaf(chunk)
+        yield cid, block
+        yield from _add(levels, 0, Imported(cid, len(chunk), len(block)), profile)
     if not levels[0]:
-        cid = Cid.of(RAW, b"")
-        yield cid, b""
-        return Imported(cid, 0, 0)
+        cid, block = profile.leaf(b"")
+        yield cid, block
+        return Imported(cid, 0, len(block))
     depth = 0
     while depth + 1 < len(levels):
-        yield from _add(levels, depth + 1, (yield from _file_node(levels[depth])), max_children)
+        yield from _add(levels, depth + 1, (yield from _file_node(levels[depth], profile)), profile)
         depth += 1
     top = levels[depth]
-    return top[0] if len(top) == 1 else (yield from _file_node(top))
+    return top[0] if len(top) == 1 else (yield from _file_node(top, profile))
 
 
-def _add(levels: list[list[Imported]], depth: int, child: Imported, max_children: int) -> Generator[Block, None, None]:
+def _add(levels: list[list[Imported]], depth: int, child: Imported, profile: Profile) -> Generator[Block, None, None]:
     """Add a child to the open node of its level; a full one is closed first and becomes a child one level up."""
     if depth == len(levels):
         levels.append([])
-    if len(levels[depth]) == max_children:
-        closed = yield from _file_node(levels[depth])
+    if len(levels[depth]) == profile.max_children:
+        closed = yield from _file_node(levels[depth], profile)
         levels[depth] = []
-        yield from _add(levels, depth + 1, closed, max_children)
+        yield from _add(levels, depth + 1, closed, profile)
     levels[depth].append(child)
 
 
-def _file_node(children: list[Imported]) -> BlockStream:
+def _file_node(children: list[Imported], profile: Profile) -> BlockStream:
     size = sum(child.size for child in children)
     links = tuple(Link("", child.cid, child.total) for child in children)
     data = Data(TYPE_FILE, file_size=size, block_sizes=tuple(child.size for child in children))
-    block = dagpb.encode(Node(links, unixfs_node.encode_data(data)))
-    cid = Cid.of(DAG_PB, block)
+    cid, block = profile.block(Node(links, unixfs_node.encode_data(data)))
     yield cid, block
     return Imported(cid, size, len(block) + sum(child.total for child in children))
 
 
-def directory_blocks(entries: Iterable[tuple[str, Imported]]) -> BlockStream:
+def directory_blocks(entries: Iterable[tuple[str, Imported]], profile: Profile = V1_2025) -> BlockStream:
     """The blocks of one directory, one block or shards; the names must be unique."""
     size = 0
     links = []
@@ -134,14 +132,13 @@ def directory_blocks(entries: Iterable[tuple[str, Imported]]) -> BlockStream:
     for one, next_one in pairwise(links):
         if one.name == next_one.name:
             raise UnsafeName(one.name, "a name occurs twice in a directory")
-    block = dagpb.encode(Node(tuple(links), unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
-    if len(block) > SHARD_ABOVE_BYTES:
+    cid, block = profile.block(Node(tuple(links), unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
+    if profile.is_sharded(links, block):
         root = links[0]
-        for shard, link in hamt.build(links):
+        for shard, link in hamt.build(links, profile):
             yield shard
             root = link
         return Imported(root.cid, size, root.tsize)
-    cid = Cid.of(DAG_PB, block)
     yield cid, block
     return Imported(cid, size, len(block) + sum(link.tsize for link in links))
 
@@ -150,16 +147,24 @@ def _unwatched(_path: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
     return chunks
 
 
-def tree_blocks(root: Path, limits: TreeLimits, watch: Watch = _unwatched) -> BlockStream:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How files become blocks, and who looks on."""
+
+    profile: Profile
+    watch: Watch = _unwatched
+
+
+def tree_blocks(root: Path, limits: TreeLimits, watch: Watch = _unwatched, profile: Profile = V1_2025) -> BlockStream:
     """The blocks of a folder, read through descriptors so that nothing in it can lead the reader out of it."""
     descriptor = _open(root.name, os.fspath(root), None, stat.S_ISDIR)
     try:
-        return (yield from _folder_blocks(descriptor, "", 0, Usage(limits), watch))
+        return (yield from _folder_blocks(descriptor, "", 0, Usage(limits), _Way(profile, watch)))
     finally:
         os.close(descriptor)
 
 
-def _folder_blocks(folder: int, path: str, depth: int, usage: Usage, watch: Watch) -> BlockStream:
+def _folder_blocks(folder: int, path: str, depth: int, usage: Usage, way: _Way) -> BlockStream:
     entries = []
     for name in _names(folder, path, usage.limits.max_files):
         usage.add_entry(depth)
@@ -167,13 +172,13 @@ def _folder_blocks(folder: int, path: str, depth: int, usage: Usage, watch: Watc
         descriptor = _open(shown, name, folder, lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
         try:
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                child = yield from _folder_blocks(descriptor, shown, depth + 1, usage, watch)
+                child = yield from _folder_blocks(descriptor, shown, depth + 1, usage, way)
             else:
-                child = yield from _descriptor_blocks(descriptor, shown, usage, watch)
+                child = yield from _descriptor_blocks(descriptor, shown, usage, way)
         finally:
             os.close(descriptor)
         entries.append((name, child))
-    return (yield from directory_blocks(entries))
+    return (yield from directory_blocks(entries, way.profile))
 
 
 def _names(folder: int, path: str, max_files: int) -> list[str]:
@@ -218,23 +223,24 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "this kind of file")
 
 
-def _descriptor_blocks(descriptor: int, shown: str, usage: Usage, watch: Watch = _unwatched) -> BlockStream:
+def _descriptor_blocks(descriptor: int, shown: str, usage: Usage, way: _Way) -> BlockStream:
     before = os.fstat(descriptor)
     if not stat.S_ISREG(before.st_mode):
         raise UnsafeName(shown, f"{_kind(before.st_mode)} is refused here")
     usage.add_bytes(before.st_size)  # first, so that a sparse file of terabytes costs nothing
-    result = yield from file_blocks(watch(shown, _read_chunks(descriptor, before.st_size, shown)))
+    chunks = _read_chunks(descriptor, before.st_size, shown, way.profile.chunk_bytes)
+    result = yield from file_blocks(way.watch(shown, chunks), way.profile)
     after = os.fstat(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SourceChanged(shown)
     return result
 
 
-def _read_chunks(descriptor: int, size: int, shown: str) -> Iterator[bytes]:
+def _read_chunks(descriptor: int, size: int, shown: str, chunk_bytes: int) -> Iterator[bytes]:
     left = size
     while left:
         chunk = bytearray()
-        wanted = min(CHUNK_BYTES, left)
+        wanted = min(chunk_bytes, left)
         while len(chunk) < wanted:
             piece = os.read(descriptor, wanted - len(chunk))
             if not piece:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from executor.content import hamt, unixfs_node
@@ -90,41 +90,56 @@ def stat(source: BlockSource, cid: Cid) -> Stat:
     return Stat("file", node.size) if isinstance(node, FileNode) else Stat("directory", 0)
 
 
-def read_file(source: BlockSource, cid: Cid, max_bytes: int) -> Iterator[bytes]:
+@dataclass(slots=True)
+class Visits:
+    """Blocks of files that may still be read: chunks are rarely below 64 bytes, many tiny ones are an attack.
+
+    spare: for files whose chunks are tiny; of all files that are read together.
+    """
+
+    spare: int = 1024
+    left: int = 0
+
+    def begin(self, size: int) -> None:
+        """A file of so many bytes comes next."""
+        self.left = 8 + size // 64
+
+    def one(self, cid: Cid) -> None:
+        """Another block of it; MalformedBlock where they are too many."""
+        if self.left > 0:
+            self.left -= 1
+        elif self.spare > 0:
+            self.spare -= 1
+        else:
+            raise MalformedBlock(cid, "the file has far more blocks than its size can need")
+
+
+def read_file(source: BlockSource, cid: Cid, max_bytes: int, visits: Visits | None = None) -> Iterator[bytes]:
     """The bytes of a file, block by block; ContentTooLarge before the first one if it is larger than max_bytes.
 
-    MalformedBlock where it is a directory, a chunk has another size than its parent says, or it is too deep.
+    MalformedBlock where it is a directory, a chunk has another size than its parent says, it is too deep or has too
+    many blocks: give the same `visits` with each of many files.
     """
     node = _file_node(source, cid)
     if node.size > max_bytes:
         raise ContentTooLarge("bytes of a file", max_bytes)
-    return _read_node(source, cid, node, _Visits(left=1024 + node.size // 64), 0)
+    visits = Visits() if visits is None else visits
+    visits.begin(node.size)
+    return _read_node(source, cid, node, visits, 0)
 
 
-@dataclass(slots=True)
-class _Visits:
-    """Blocks that may still be read: chunks are rarely below 64 bytes, a file of very many tiny ones is an attack."""
-
-    left: int
-
-    def one(self, cid: Cid) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise MalformedBlock(cid, "the file has far more blocks than its size can need")
-
-
-def _read_node(source: BlockSource, cid: Cid, node: FileNode, visits: _Visits, depth: int) -> Iterator[bytes]:
+def _read_node(source: BlockSource, cid: Cid, node: FileNode, visits: Visits, depth: int) -> Iterator[bytes]:
     if depth > MAX_FILE_DEPTH:
         raise MalformedBlock(cid, f"a file has at most {MAX_FILE_DEPTH} levels of blocks")
     if node.data:
         yield node.data
     for child_cid, size in node.children:
-        if not size:
-            continue
         visits.one(child_cid)
         child = _file_node(source, child_cid)
         if child.size != size:
             raise MalformedBlock(child_cid, f"a chunk of {child.size} bytes, where {cid} says {size}")
+        if not size and child.children:
+            raise MalformedBlock(child_cid, "a chunk of no bytes has chunks of its own")
         yield from _read_node(source, child_cid, child, visits, depth + 1)
 
 
@@ -192,17 +207,36 @@ def tree_size(source: BlockSource, root: Cid, limits: TreeLimits) -> TreeSize:
 
 def walk_tree(source: BlockSource, root: Cid, limits: TreeLimits) -> Iterator[ManifestEntry]:
     """The root, then every file and directory below it, parents first; the sizes are those that the files declare."""
-    return _walk_tree(source, ManifestEntry("", "file", 0, root), 0, Usage(limits))
+    return _walk_tree(source, ManifestEntry("", "file", 0, root), 0, _Known(Usage(limits)))
 
 
-def _walk_tree(source: BlockSource, at: ManifestEntry, depth: int, usage: Usage) -> Iterator[ManifestEntry]:
-    node = unixfs_node.parse(at.cid, source.get(at.cid))
-    if isinstance(node, FileNode):
-        usage.add_bytes(node.size)
-        yield dataclasses.replace(at, size=node.size)
-        return
+@dataclass(slots=True)
+class _Known:
+    """What a walk has used of its limits, and the sizes of the files that it met: a wide one is parsed once."""
+
+    usage: Usage
+    sizes: dict[Cid, int] = field(default_factory=dict)
+
+
+def _walk_tree(source: BlockSource, at: ManifestEntry, depth: int, known: _Known) -> Iterator[ManifestEntry]:
+    usage = known.usage
+    size = known.sizes.get(at.cid)
+    if size is None:
+        node = unixfs_node.parse(at.cid, source.get(at.cid))
+        if not isinstance(node, FileNode):
+            yield from _walk_directory(source, at, node, depth, known)
+            return
+        size = known.sizes[at.cid] = node.size
+    usage.add_bytes(size)
+    yield dataclasses.replace(at, size=size)
+
+
+def _walk_directory(
+    source: BlockSource, at: ManifestEntry, node: DirectoryNode | ShardNode, depth: int, known: _Known
+) -> Iterator[ManifestEntry]:
+    usage = known.usage
     yield dataclasses.replace(at, kind="directory")
     for entry in _entries(source, at.cid, node, usage.limits.max_files):
         usage.add_entry(depth)
         path = f"{at.path}/{entry.name}" if at.path else entry.name
-        yield from _walk_tree(source, ManifestEntry(path, "file", 0, entry.cid), depth + 1, usage)
+        yield from _walk_tree(source, ManifestEntry(path, "file", 0, entry.cid), depth + 1, known)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS public_blocks (
     cid BLOB NOT NULL, root BLOB NOT NULL, PRIMARY KEY (cid, root)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS public_blocks_by_root ON public_blocks (root);
+CREATE TABLE IF NOT EXISTS whole_roots (root BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 _LIVE: Final = "(expires_at IS NULL OR expires_at > :now)"
 
@@ -86,11 +87,36 @@ class RootSet:
             count: int = db.execute("SELECT count(*) FROM reachable").fetchone()[0]
             return count
 
+    def note_whole(self, cids: Iterable[Cid]) -> None:
+        """These DAGs are all here: if a block of one is missing later, garbage collection knows it for a loss."""
+        with self._writing() as db:
+            db.executemany("INSERT OR IGNORE INTO whole_roots VALUES (?)", ((cid.binary,) for cid in cids))
+
+    def whole(self, now: float) -> set[Cid]:
+        """The kept roots whose DAGs were all here at some time."""
+        with self._connection() as db:
+            rows = db.execute(
+                f"SELECT DISTINCT root FROM roots JOIN whole_roots USING (root) WHERE {_LIVE}",  # noqa: S608
+                {"now": now},
+            )
+            return {Cid.from_binary(root) for (root,) in rows}
+
+    def public_blocks(self, now: float) -> set[Cid]:
+        """Every block that may be served to anybody, whether it is here or not."""
+        with self._connection() as db:
+            rows = db.execute(
+                "SELECT DISTINCT cid FROM public_blocks JOIN roots USING (root)"  # noqa: S608
+                f" WHERE public = 1 AND {_LIVE}",
+                {"now": now},
+            )
+            return {Cid.from_binary(cid) for (cid,) in rows}
+
     def drop(self, root: Cid, label: str) -> bool:
         """Stop keeping a DAG under this label, and serving it if nothing else publishes it; whether it was kept."""
         with self._writing() as db:
             found = db.execute("DELETE FROM roots WHERE root = ? AND label = ?", (root.binary, label)).rowcount
             _forget_unpublished(db, root)
+            _forget_whole(db)
             return found > 0
 
     def drop_expired(self, now: float) -> int:
@@ -100,6 +126,8 @@ class RootSet:
             for root, label in gone:
                 db.execute("DELETE FROM roots WHERE root = ? AND label = ?", (root, label))
                 _forget_unpublished(db, Cid.from_binary(root))
+            if gone:
+                _forget_whole(db)
             return len(gone)
 
     def count_expired(self, now: float) -> int:
@@ -185,3 +213,7 @@ def _is_public(db: sqlite3.Connection, cid: Cid, now: float) -> bool:
         {"cid": cid.binary, "now": now},
     ).fetchone()
     return row is not None
+
+
+def _forget_whole(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM whole_roots WHERE root NOT IN (SELECT root FROM roots)")

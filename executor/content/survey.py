@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from executor.content.blockstore import BlockStore
-from executor.content.walk import links
+from executor.content.walk import Descent, links
 from executor.errors import BlockMismatch, BlockMissing, MalformedBlock
 from executor.protocol.cid import DAG_PB, Cid
 
@@ -43,17 +43,12 @@ def survey(
     seen: blocks to pass over; those that were looked at are added. watch: told the size of each block.
     """
     found = Survey()
-    seen = set() if seen is None else seen
-    stack = [root]
-    while stack:
-        cid = stack.pop()
-        if cid in seen:
-            continue
-        seen.add(cid)
+    descent = Descent([root], set() if seen is None else seen)
+    for cid in descent:
         try:
             block = store.get(cid) if verify or cid.codec == DAG_PB else None
             size = store.stat(cid).size if block is None else len(block)
-            stack.extend(reversed(links(cid, block or b"")))
+            descent.below(links(cid, block or b""))
         except BlockMismatch:
             found.damaged.append(cid)
             found.absent.append(cid)

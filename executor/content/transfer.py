@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from executor.content.blocks import Block, BlockStoreLike
 from executor.content.car import CarLimits, CarParser, write_car
 from executor.content.patience import Patience
-from executor.content.walk import StoredSize, blocks, links, missing, stored_size, walk
+from executor.content.walk import MAX_BLOCKS, StoredSize, blocks, links, missing, stored_size, walk
 from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -227,6 +227,8 @@ class Download:
         if self.bytes + len(content) > self._room:
             raise ContentTooLarge("bytes of all blocks", self._room)
         self._wanted.update(links(cid, content))
+        if len(self._wanted) > MAX_BLOCKS:
+            raise ContentTooLarge("blocks of a DAG", MAX_BLOCKS)
         self._taken.add(cid)
         with self._lock:
             self._batch.append(block)

@@ -25,6 +25,8 @@ TYPE_SHARD: Final = 5
 MURMUR3_X64_64: Final = 0x22
 """Multicodec of the one hash function of sharded directories."""
 MAX_FANOUT: Final = 1024
+MAX_EMPTY_CHUNKS: Final = 16
+"""Chunks of no bytes in one node. Files that were cut short in place may end in one; thousands are nothing but work."""
 
 _TYPE, _DATA, _FILE_SIZE, _BLOCK_SIZES, _HASH_TYPE, _FANOUT, _MODE, _MTIME = range(1, 9)
 _NUMBERS: Final = {_TYPE, _FILE_SIZE, _BLOCK_SIZES, _HASH_TYPE, _FANOUT, _MODE}
@@ -137,6 +139,8 @@ def _file(data: Data, links: tuple[Link, ...]) -> FileNode:
         raise ProtobufError(f"{len(links)} chunks, but {len(data.block_sizes)} chunk sizes")
     if any(link.name for link in links):
         raise ProtobufError("a chunk of a file has a name")
+    if data.block_sizes.count(0) > MAX_EMPTY_CHUNKS:
+        raise ProtobufError(f"more than {MAX_EMPTY_CHUNKS} chunks have no bytes")
     own = data.data or b""
     size = len(own) + sum(data.block_sizes)
     if (data.file_size or 0) != size:

@@ -6,13 +6,17 @@ costs what its blocks cost. They keep one CID in memory a block visited (about 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from executor.content import dagpb
 from executor.content.blocks import Block, BlockSource
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, MalformedBlock
 from executor.protocol.cid import DAG_CBOR, DAG_PB, Cid
+
+MAX_BLOCKS: Final = 2_000_000
+"""Blocks of one DAG, and links of it that wait to be followed: memory that a DAG of nothing but links cannot exceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +27,40 @@ class StoredSize:
     bytes: int
 
 
+@dataclass(slots=True)
+class Descent:
+    """Depth first through DAGs, each block once: iterate, and say what is `below` each. seen: blocks to pass over.
+
+    limit: of blocks that were seen, and of links that wait.
+    """
+
+    stack: list[Cid]
+    seen: set[Cid] = field(default_factory=set)
+    limit: int = MAX_BLOCKS
+
+    def __iter__(self) -> Iterator[Cid]:
+        while self.stack:
+            cid = self.stack.pop()
+            if cid not in self.seen:
+                self.seen.add(cid)
+                yield cid
+
+    def below(self, children: Sequence[Cid]) -> None:
+        """The links of the block that came last; ContentTooLarge where that makes too many."""
+        self.stack.extend(child for child in reversed(children) if child not in self.seen)
+        if max(len(self.stack), len(self.seen)) > self.limit:
+            raise ContentTooLarge("blocks of a DAG", self.limit)
+
+
 def links(cid: Cid, block: bytes) -> list[Cid]:
-    """What a block links to, in its order; none for raw. MalformedBlock for dag-cbor, which no content of ours uses."""
+    """What a block links to, each once, in its order; none for raw. MalformedBlock for dag-cbor, which no content of
+    ours uses.
+    """
     if cid.codec == DAG_CBOR:
         raise MalformedBlock(cid, "its codec is dag-cbor, which cannot be part of a file or directory")
-    return [link.cid for link in dagpb.decode(block, cid).links] if cid.codec == DAG_PB else []
+    if cid.codec != DAG_PB:
+        return []
+    return list(dict.fromkeys(link.cid for link in dagpb.decode(block, cid).links))
 
 
 def walk(source: BlockSource, root: Cid) -> Iterator[Cid]:
@@ -51,42 +84,37 @@ def blocks(source: BlockSource, root: Cid, max_bytes: int | None = None) -> Iter
 
 
 def _walk(source: BlockSource, root: Cid) -> Iterator[tuple[Cid, bytes | None]]:
-    seen: set[Cid] = set()
-    stack = [root]
-    while stack:
-        cid = stack.pop()
-        if cid in seen:
-            continue
-        seen.add(cid)
+    descent = Descent([root])
+    for cid in descent:
         block = source.get(cid) if cid.codec == DAG_PB else None
         children = links(cid, block or b"")
         yield cid, block
-        stack.extend(child for child in reversed(children) if child not in seen)
+        descent.below(children)
 
 
-def missing(source: BlockSource, root: Cid, limit: int | None = None, *, verify: bool = False) -> list[Cid]:
+def missing(
+    source: BlockSource, root: Cid, limit: int | None = None, *, verify: bool = False, seen: set[Cid] | None = None
+) -> list[Cid]:
     """The frontier of absent blocks: those whose parent is here (or the root), in the order of `walk`, at most `limit`.
 
     Fetch them, ask again; an empty list means that the DAG is complete. A block with damaged bytes counts as
-    absent: a raw one only where `verify` asks to read them all, which costs what the whole DAG costs.
+    absent: a raw one only where `verify` asks to read them all, which costs what the whole DAG costs. seen: blocks to
+    pass over; those that were looked at are added.
     """
     absent: list[Cid] = []
-    seen: set[Cid] = set()
-    stack = [root]
-    while stack and (limit is None or len(absent) < limit):
-        cid = stack.pop()
-        if cid in seen:
-            continue
-        seen.add(cid)
+    descent = Descent([root], set() if seen is None else seen)
+    for cid in descent:
         try:
             if not source.has(cid):
                 absent.append(cid)
-            elif cid.codec == DAG_PB:
-                stack.extend(reversed(links(cid, source.get(cid))))
+            elif cid.codec == DAG_PB or verify:
+                descent.below(links(cid, source.get(cid)))
             else:
-                links(cid, source.get(cid) if verify else b"")
+                links(cid, b"")
         except (BlockMissing, BlockMismatch):
             absent.append(cid)
+        if limit is not None and len(absent) >= limit:
+            break
     return absent
 
 

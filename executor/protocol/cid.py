@@ -34,6 +34,7 @@ CID_V0_LENGTH: Final = 34
 
 _TEXT = re.compile(r"b[a-z2-7]{58}")
 _CID_V0 = re.compile(r"Qm[1-9A-HJ-NP-Za-km-z]{44}")
+_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -96,6 +97,35 @@ class Cid:
         if len(binary) == CID_V0_LENGTH and binary[:2] == CID_V0_PREFIX:
             return cls(DAG_PB, binary[2:])
         return cls.from_binary(binary, field)
+
+    @classmethod
+    def parse_any(cls, text: str, field: str = "cid") -> Cid:
+        """Read the text of a CIDv1, or of a CIDv0 as the CIDv1 of the same block; InvalidInput names `field`."""
+        if not _CID_V0.fullmatch(text):
+            return cls.parse(text, field)
+        number = 0
+        for char in text:
+            number = number * 58 + _BASE58.index(char)
+        if number >> 8 * (CID_V0_LENGTH - len(CID_V0_PREFIX)) != int.from_bytes(CID_V0_PREFIX, "big"):
+            raise InvalidInput(field, "not a CIDv0 with sha2-256")
+        return cls.from_link(number.to_bytes(CID_V0_LENGTH, "big"), field)
+
+    @property
+    def old_binary(self) -> bytes:
+        """The CIDv0 of a dag-pb block: 34 bytes. InvalidInput for another codec, which has none."""
+        if self.codec != DAG_PB:
+            raise InvalidInput("cid", f"only dag-pb has CIDv0, not {CODECS[self.codec]}")
+        return CID_V0_PREFIX + self.digest
+
+    @property
+    def old_text(self) -> str:
+        """The CIDv0 of a dag-pb block as a text, Qm...; InvalidInput for another codec, which has none."""
+        number = int.from_bytes(self.old_binary, "big")
+        text = ""
+        while number:
+            number, digit = divmod(number, 58)
+            text = _BASE58[digit] + text
+        return text
 
     @property
     def binary(self) -> bytes:

@@ -324,6 +324,22 @@ def test_what_the_policy_does_not_allow_goes_back_before_anything_runs(twin, fol
     assert REQUESTER not in json.dumps([item.detail for item in twin.returned])
 
 
+@pytest.mark.parametrize(
+    "limit", [{"store_min_free_bytes": 2**62}, {"store_max_bytes": 4096}], ids=["disk kept free", "bytes of blocks"]
+)
+def test_a_job_whose_content_the_nodes_store_may_not_hold_goes_back(twin, tmp_path, limit):
+    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
+    init_node(tmp_path / "small", **fields, poll_seconds=0.1, disk_bytes=2**30, memory_bytes=2**29, **limit)
+    root = import_listing(twin.blocks, {"a": b"1", "b": b"2"}, TreeLimits(100))
+    inputs = [{"cid": str(root), "path": "/inputs/data"}]
+
+    with running(tmp_path / "small") as sandbox:
+        twin.offer(order(spec(twin, inputs=inputs)))
+        assert returned(twin) == Reason.DISK_FULL
+
+    assert sandbox.seen == []
+
+
 def test_a_job_that_does_not_fit_goes_back(twin, folder):
     with running(folder):
         twin.offer(order(spec(twin, limits={"memoryBytes": 2**30})))

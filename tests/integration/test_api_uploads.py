@@ -12,6 +12,7 @@ from bridge.store.content import is_meant_for
 from bridge.store.engine import reading
 from executor.content.car import write_car
 from executor.content.gc import collect_garbage
+from executor.content.quota import StoreLimits
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.leases import Withdrawn
 from executor.protocol.nodeauth import BODY, SIGNATURE
@@ -254,3 +255,20 @@ def test_a_withdrawal_of_what_is_no_cid_names_the_field(api, root):
     answer = api.call(UPLOADER, "DELETE", f"/v1/content?root={root}")
 
     assert (answer.status_code, answer.json()["field"]) == (422, "root")
+
+
+@pytest.mark.parametrize(
+    "limits", [StoreLimits(1, 0), StoreLimits(0, 2**62)], ids=["bytes of blocks", "disk kept free"]
+)
+def test_an_upload_that_the_store_has_no_room_for_is_refused_and_keeps_what_is_there(api, bridge, limits):
+    assert api.call(UPLOADER, "PUT", PATH, CAR).status_code == 200
+    bridge.store.meter.set_limits(limits)
+    other = Cid.of(RAW, b"one block too many")
+    car = b"".join(write_car([other], [(other, b"one block too many")]))
+
+    refused = api.call(OTHER, "PUT", f"/v1/content?root={other}", car)
+
+    assert (refused.status_code, refused.json()["type"]) == (507, "urn:insula:problem:disk-full")
+    assert list(bridge.store) == [ROOT]
+    bridge.store.meter.set_limits(StoreLimits(0, 0))
+    assert api.call(OTHER, "PUT", f"/v1/content?root={other}", car).status_code == 200

@@ -11,7 +11,9 @@ from executor.content.blockstore import BlockStore
 from executor.content.car import CarLimits
 from executor.content.dagpb import Link, Node, encode
 from executor.content.importer import import_listing
+from executor.content.kubo import Kubo
 from executor.content.limits import TreeLimits
+from executor.content.quota import StoreLimits
 from executor.content.roots import RootSet
 from executor.content.unixfs import import_bytes, walk
 from executor.content.unixfs_node import TYPE_DIRECTORY, Data, encode_data
@@ -296,6 +298,67 @@ def test_fsck_fetches_anew_what_a_damaged_inner_block_hid(answer, tmp_path):
         assert answer("fsck", "--repair", good.url)[0] == Exit.OK
 
 
+def test_fsck_fetches_from_several_sources_what_each_has(answer, own_store):
+    contents = [Content.of(os.urandom(3_000_000)) for _ in range(2)]
+    for content in contents:
+        own_store.put_many((cid, content.blocks.get(cid)) for cid in content.blocks)
+        answer("pin", content.root)
+        flip(own_store, raw_leaf(own_store, content.root))
+
+    with Gateway(contents[0]) as one, Gateway(contents[1]) as two:
+        code, found = answer("fsck", "--gateway", one.url, "--bridge", two.url)
+
+    assert (code, found["repaired"], found["repairProblems"]) == (Exit.OK, 2, [])
+
+
+def test_fsck_fetches_anew_from_a_kubo(answer, own_store, kubo):
+    content = Content.of(os.urandom(3_000_000))
+    own_store.put_many((cid, content.blocks.get(cid)) for cid in content.blocks)
+    answer("pin", content.root)
+    flip(own_store, content.root)
+    with Kubo(kubo.api) as daemon:
+        daemon.publish(content.blocks, content.root)
+
+    code, found = answer("fsck", "--kubo", kubo.api)
+
+    assert (code, found["repaired"]) == (Exit.OK, 1)
+    assert answer("stat", content.root, "--verify")[1]["verified"] is True
+
+
+def test_fsck_repairs_what_it_can_and_names_the_rest(answer, own_store):
+    contents = [Content.of(os.urandom(3_000_000)) for _ in range(2)]
+    for content in contents:
+        own_store.put_many((cid, content.blocks.get(cid)) for cid in content.blocks)
+        answer("pin", content.root)
+    leaves = [raw_leaf(own_store, content.root) for content in contents]
+    for leaf in leaves:
+        own_store.delete(leaf)
+
+    with Gateway(contents[0]) as one:
+        code, found = answer("fsck", "--repair", one.url, "--timeout", "10")
+
+    assert (code, found["repaired"], found["missing"]) == (Exit.NOT_SO, 1, [str(leaves[1])])
+    assert one.url in found["repairProblems"][0]
+    assert own_store.has(leaves[0])
+
+
+def test_gc_takes_nothing_while_what_a_service_keeps_has_lost_an_inner_block(answer, own_store):
+    content = Content.of(os.urandom(3_000_000))
+    own_store.put_many((cid, content.blocks.get(cid)) for cid in content.blocks)
+    RootSet(own_store).keep(content.root, "job:0x11")
+    answer("gc")
+    flip(own_store, content.root)
+    age(own_store)
+
+    code, found = answer("gc")
+
+    assert (code, len(list(own_store))) == (Exit.NOT_SO, len(content.blocks) - 1)
+    assert "fsck --repair" in found["error"]
+    with Gateway(content) as good:
+        assert answer("fsck", "--repair", good.url)[0] == Exit.OK
+    assert answer("gc")[0] == Exit.OK
+
+
 @pytest.mark.parametrize("what", ["wrong block", "has it not"])
 def test_abuse_a_source_that_lies_or_lacks_it_repairs_nothing_and_is_named(answer, tmp_path, what):
     content = Content.of(os.urandom(3_000_000))
@@ -398,3 +461,30 @@ def test_what_is_not_here_is_said_to_be_not_here(answer, tmp_path, monkeypatch, 
     assert code == Exit.NOT_SO
     assert str(Cid.of(RAW, b"elsewhere")) in found["error"]
     assert not (tmp_path / "x.car").exists()
+
+
+def test_use_and_limits_of_a_store_are_shown(insula, answer, added, own_store):
+    used = sum(-(-own_store.stat(cid).size // 4096) * 4096 for cid in own_store)
+    own_store.meter.set_limits(StoreLimits(10**9, 2**20))
+    shown = answer("ls", "--store", own_store.root)[1]["store"]
+
+    assert (shown["used"], shown["limit"], shown["keptFree"]) == (used, 10**9, 2**20)
+    assert answer("stat", added)[1]["store"]["used"] == used
+    assert f"{used} bytes used, of at most 1000000000" in insula("content", "ls")[1]
+    own_store.meter.set_limits(StoreLimits(0, 2**20))
+    assert f"{used} bytes used, and no limit" in insula("content", "stat", str(added))[1]
+
+
+def test_an_add_over_the_limit_of_the_store_says_what_to_do_and_gc_makes_room(answer, content_folder, own_store):
+    own_store.meter.set_limits(StoreLimits(3 * 2**20, 0))
+    answer("add", content_folder, "--local")
+    (content_folder / "sub" / "big.bin").write_bytes(os.urandom(2_500_000))
+
+    code, found = answer("add", content_folder, "--local")
+    assert code == Exit.NOT_SO
+    assert "over its limit of 3145728: unpin what is not needed and collect garbage" in found["error"]
+
+    answer("unpin", answer("ls")[1]["pins"][0]["cid"])
+    age(own_store)
+    answer("gc")
+    assert answer("add", content_folder, "--local")[0] == Exit.OK

@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 
 from executor.content.blocks import MemoryBlocks
 from executor.content.car import export_car
-from executor.content.importer import import_bytes, import_listing, import_tree
+from executor.content.importer import import_bytes, import_file, import_listing, import_tree
 from executor.content.kubo import Kubo, KuboFacts
 from executor.content.limits import TreeLimits
 from executor.content.patience import Patience
+from executor.content.profiles import V0_2015
+from executor.content.reader import list_dir, resolve
 from executor.content.transfer import fetch_dag
 from executor.content.walk import missing
 from executor.errors import CarError, InvalidInput, PeerRefused, PeerUnavailable
-from executor.protocol.cid import RAW, Cid
+from executor.protocol.cid import DAG_PB, RAW, Cid
 from tests.chain_nodes import wait_for
+from tests.kubo_daemon import program, start
 from tests.raw_server import RawServer, drip, flood, head, send, silent
 
 MIB = 2**20
@@ -345,6 +348,80 @@ def test_the_cid_of_any_tree_is_kubos(kubo, tmp_path_factory, tree, seed):
     arguments = ("--hidden", "--only-hash", "-rQ", str(folder))
 
     assert str(import_tree(MemoryBlocks(), folder, LIMITS)) == kubo.run("add", *arguments)
+
+
+OLD_SIZES = st.one_of(st.integers(0, 300), st.sampled_from([2**18 - 1, 2**18, 2**18 + 1, 3 * 2**18]))
+OLD_TREES = st.recursive(OLD_SIZES, lambda inner: st.dictionaries(NAMES, inner, max_size=6), max_leaves=12)
+
+
+@pytest.fixture(scope="session")
+def old_kubo(tmp_path_factory):
+    """A daemon that imports by the older profile; how that sizes directories is no option of `ipfs add`."""
+    daemon = start(program(), tmp_path_factory.mktemp("oldkubo"), profile="unixfs-v0-2015")
+    yield daemon
+    daemon.stop()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(tree=st.dictionaries(NAMES, OLD_TREES, min_size=1, max_size=6), seed=st.integers(0, 2**32))
+def test_the_older_cid_of_any_tree_is_kubos(old_kubo, tmp_path_factory, tree, seed):
+    folder = tmp_path_factory.mktemp("tree")
+    _write(folder, tree, seed)
+    store = MemoryBlocks()
+
+    root = import_tree(store, folder, LIMITS, V0_2015)
+
+    assert root.old_text == old_kubo.run("add", "--hidden", "--only-hash", "-rQ", str(folder))
+    assert all(cid.codec == DAG_PB for cid in store)
+
+
+@pytest.mark.parametrize("size", [0, 174 * 2**18, 174 * 2**18 + 1], ids=["empty", "widest node", "one byte more"])
+def test_the_older_cid_of_a_file_is_kubos(old_kubo, tmp_path, size):
+    (tmp_path / "file").write_bytes(bytes(size))
+
+    made = import_file(MemoryBlocks(), tmp_path / "file", size, V0_2015)
+
+    assert made.old_text == old_kubo.run("add", "--only-hash", "-Q", str(tmp_path / "file"))
+
+
+#: name -> (entries, length of a name): 256 KiB of names and CIDs, and beside
+DIRECTORIES = {
+    "empty": (0, 1),
+    "at the threshold": (4096, 30),
+    "one entry above": (4097, 30),
+    "short names, a block of more than 256 KiB": (6000, 8),
+    "shards of shards": (20_000, 8),
+}
+
+
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_the_older_cid_of_a_large_directory_is_kubos_and_so_are_its_blocks(old_kubo, tmp_path, name):
+    count, length = DIRECTORIES[name]
+    names = [f"{i:0{length}}" for i in range(count)]
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    for entry in names:
+        (tmp_path / "folder" / "below" / entry).touch()
+    store = MemoryBlocks()
+    root = import_tree(store, tmp_path / "folder", LIMITS, V0_2015)
+
+    assert root.old_text == old_kubo.run("add", "--pin=false", "-rQ", str(tmp_path / "folder"))
+
+    theirs = MemoryBlocks()
+    with Kubo(old_kubo.api) as client:
+        fetch_dag(Offline(client), theirs, Cid.parse_any(root.old_text), max_bytes=2**26, patience=patience())
+    assert set(theirs) == set(store)
+    assert [entry.name for entry in list_dir(theirs, resolve(theirs, root, "below"))] == names
+
+
+def test_content_of_the_older_profile_goes_to_a_daemon_and_comes_back(daemon, tmp_path):
+    (tmp_path / "a").write_bytes(os.urandom(3 * 2**18))
+    store, theirs = MemoryBlocks(), MemoryBlocks()
+    root = import_tree(store, tmp_path, LIMITS, V0_2015)
+
+    daemon.publish(store, root)
+    fetch_dag(Offline(daemon), theirs, root, max_bytes=MIB * 4, patience=patience())
+
+    assert set(theirs) == set(store)
 
 
 def _write(folder, tree, seed):

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from bridge.config import ContentConfig
-from bridge.housekeeping import EVERY_SECONDS, Housekeeping
+from bridge.housekeeping import EVERY_SECONDS, TIGHT_SECONDS, Housekeeping
 from bridge.jobs import JobState
 from bridge.outputs import Holdings
 from bridge.store.content import (
@@ -29,6 +29,7 @@ from bridge.uploads import store_car
 from executor.content.car import write_car
 from executor.content.importer import import_listing
 from executor.content.limits import TreeLimits
+from executor.content.quota import StoreLimits
 from executor.errors import CarError, ContentTooLarge
 from executor.protocol.cid import RAW, Cid
 from tests.bridge_kit import CURATOR, REQUESTER, Bridge, attested, order_of, success
@@ -190,6 +191,22 @@ def test_what_nobody_keeps_is_collected_once_an_hour(bridge):
     assert housekeeping.step()
     assert not housekeeping.step()
     assert (bridge.store.has(ONE), bridge.store.has(TWO)) == (False, True)
+
+
+def test_what_nobody_keeps_is_collected_within_a_minute_where_there_is_little_room(bridge):
+    bridge.store.meter.set_limits(StoreLimits(2 * 4096, 0))
+    bridge.store.put(ONE, b"one")
+    bridge.store.put(TWO, b"two")
+    os.utime(bridge.store._path(ONE), (1, 1))
+    os.utime(bridge.store._path(TWO), (1, 1))
+    bridge.dispatcher.roots.keep(TWO, "test")
+    housekeeping = Housekeeping(bridge.store, bridge.dispatcher.roots, bridge.clock)
+
+    bridge.clock.now += TIGHT_SECONDS
+    assert housekeeping.step()
+    bridge.clock.now += TIGHT_SECONDS
+    assert not housekeeping.step()
+    assert list(bridge.store) == [TWO]
 
 
 def test_a_published_output_is_held_by_its_root_and_by_no_uploader(bridge):

@@ -122,3 +122,22 @@ def test_a_cid_can_be_sorted_shown_and_pickled():
     assert sorted([two, one]) == [one, two]
     assert repr(one) == f"Cid.parse('{one}')"
     assert pickle.loads(pickle.dumps(one)) == one
+
+
+def test_a_cidv0_is_read_where_people_write_one_and_written_where_that_is_asked_for():
+    cid = Cid.parse_any(EMPTY_DIRECTORY_V0)
+
+    assert cid == Cid.parse(EMPTY_DIRECTORY) == Cid.parse_any(EMPTY_DIRECTORY)
+    assert cid.old_text == EMPTY_DIRECTORY_V0
+    assert cid.old_binary == cid.binary[2:]
+
+
+@pytest.mark.parametrize("text", ["Qm" + "1" * 44, "Qm" + "z" * 44, "Qm0" + "1" * 43, "QmUNLLs", ""])
+def test_a_text_that_is_no_cidv0_is_refused(text):
+    with pytest.raises(InvalidInput):
+        Cid.parse_any(text)
+
+
+def test_only_dag_pb_has_cidv0():
+    with pytest.raises(InvalidInput, match="only dag-pb has CIDv0, not raw"):
+        _ = Cid.of(RAW, b"").old_text

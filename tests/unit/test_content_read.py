@@ -6,6 +6,7 @@ from executor.content import dagpb, hamt, unixfs_node
 from executor.content.blocks import MemoryBlocks
 from executor.content.dagpb import Link, Node
 from executor.content.murmur3 import murmur3_x64_64
+from executor.content.profiles import V1_2025
 from executor.content.unixfs import (
     EMPTY_FILE,
     Entry,
@@ -143,7 +144,7 @@ def test_trees_of_other_shapes_are_read_too(store):
     """Old files hold bytes beside their links, chunks of no bytes, and leaves in dag-pb."""
     leaf = put(store, Node((), unixfs_node.encode_data(Data(0, data=b"leaf", file_size=4))))
     data = Data(TYPE_FILE, data=b"own ", file_size=11, block_sizes=(4, 0, 3))
-    links = (Link("", leaf, 0), Link("", EMPTY_FILE, 0), Link("", raw(store, b"raw"), 0))
+    links = (Link("", leaf, 0), Link("", raw(store, b""), 0), Link("", raw(store, b"raw"), 0))
 
     assert b"".join(read_file(store, put(store, Node(links, unixfs_node.encode_data(data))), 11)) == b"own leafraw"
 
@@ -270,4 +271,4 @@ def test_a_shard_that_links_to_one_child_from_every_bucket_is_refused_at_once(st
 
 def test_two_names_with_one_hash_cannot_be_in_one_sharded_directory():
     with pytest.raises(UnsafeName, match="the same hash"):
-        list(hamt.build([Link("a", EMPTY_FILE, 0), Link("a", EMPTY_FILE, 0)]))
+        list(hamt.build([Link("a", EMPTY_FILE, 0), Link("a", EMPTY_FILE, 0)], V1_2025))

@@ -4,12 +4,14 @@ import os
 import sqlite3
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
-from executor.content.gc import Collected, collect_garbage
+from executor.content.gc import Collected, collect_garbage, collectable, tell_holes
 from executor.content.roots import Root, RootSet
-from executor.content.unixfs import TreeLimits, import_bytes, import_listing, walk
+from executor.content.unixfs import TreeLimits, import_bytes, import_listing, resolve, walk
 from executor.errors import BlockMissing, ContentError, DiskFull
 from executor.protocol.cid import RAW, Cid
 
@@ -228,6 +230,109 @@ def test_blocks_below_a_damaged_one_are_not_known_to_be_needed(store, roots):
 
     assert collect_garbage(store, roots, NOW, GRACE).blocks == 1
     assert list(store) == []  # the damaged one was moved away when it was read
+
+
+def lose(store, cid):
+    """Damage a block on the disk."""
+    [path] = (store.root / "blocks").rglob(str(cid))
+    path.chmod(0o600)
+    path.write_bytes(b"damaged")
+
+
+def kept_whole(store, roots, label="job"):
+    """A kept DAG that garbage collection has seen whole, and an old block that nothing keeps."""
+    root = import_listing(store, {"d/a": b"1", "d/b": b"2", "c": b"3"}, LIMITS)
+    roots.keep(root, label)
+    collect_garbage(store, roots, NOW, GRACE)
+    store.put(Cid.of(RAW, b"nobody's"), b"nobody's")
+    set_age(store, 2 * GRACE)
+    return root
+
+
+@pytest.mark.parametrize("path", ["", "d"], ids=["its root", "a directory below"])
+def test_nothing_is_removed_while_a_dag_that_was_whole_has_lost_an_inner_block(store, roots, path):
+    root = kept_whole(store, roots)
+    lost = resolve(store, root, path)
+    others = set(store) - {lost}
+    lose(store, lost)
+
+    found = collect_garbage(store, roots, NOW, GRACE)
+
+    assert (found.blocks, found.holes) == (0, (lost,))
+    assert set(store) == others
+    assert collectable(store, roots, NOW, GRACE).holes == (lost,)
+    assert collect_garbage(store, roots, NOW, GRACE).holes == (lost,), "also when it is long gone"
+
+
+def test_collection_goes_on_when_the_loss_is_mended_or_the_dag_is_dropped(store, roots):
+    root = kept_whole(store, roots)
+    block = store.get(root)
+    lose(store, root)
+    assert collect_garbage(store, roots, NOW, GRACE).holes
+
+    store.put(root, block)
+    assert collect_garbage(store, roots, NOW, GRACE).blocks == 1
+    assert store.has(resolve(store, root, "d/a"))
+
+    lose(store, root)
+    roots.drop(root, "job")
+    set_age(store, 2 * GRACE)
+    assert collect_garbage(store, roots, NOW, GRACE).holes == ()
+    assert list(store) == []
+
+
+def test_what_a_public_dag_has_lost_hides_nothing_of_it_and_stops_nothing(store, roots):
+    root = kept_whole(store, roots)
+    roots.publish(root, "job")
+    lose(store, root)
+
+    found = collect_garbage(store, roots, NOW, GRACE)
+
+    assert (found.blocks, found.holes) == (1, ())
+    assert len(list(store)) == 4
+
+
+def test_a_lost_file_hides_nothing(store, roots):
+    root = kept_whole(store, roots)
+    lose(store, Cid.of(RAW, b"3"))
+
+    assert collect_garbage(store, roots, NOW, GRACE).holes == ()
+    assert store.has(resolve(store, root, "d/a"))
+
+
+def test_a_block_that_the_disk_does_not_give_is_a_loss_and_ends_no_collection(store, roots):
+    root = kept_whole(store, roots)
+    [path] = (store.root / "blocks").rglob(str(root))
+    path.unlink()
+    path.mkdir()
+
+    assert collect_garbage(store, roots, NOW, GRACE).holes == (root,)
+
+
+def test_abuse_an_upload_that_never_comes_whole_stops_no_collection(store, roots):
+    root = kept_whole(store, roots)
+    whole = MemoryBlocks()
+    other = import_listing(whole, {"x/y": b"never sent"}, LIMITS)
+    store.put(other, whole.get(other))
+    roots.keep(other, "upload")
+    set_age(store, 2 * GRACE)
+
+    found = collect_garbage(store, roots, NOW, GRACE)
+
+    assert (found.blocks, found.holes) == (1, ())
+    assert store.has(other)
+    assert roots.whole(NOW) == {root}
+
+
+def test_a_loss_is_said_once(store, roots):
+    holes = (Cid.of(RAW, b"1"),)
+    with capture_logs() as said:
+        known = tell_holes(structlog.get_logger(), holes, ())
+        known = tell_holes(structlog.get_logger(), holes, known)
+        known = tell_holes(structlog.get_logger(), (), known)
+        tell_holes(structlog.get_logger(), holes, known)
+
+    assert [entry["first"] for entry in said] == [str(holes[0])] * 2
 
 
 class StoreWithEvent(BlockStore):

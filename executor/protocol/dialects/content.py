@@ -10,9 +10,6 @@ from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.specparts import InvalidSpec, refuse
 
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_CID_V0 = re.compile(r"Qm[1-9A-HJ-NP-Za-km-z]{44}")
-_CID_V0_BYTES = 34
 _GATEWAY = re.compile(r"https?://[^/?#\s]+/ipfs/([A-Za-z0-9]{1,100})/?")
 
 
@@ -50,15 +47,6 @@ def content(text: str, name: str, field: str) -> Stored:
 
 def _cid(text: str, field: str) -> Cid:
     try:
-        if _CID_V0.fullmatch(text):
-            return Cid.from_link(_base58(text).to_bytes(_CID_V0_BYTES, "big"))
-        return Cid.parse(text)
+        return Cid.parse_any(text)
     except InvalidInput as exc:
         raise InvalidSpec(Reason.BAD_CID, field, exc.problem) from exc
-
-
-def _base58(text: str) -> int:
-    number = 0
-    for char in text:
-        number = number * 58 + _BASE58.index(char)
-    return number
