@@ -17,7 +17,7 @@ from executor.content.blocks import Block, BlockSource
 from executor.content.cidtext import old_binary
 from executor.content.gateway_query import Scope, Span
 from executor.content.unixfs_node import DirectoryNode, FileNode, ShardNode
-from executor.content.walk import links
+from executor.content.walk import every_link
 from executor.errors import ContentTooLarge, MalformedBlock, PathNotFound
 from executor.protocol.cid import DAG_PB, Cid
 
@@ -133,7 +133,7 @@ def _below(cid: Cid, block: bytes, scope: Scope, part: _Range | None) -> list[_S
     if scope is Scope.BLOCK:
         return []
     if scope is Scope.ALL:
-        return [(child, None) for child in links(cid, block)]
+        return [(child, None) for child in every_link(cid, block)]
     node = _node(cid, block)
     if isinstance(node, FileNode):
         return _chunks(node, part)

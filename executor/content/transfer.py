@@ -122,6 +122,9 @@ def upload_dag(
         idle = idle + 1 if left == absent else 0
         if idle >= TRIES:
             raise PeerRefused(200, f"the peer takes {absent[0]} again and again and still lacks it")
+        if left and not patience.left:
+            raise PeerUnavailable("the time for this transfer is over")
+        patience.pause(0.0)  # whoever waits may end it between two segments
         absent = left
     return moved
 

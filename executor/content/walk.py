@@ -53,14 +53,15 @@ class Descent:
 
 
 def links(cid: Cid, block: bytes) -> list[Cid]:
-    """What a block links to, each once, in its order; none for raw. MalformedBlock for dag-cbor, which no content of
-    ours uses.
-    """
+    """What a block links to, each once, in its order; as `every_link`."""
+    return list(dict.fromkeys(every_link(cid, block)))
+
+
+def every_link(cid: Cid, block: bytes) -> list[Cid]:
+    """The links of a block as they stand; none for raw. MalformedBlock for dag-cbor, which no content of ours uses."""
     if cid.codec == DAG_CBOR:
         raise MalformedBlock(cid, "its codec is dag-cbor, which cannot be part of a file or directory")
-    if cid.codec != DAG_PB:
-        return []
-    return list(dict.fromkeys(link.cid for link in dagpb.decode(block, cid).links))
+    return [link.cid for link in dagpb.decode(block, cid).links] if cid.codec == DAG_PB else []
 
 
 def walk(source: BlockSource, root: Cid) -> Iterator[Cid]:

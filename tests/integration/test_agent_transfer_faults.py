@@ -1,5 +1,6 @@
 """Downloads and uploads over real HTTP against a peer that cuts, stalls, drips, lies and comes back."""
 
+import itertools
 import time
 
 import pytest
@@ -278,6 +279,43 @@ def test_abuse_a_bridge_that_asks_for_what_it_was_not_promised_gets_no_block_of_
         upload_dag(peer, store, root, patience=patience())
 
     assert not twin.received.has(private)
+
+
+class Forgetful:
+    """A peer that lacks another block each time."""
+
+    def __init__(self, cids):
+        self._next = itertools.cycle(cids)
+
+    def missing(self, _):
+        return (next(self._next),)
+
+    def put_car(self, root, _):
+        return self.missing(root)
+
+
+def test_abuse_an_upload_to_a_peer_that_always_lacks_another_block_ends_in_time():
+    store = MemoryBlocks()
+    root = tree(store)
+    ticks = itertools.count()
+
+    with pytest.raises(PeerUnavailable, match="time for this transfer"):
+        upload_dag(
+            Forgetful(walk(store, root)), store, root, patience=Patience(10, lambda: next(ticks), lambda _: None)
+        )
+
+
+def test_whoever_waits_can_end_an_upload_between_two_segments():
+    class Enough(Exception):
+        pass
+
+    def pause(_):
+        raise Enough
+
+    store = MemoryBlocks()
+    root = tree(store)
+    with pytest.raises(Enough):
+        upload_dag(Forgetful(walk(store, root)), store, root, patience=Patience(time.time() + 60, pause=pause))
 
 
 def test_an_answer_that_is_no_list_of_cids_is_refused(twin, peer):
