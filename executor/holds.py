@@ -25,7 +25,8 @@ MAX_REDACTIONS = 8  # of one output, by one reviewer
 @dataclass(frozen=True, kw_only=True)
 class Hold:
     """One held output. lease, decided: JSON, the node's own; root: the output's CID; findings: broken rules, a line
-    each; `until`: when waiting ends, seconds since 1970; `ruling`: approved, redacted, rejected, timeout or "" (none).
+    each; `until`: when waiting ends, seconds since 1970; `ruling`: approved, redacted, refused (a
+    redaction, by the audit), rejected, timeout or "" (none).
     """
 
     execution_id: str
@@ -175,6 +176,13 @@ class Holds:
                 {**asdict(redaction), "id": redaction.id},
             )
         return redaction
+
+    def overrule(self, execution_id: str) -> None:
+        """Write down that the audit refuses the redaction that was approved: it is as if nothing had been released."""
+        with self._ledger.writing() as db:
+            db.execute(
+                "UPDATE holds SET ruling = 'refused' WHERE execution_id = ? AND ruling = 'redacted'", (execution_id,)
+            )
 
     def settle(self, execution_id: str, judge: Callable[[tuple[Vote, ...]], Ruling | None]) -> Ruling | None:
         """`judge` the votes; a ruling is written down, and from then on it is the ruling whatever the time."""

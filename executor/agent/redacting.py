@@ -174,6 +174,7 @@ def release_part(work: Work, hold: Hold, ruling: Ruling) -> Decided:
     rows = tuple(one.row() for one in scanned)
     if audited.refuses(hold, parts.policy) or _is_news(scanned, decided.scanners):
         work.log.error("the audit refuses a redaction that was approved", redaction=redaction.id)
+        parts.holds.overrule(hold.execution_id)  # so that the ledger forgets the original, as of anything withheld
         return replace(decided, outcome=outcomes.withheld(Reason.AUDIT_RULE), scanners=rows)
     release(work, quarantine, form.found.root)
     return replace(

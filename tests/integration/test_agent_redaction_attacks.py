@@ -202,9 +202,14 @@ def test_abuse_what_the_audit_refuses_is_withheld_whoever_signed_it(twin, folder
         made = accepted(folder, {"outputs/report.csv": b"x" * 100, "stdout": STDOUT, "stderr": b"a warning"})
         push(folder, vote=sign_release(dataclasses.replace(whole, redacted=made.signed), KEYS[0], True, 0))
         outcome = attested(twin)
+        twin.wait_for(lambda: not list((folder / "executions").iterdir()))
 
     assert (outcome.status, outcome.reason) == (Status.WITHHELD, Reason.AUDIT_RULE)
     assert "release" not in twin.attested[0].receipt.decode().partition('"byproducts"')[2].partition('"manifest"')[2]
+    ledger = ledger_of(folder)
+    kept = Holds(ledger).get(made.execution_id)
+    ledger.close()
+    assert (kept.ruling, kept.root, kept.salt, kept.outcome_hash) == ("refused", "", b"", b"")
 
 
 def accepted(folder, listing):
