@@ -25,7 +25,8 @@ from tests.faulty_sources import patient_source
 
 QUOTA = 2**26
 PATIENT = Limits(first_seconds=60.0, stall_seconds=60.0, bytes_per_second=1.0)
-PACE = Pace(hedge=0.1, progress=0.5)
+PACE = Pace(hedge=0.1, progress=0.8)
+"""For sources that fail: they are dropped soon."""
 UPLOADER = key_of("canary")
 
 
@@ -118,7 +119,7 @@ def canary_at(url, folder, *, gateways=(), kubos=(), sizes=(1024,), fresh=secret
             content=ContentProbe(
                 places,
                 traces,
-                pace=PACE,
+                pace=options.pop("pace", Pace()),
                 seconds=options.pop("seconds", 15.0),
                 fresh=fresh,
                 pause=lambda wanted: time.sleep(min(wanted, 0.01)),

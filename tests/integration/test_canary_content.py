@@ -15,7 +15,7 @@ from bridge.canary.traces import Left, Traces
 from executor.content.kubo import Kubo
 from executor.content.sources import Source
 from tests.bridge_kit import CHAIN_ID, CONTRACT
-from tests.canary_kit import UPLOADER, canary_at, pieces_of, serving
+from tests.canary_kit import PACE, UPLOADER, canary_at, pieces_of, serving
 from tests.chain_nodes import free_port
 from tests.faulty_sources import Content, Gateway, Halting, faulty
 
@@ -90,7 +90,9 @@ FAULTY = {
 def test_a_faulty_source_is_named_with_its_fault_and_the_others_are_fine(served, tmp_path, fault):
     with (
         faulty(fault, CONTENT) as url,
-        canary_at(served.url, tmp_path, gateways=[url], sizes=SIZE, fresh=pieces_of(DATA), seconds=8.0) as canary,
+        canary_at(
+            served.url, tmp_path, gateways=[url], sizes=SIZE, fresh=pieces_of(DATA), seconds=12.0, pace=PACE
+        ) as canary,
     ):
         line = line_of(canary)
 
@@ -112,7 +114,9 @@ def test_a_source_that_ends_in_the_middle_is_told_by_where(served, tmp_path, how
     is_silent, words = HALTING[how]
     with (
         Halting(CONTENT, silent=is_silent) as bad,
-        canary_at(served.url, tmp_path, gateways=[bad.url], sizes=SIZE, fresh=pieces_of(DATA), seconds=6.0) as canary,
+        canary_at(
+            served.url, tmp_path, gateways=[bad.url], sizes=SIZE, fresh=pieces_of(DATA), seconds=12.0, pace=PACE
+        ) as canary,
     ):
         line = line_of(canary)
 
