@@ -11,7 +11,7 @@ from executor.content.importer import import_bytes
 from executor.content.sources import gateway_source
 from executor.content.walk import blocks as dag_blocks
 from executor.content.walk import walk
-from executor.protocol.cid import Cid
+from executor.protocol.cid import RAW, Cid
 from tests.raw_server import RawServer, drip, flood, head, silent
 
 
@@ -35,6 +35,11 @@ class Content:
     def of_store(cls, store, root):
         """All that another store has of a DAG."""
         return cls(MemoryBlocks(dag_blocks(store, root)), root)
+
+    @property
+    def leaves(self):
+        """The raw blocks, in the order of the file."""
+        return [cid for cid in walk(self.blocks, self.root) if cid.codec == RAW]
 
     def car_of(self, cid):
         """What an honest gateway answers; None where it has no such block."""
