@@ -3,27 +3,42 @@
 A hold and the phase of its execution are written in one transaction, before anybody is asked. The ruling is taken and
 written in one transaction with the votes that it rests on, so that no vote comes between; after it, votes are refused.
 A hold ends with its execution (`Ledger.finish`): then its row says only that it was there, and how it was ruled.
+Until then, and for as long as the operator keeps what was rejected, what the row says of the output is sealed with the
+key of its quarantine: with that key it is gone as well, from the write-ahead log and from every copy of the file.
 Tables: `executor/ledger.py`.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from executor.audit.release import Ruling
 from executor.errors import InvalidInput
-from executor.ledger import Ledger
+from executor.ledger import SCRUB_HOLD, Ledger
 from executor.protocol.release import Held, Vote
+from executor.quarantine import QuarantineKeys
+from executor.sealing import SealBroken, derive, seal, unseal
 
 HELD = "held"  # the state of an intent
+_KEY_GONE: Final = "the key of its quarantine is gone, and with it the output"
+#: what a row says of the output, and is sealed: fields of text, fields of bytes
+_TEXTS: Final = ("decided", "root", "findings")
+_BYTES: Final = ("outcome_hash", "manifest_hash", "salt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
-    """One held output. lease, decided: JSON, the node's own; root: the output's CID; findings: broken rules, a line
-    each; `until`: when waiting ends, seconds since 1970; `ruling`: approved, rejected, timeout or "" (none yet).
+    """One held output. lease: JSON, the node's own; decided, withheld: what is signed if it is released, and if it is
+    not; root: the output's CID; findings: broken rules, a line each; `until`: when waiting ends, seconds since 1970;
+    `ruling`: approved, rejected, timeout or "" (none yet).
+
+    gone: why nothing of the output can be read any more, else empty. Then all that is known of it is `withheld` and
+    `held_hash`; without `withheld`, a node of an older version held it.
     """
 
     execution_id: str
@@ -42,27 +57,39 @@ class Hold:
     until: float
     ruling: str = ""
     closed_at: float | None = None
+    withheld: str = ""
+    gone: str = ""
+    shown_hash: bytes = b""  # the held_hash of what is gone
 
     @property
     def held(self) -> Held:
         """What reviewers sign."""
         return Held(outcome_hash=self.outcome_hash, manifest_hash=self.manifest_hash, salt=self.salt)
 
+    @property
+    def held_hash(self) -> bytes:
+        """Its hash. The salt is in it, so that nobody can try outputs against it."""
+        return self.shown_hash or self.held.hash
+
 
 class Holds:
-    """The held outputs of one ledger. Any number of threads and processes."""
+    """The held outputs of one ledger, and `keys`, those of their quarantines. Any number of threads and processes."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, keys: QuarantineKeys) -> None:
         self._ledger = ledger
+        self.keys = keys
 
     def hold(self, hold: Hold) -> None:
-        """Write down that an output is in quarantine and waits."""
+        """Write down that an output is in quarantine and waits. InvalidInput where its key is gone already."""
+        key = self.keys.get(hold.execution_id)
+        if key is None:
+            raise InvalidInput(hold.execution_id, _KEY_GONE)
         with self._ledger.writing() as db:
             db.execute(
                 "INSERT INTO holds VALUES (:execution_id, :request_hash, :request_id, :lease, :decided, :root,"
                 " :findings, :outcome_hash, :manifest_hash, :salt, :policy_hash, :disk_bytes, :held_at, :until,"
                 " :ruling, :closed_at)",
-                asdict(hold),
+                _row(hold, key),
             )
             db.execute(
                 "UPDATE intents SET state = ?, changed_at = ? WHERE execution_id = ? AND closed_at IS NULL",
@@ -71,14 +98,21 @@ class Holds:
 
     def open(self) -> list[Hold]:
         """Those whose execution has not ended, oldest first."""
-        with self._ledger.reading() as db:
-            rows = db.execute("SELECT * FROM holds WHERE closed_at IS NULL ORDER BY held_at").fetchall()
-        return [Hold(**dict(row)) for row in rows]
+        return self._all("closed_at IS NULL ORDER BY held_at")
+
+    def kept(self) -> list[Hold]:
+        """Those that were not released, whose execution has ended, and whose bytes are still there; oldest first."""
+        return self._all("closed_at IS NOT NULL AND decided != '' ORDER BY closed_at")
+
+    def scrub(self, execution_id: str) -> None:
+        """Nothing of the output stays in its row."""
+        with self._ledger.writing() as db:
+            db.execute(f"UPDATE holds SET {SCRUB_HOLD} WHERE execution_id = ?", (execution_id,))  # noqa: S608 - ours
 
     def get(self, execution_id: str) -> Hold | None:
         """One of them, ended or not."""
         with self._ledger.reading() as db:
-            return _hold(db, execution_id)
+            return _hold(db, execution_id, self.keys)
 
     def votes(self, execution_id: str) -> tuple[Vote, ...]:
         """Its decisions in the order in which they came."""
@@ -92,7 +126,7 @@ class Holds:
         signature is good and the signer one of the policy's is the caller's to check; the node checks it again.
         """
         with self._ledger.writing() as db:
-            hold = _hold(db, execution_id)
+            hold = _hold(db, execution_id, self.keys)
             if hold is None:
                 raise InvalidInput("ID", f"{execution_id} is not held on this node")
             earlier = next((found for found in _votes(db, execution_id) if found.signer == vote.signer), None)
@@ -124,10 +158,51 @@ class Holds:
                 )
         return ruling
 
+    def _all(self, clause: str) -> list[Hold]:
+        with self._ledger.reading() as db:
+            rows = db.execute(f"SELECT * FROM holds WHERE {clause}").fetchall()  # noqa: S608 - ours
+        return [_opened(dict(row), self.keys) for row in rows]
 
-def _hold(db: sqlite3.Connection, execution_id: str) -> Hold | None:
+
+def _hold(db: sqlite3.Connection, execution_id: str, keys: QuarantineKeys) -> Hold | None:
     row = db.execute("SELECT * FROM holds WHERE execution_id = ?", (execution_id,)).fetchone()
-    return None if row is None else Hold(**dict(row))
+    return None if row is None else _opened(dict(row), keys)
+
+
+def _row(hold: Hold, key: bytes) -> dict[str, Any]:
+    """The hold as its row: what tells of the output is sealed, in `decided`; the columns that were for it are empty."""
+    row = asdict(hold)
+    secret = {name: row[name] for name in _TEXTS} | {name: row[name].hex() for name in _BYTES}
+    sealed = seal(_row_key(key), json.dumps(secret).encode(), _about(row))
+    public = {"sealed": b64encode(sealed).decode(), "held": hold.held_hash.hex(), "withheld": hold.withheld}
+    return row | dict.fromkeys(_TEXTS, "") | dict.fromkeys(_BYTES, b"") | {"decided": json.dumps(public)}
+
+
+def _opened(row: dict[str, Any], keys: QuarantineKeys) -> Hold:
+    if not row["decided"]:  # it has ended, and is scrubbed
+        return Hold(**row)
+    public = json.loads(row["decided"])
+    if "sealed" not in public:
+        return Hold(**row, gone="it is held by an older version of this node, which did not encrypt it")
+    row |= {"decided": "", "withheld": public["withheld"]}
+    shown_hash = bytes.fromhex(public["held"])
+    key = keys.get(row["execution_id"])
+    if key is None:
+        return Hold(**row, shown_hash=shown_hash, gone=_KEY_GONE)
+    try:
+        secret = json.loads(unseal(_row_key(key), b64decode(public["sealed"]), _about(row)))
+    except SealBroken as exc:
+        return Hold(**row, shown_hash=shown_hash, gone=f"its row in the ledger does not open: {exc}")
+    row |= {name: secret[name] for name in _TEXTS} | {name: bytes.fromhex(secret[name]) for name in _BYTES}
+    return Hold(**row)
+
+
+def _row_key(key: bytes) -> bytes:
+    return derive(key, "a hold's row")
+
+
+def _about(row: dict[str, Any]) -> bytes:
+    return bytes(row["request_hash"]) + str(row["execution_id"]).encode()
 
 
 def _votes(db: sqlite3.Connection, execution_id: str) -> tuple[Vote, ...]:

@@ -69,6 +69,9 @@ ALTER TABLE log ADD COLUMN body TEXT;
 """
 _STEPS: Final = {1: _HOLDS, 2: _RECORD}
 
+#: of an output that nobody holds any more nothing stays, not even what a guess could be held against
+SCRUB_HOLD: Final = "decided = '', root = '', findings = '', outcome_hash = x'', manifest_hash = x'', salt = x''"
+
 _DAMAGED: Final = (
     ": the ledger is damaged, so nobody knows what this key has signed, and the key must sign no more. Keep the file; "
     "make a new key with `insula node init` in a new folder, and let it join this node with "
@@ -261,14 +264,16 @@ class Ledger:
                 (state, now, execution_id),
             )
 
-    def finish(self, execution_id: str, state: str, detail: str, now: float) -> None:
-        """Close an execution, held or not: how it ended, in the log, too. Closing a closed one changes nothing."""
+    def finish(self, execution_id: str, state: str, detail: str, now: float, *, keep_hold: bool = False) -> None:
+        """Close an execution, held or not: how it ended, in the log, too. Closing a closed one changes nothing.
+
+        keep_hold: its output was not released, and the operator keeps it for a while (`Holds.scrub` ends that).
+        """
         body = end_body(execution_id, state, now)
+        scrub = "" if keep_hold else f", {SCRUB_HOLD}"
         with self.writing() as db:
-            # Of an output that was not released nothing stays, not even what a guess could be held against.
             db.execute(
-                "UPDATE holds SET closed_at = ?, decided = '', root = '', findings = '', outcome_hash = x'',"
-                " manifest_hash = x'', salt = x'' WHERE execution_id = ? AND closed_at IS NULL",
+                f"UPDATE holds SET closed_at = ?{scrub} WHERE execution_id = ? AND closed_at IS NULL",  # noqa: S608 - ours
                 (now, execution_id),
             )
             closed = db.execute(

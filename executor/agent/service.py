@@ -140,8 +140,11 @@ def _parts(
     check_secrets(policy.secrets, folder)
     ledger = Ledger.open(folder / "ledger.db", key.address)
     stack.callback(ledger.close)
-    holds = Holds(ledger)
+    holds = Holds(ledger, config.quarantine_keys(folder, key.address))
     held = {hold.execution_id for hold in holds.open()}
+    staying = held | {hold.execution_id for hold in holds.kept()}
+    for execution_id in holds.keys.shred_others(staying):
+        structlog.get_logger("insula.node").warning("shredded the key of a left-over", execution=execution_id)
     _close_crashed(ledger, held, clock)
     for execution_id in reap_secrets(key.address):
         structlog.get_logger("insula.node").warning("wiped left-over secrets", execution=execution_id)
@@ -150,7 +153,7 @@ def _parts(
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
     check_scanners(policy, folder, offered)
     # After the sandboxes have reaped: what they mounted there is gone now.
-    _remove_left_over(folder / "executions", held)
+    _remove_left_over(folder / "executions", staying)
     http = Http(config.bridge_url, Signer(key, config.audience, clock))
     stack.callback(http.close)
     chain = None
@@ -203,7 +206,7 @@ def _serve_reviewers(parts: Parts, door: socket.socket, stack: ExitStack) -> Non
     allowed = reviewers(parts.policy)
     if not allowed:
         log.warning("review_port is set, and the policy names no reviewers: nobody will be let in")
-    review = Review(parts.folder, parts.config.scope, parts.key.address, parts.policy, parts.holds, parts.clock)
+    review = Review(parts.folder, parts.config, parts.key.address, parts.policy, parts.holds, parts.clock)
     gate = Gate(parts.config.scope, parts.key.address, allowed, parts.clock)
     server = ReviewServer(create_app(review, gate), door)
     server.start()
@@ -291,7 +294,7 @@ def _close_crashed(ledger: Ledger, held: set[str], clock: Callable[[], float]) -
         ledger.finish(intent.execution_id, "crashed", f"the node ended during: {intent.state}", clock())
 
 
-def _remove_left_over(executions: Path, held: set[str]) -> None:
+def _remove_left_over(executions: Path, staying: set[str]) -> None:
     if executions.exists() and not executions.is_dir():
         raise InvalidInput(
             str(executions), "is a file; move it away: the node makes a folder of this name for its jobs"
@@ -299,7 +302,7 @@ def _remove_left_over(executions: Path, held: set[str]) -> None:
     executions.mkdir(mode=0o700, exist_ok=True)
     for path in executions.iterdir():
         try:
-            if path.name in held:
+            if path.name in staying:
                 Staging(path).remove(keep_quarantine=True)
             else:
                 remove_tree(path)

@@ -155,6 +155,7 @@ def left_over(folder, api):
     """What must all be nothing at the end."""
     return {
         "executions": [path.name for path in (folder / "executions").iterdir()],
+        "keys": [path.name for path in (folder / "quarantine-keys").rglob("*.key")],
         "written down": [path.name for path in (folder / "containers").glob("*")],
         "containers": [box["Id"] for box in boxes(api)],
         "mounts": [mount.execution for mount in mounts.quota_mounts(NODE)],

@@ -13,6 +13,7 @@ from executor.holds import Hold, Holds
 from executor.ledger import Intent, Ledger
 from executor.protocol.reasons import Reason
 from executor.protocol.release import Vote
+from executor.quarantine import QuarantineKeys
 
 KEY = "0x" + "11" * 20
 ALICE, BOB = "0x" + "aa" * 20, "0x" + "bb" * 20
@@ -26,6 +27,10 @@ def hold(execution_id="one", **changes):
         "policy_hash": b"\5" * 32, "disk_bytes": 7, "held_at": 10.0, "until": 20.0,
     }  # fmt: skip
     return Hold(**{**fields, **changes})
+
+
+def holds_of(ledger):
+    return Holds(ledger, QuarantineKeys(ledger.path.parent / "keys"))
 
 
 def vote(signer=ALICE, *, approve=True):
@@ -54,7 +59,8 @@ def ledger(path):
 
 @pytest.fixture
 def holds(ledger):
-    holds = Holds(ledger)
+    holds = holds_of(ledger)
+    holds.keys.create("one")
     holds.hold(hold())
     return holds
 
@@ -72,16 +78,18 @@ def test_a_hold_ends_with_its_execution(ledger, holds):
 
 
 def test_what_an_output_was_does_not_stay_in_the_ledger(ledger, path):
-    Holds(ledger).hold(
+    holds = holds_of(ledger)
+    holds.keys.create("one")
+    holds.hold(
         hold(decided="x" * 20_000 + "the payload", root="the CID", findings="a name", outcome_hash=b"its outcome")
     )
     ledger.finish("one", "attested", "", 15.0)
     ledger.close()  # the last connection moves the write-ahead log into the file
 
-    data = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    data = b"".join(file.read_bytes() for file in path.parent.iterdir() if file.is_file())
     assert [word for word in (b"the payload", b"the CID", b"a name", b"its outcome", b"\4" * 32) if word in data] == []
     reopened = Ledger.open(path, KEY)
-    assert Holds(reopened).get("one").request_hash == b"\1" * 32
+    assert holds_of(reopened).get("one").request_hash == b"\1" * 32
     reopened.close()
 
 
@@ -150,7 +158,7 @@ def test_a_ledger_of_version_1_is_taken_along_with_what_it_holds(path):
     for _ in range(2):
         ledger = Ledger.open(path, KEY)
         assert [intent.execution_id for intent in ledger.open_intents()] == ["one"]
-        assert Holds(ledger).open() == []
+        assert holds_of(ledger).open() == []
         ledger.close()
 
 
@@ -163,10 +171,12 @@ def _killed_while(path, act):
             os.kill(os.getpid(), signal.SIGKILL)
 
     ledger._db.set_trace_callback(trace)
-    act(Holds(ledger))
+    act(holds_of(ledger))
 
 
 def _hold(holds):
+    if holds.keys.get("two") is None:
+        holds.keys.create("two")
     holds.hold(hold("two"))
 
 
