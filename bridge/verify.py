@@ -7,10 +7,10 @@ chain ones are an endpoint's word (a FEVM block hash cannot be recomputed from a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from bridge.agreement import check_outcome
+from bridge.verify_check import Check
+from bridge.verify_inputs import check_producers
 from executor.content import unixfs
 from executor.content.blocks import Block, BlockSource, BlockStoreLike
 from executor.errors import (
@@ -39,32 +39,6 @@ FetchDag = Callable[[Cid, BlockStoreLike], None]  # brings what a store lacks of
 
 MAX_STREAM_BYTES = 16 * 2**20  # of stdout or stderr
 MANIFEST_LIMITS = unixfs.TreeLimits(max_bytes=2**62, max_files=1_000_000)
-
-
-class Basis(StrEnum):
-    """What a check stands on."""
-
-    OFFLINE = "offline"
-    CHAIN = "chain"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at. `detail` says what was found, or what is wrong.
-
-    checked: False where it could not be looked at: that accuses nobody, and `ok` is False then.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    basis: Basis = Basis.OFFLINE
-    checked: bool = True
-
-    @property
-    def failed(self) -> bool:
-        """Whether it was looked at and does not hold."""
-        return self.checked and not self.ok
 
 
 class Layered:
@@ -240,6 +214,7 @@ def _check_attestations(bundle: Bundle, request: Request, outcome: Outcome) -> I
         yield _check_log(item)
         yield _check_receipt(item, bundle, request, outcome)
         yield from _check_release(item, request, outcome)
+        yield from check_producers(item, request)
 
 
 def _check_quorum(bundle: Bundle, request: Request) -> Check:

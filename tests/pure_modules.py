@@ -92,6 +92,7 @@ PURE = (
     "executor/protocol/merkle.py",
     "executor/protocol/network.py",
     "executor/protocol/nodeauth.py",
+    "executor/protocol/produced.py",
     "executor/protocol/reasons.py",
     "executor/protocol/receipt.py",
     "executor/protocol/release.py",
