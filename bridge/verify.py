@@ -28,6 +28,7 @@ from executor.protocol.canonical import canonical_json
 from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_problem
 from executor.protocol.dsse import envelope_digest
+from executor.protocol.egressrecord import check_egress
 from executor.protocol.logproof import is_logged
 from executor.protocol.receipt import dependency_cids, manifest_of, parse_receipt, receipt_hash, statement_problem
 from executor.protocol.releaserecord import ReleaseRecord, check_release
@@ -215,6 +216,7 @@ def _check_attestations(bundle: Bundle, request: Request, outcome: Outcome) -> I
         yield _check_receipt(item, bundle, request, outcome)
         yield from _check_release(item, request, outcome)
         yield from check_producers(item, request)
+        yield from _check_egress(item, bundle, request, outcome)
 
 
 def _check_quorum(bundle: Bundle, request: Request) -> Check:
@@ -334,6 +336,24 @@ def _check_release(item: BundleAttestation, request: Request, outcome: Outcome) 
         return
     if record is not None:
         yield Check(name, ok=True, detail=_ruling(record))
+
+
+def _check_egress(item: BundleAttestation, bundle: Bundle, request: Request, outcome: Outcome) -> Iterator[Check]:
+    """Of a job with a network: whether its exchanges, as the node tells them, fit its spec and its outcome."""
+    name = f"exchanges of node {item.node_id}"
+    try:
+        job = job_of(request.order, bundle.spec)
+    except InvalidSpec:
+        job = None
+    try:
+        record = check_egress(parse_receipt(item.receipt), job, outcome)
+    except InvalidInput as exc:
+        if exc.field == "egress":  # a receipt that is none is a finding of its own
+            yield Check(name, ok=False, detail=exc.problem)
+        return
+    if record is not None:
+        told = "each to a destination of the spec" if record.exchanges is not None else "nothing more is told"
+        yield Check(name, ok=True, detail=f"{record.count} by the node's word; {told}")
 
 
 def _ruling(record: ReleaseRecord) -> str:

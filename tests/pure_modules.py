@@ -81,6 +81,7 @@ PURE = (
     "executor/protocol/dialects/v1beta/rules.py",
     "executor/protocol/dialects/v1beta/storage.py",
     "executor/protocol/dsse.py",
+    "executor/protocol/egressrecord.py",
     "executor/protocol/evidence.py",
     "executor/protocol/dialects/yamltext.py",
     "executor/protocol/keccak.py",

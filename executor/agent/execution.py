@@ -169,7 +169,11 @@ class JobExecution:
             self._work.log.info("more exchanges refused", count=passed["omitted"])
 
     def _egress(self, *, is_open: bool) -> dict[str, Any] | None:
-        return None if self._passed is None else shown(self._passed, self._job.network, is_open=is_open)
+        if self._passed is None:
+            return None
+        rules = self._parts.policy.egress
+        limits = {"bytesOut": rules.max_bytes_out, "bytesIn": rules.max_bytes_in, "exchanges": rules.max_exchanges}
+        return shown(self._passed, self._job.network, limits, is_open=is_open)
 
     def _program(self) -> WasmProgram | ContainerProgram | None:
         """The program, its file in place; None where it can never be one."""
