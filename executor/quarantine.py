@@ -15,7 +15,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -42,11 +42,18 @@ class QuarantineKeys:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def prepare(self) -> None:
+        """At a node's start: keys can be made here. InvalidInput."""
+        try:
+            self._make_folder()
+        except OSError as exc:
+            raise InvalidInput(str(self.folder), f"cannot be made ({exc.strerror}); see quarantine_key_dir") from exc
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise InvalidInput(str(self.folder), "cannot be written to by this user; see quarantine_key_dir")
+
     def create(self, execution_id: str) -> bytes:
         """A new key, on disk when this returns. OSError; FileExistsError for an execution that has one."""
-        if not self.folder.is_dir():
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync_folder(self.folder.parent)
+        self._make_folder()
         key = secrets.token_bytes(KEY_BYTES)
         descriptor = os.open(self._path(execution_id), _NEW, 0o600)
         try:
@@ -89,13 +96,21 @@ class QuarantineKeys:
         sync_folder(self.folder)
         return True
 
-    def shred_others(self, keep: Collection[str]) -> list[str]:
-        """Shred every key but those of the executions `keep`: what a kill -9 left. The executions."""
+    def names(self) -> list[str]:
+        """The executions that have a key, sorted; none where the folder is not there. InvalidInput."""
         try:
-            names = [path.name.removesuffix(_SUFFIX) for path in self.folder.iterdir() if path.name.endswith(_SUFFIX)]
+            return sorted(
+                path.name.removesuffix(_SUFFIX) for path in self.folder.iterdir() if path.name.endswith(_SUFFIX)
+            )
         except FileNotFoundError:
             return []
-        return [name for name in sorted(names) if name not in keep and self.shred(name)]
+        except OSError as exc:
+            raise InvalidInput(str(self.folder), f"cannot be read ({exc.strerror})") from exc
+
+    def _make_folder(self) -> None:
+        if not self.folder.is_dir():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sync_folder(self.folder.parent)
 
     def _path(self, execution_id: str) -> Path:
         return self.folder / f"{execution_id}{_SUFFIX}"

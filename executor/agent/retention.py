@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import structlog
 
 from executor.agent.parts import Parts
 from executor.agent.staging import Staging
 from executor.errors import InsulaError
 from executor.holds import Hold
+from executor.quarantine import QuarantineKeys
 
 log = structlog.get_logger("insula.node")
 
@@ -39,6 +42,19 @@ def shred(parts: Parts, execution_id: str) -> None:
     """The key first: without it the blocks are noise, wherever else a copy of them is. OSError."""
     parts.holds.keys.shred(execution_id)
     Staging(parts.executions / execution_id).remove()
+
+
+def shred_left_over(keys: QuarantineKeys, staying: Collection[str]) -> None:
+    """At a node's start: shred the key of every execution but `staying`, which a kill -9 left. InvalidInput."""
+    for execution_id in keys.names():
+        if execution_id in staying:
+            continue
+        try:
+            keys.shred(execution_id)
+        except OSError as exc:
+            log.error("a left-over key cannot be shredded", execution=execution_id, error=str(exc))  # noqa: TRY400 - the text says it
+        else:
+            log.warning("shredded the key of a left-over", execution=execution_id)
 
 
 def shred_due(parts: Parts) -> int:

@@ -21,6 +21,7 @@ from executor.agent.client import BridgeClient
 from executor.agent.config import NodeConfig
 from executor.agent.node import DRAIN_FILE, Node
 from executor.agent.parts import Parts
+from executor.agent.retention import shred_left_over
 from executor.agent.review import Review
 from executor.agent.room import Room
 from executor.agent.scanning import check_scanners
@@ -143,8 +144,8 @@ def _parts(
     holds = Holds(ledger, config.quarantine_keys(folder, key.address))
     held = {hold.execution_id for hold in holds.open()}
     staying = held | {hold.execution_id for hold in holds.kept()}
-    for execution_id in holds.keys.shred_others(staying):
-        structlog.get_logger("insula.node").warning("shredded the key of a left-over", execution=execution_id)
+    holds.keys.prepare()
+    shred_left_over(holds.keys, staying)
     _close_crashed(ledger, held, clock)
     for execution_id in reap_secrets(key.address):
         structlog.get_logger("insula.node").warning("wiped left-over secrets", execution=execution_id)

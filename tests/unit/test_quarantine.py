@@ -8,6 +8,7 @@ import stat
 
 import pytest
 
+from executor.agent.retention import shred_left_over
 from executor.content.dagpb import MAX_BLOCK_BYTES
 from executor.content.importer import import_listing
 from executor.content.limits import TreeLimits
@@ -199,13 +200,33 @@ def test_a_key_that_cannot_be_read_is_not_taken_for_shredded(keys):
 
 
 def test_what_no_hold_names_is_shredded(keys):
-    assert keys.shred_others(set()) == []  # no folder yet
+    shred_left_over(keys, set())  # no folder yet
     for name in ("one", "two", "three"):
         keys.create(name)
     (keys.folder / "notes.txt").touch()
 
-    assert keys.shred_others({"two"}) == ["one", "three"]
+    shred_left_over(keys, {"two"})
+
     assert sorted(path.name for path in keys.folder.iterdir()) == ["notes.txt", "two.key"]
+
+
+def test_a_key_that_cannot_be_shredded_does_not_keep_the_others(keys):
+    keys.create("two")
+    (keys.folder / "one.key").symlink_to("elsewhere")
+
+    shred_left_over(keys, set())
+
+    assert keys.names() == ["one"]
+
+
+def test_a_place_where_no_keys_can_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    keys = QuarantineKeys(tmp_path / "file" / "keys")
+
+    with pytest.raises(InvalidInput, match=r"keys: cannot be made .* see quarantine_key_dir"):
+        keys.prepare()
+    with pytest.raises(InvalidInput, match="file: cannot be read"):
+        QuarantineKeys(tmp_path / "file").names()
 
 
 def killed_at(name, folder):
@@ -229,5 +250,6 @@ def test_a_kill_9_inside_the_shredding_is_made_up_for_at_the_next_start(keys, st
     child.join(30)
     assert child.exitcode == -signal.SIGKILL
 
-    assert keys.shred_others(set()) == ["one"]
+    shred_left_over(keys, set())
+
     assert list(keys.folder.iterdir()) == []
