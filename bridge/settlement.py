@@ -392,6 +392,12 @@ def root_label(request_hash: bytes) -> str:
     return f"{OUTPUT_LABEL}0x{request_hash.hex()}"
 
 
+def hash_of_label(label: str) -> bytes | None:
+    """The request hash of such a label; None of any other."""
+    start = f"{OUTPUT_LABEL}0x"
+    return bytes.fromhex(label.removeprefix(start)) if label.startswith(start) else None
+
+
 def _was_brought(output: bytes, slots: Sequence[Slot]) -> bool:
     """Whether a node answered with this output: an answer is taken only when its node has brought all of it.
 

@@ -7,10 +7,10 @@ chain ones are an endpoint's word (a FEVM block hash cannot be recomputed from a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from bridge.agreement import check_outcome
+from bridge.verify_check import Check
+from bridge.verify_inputs import check_producers
 from executor.content import unixfs
 from executor.content.blocks import Block, BlockSource, BlockStoreLike
 from executor.errors import (
@@ -28,6 +28,7 @@ from executor.protocol.canonical import canonical_json
 from executor.protocol.cid import Cid
 from executor.protocol.conversions import conversion_problem
 from executor.protocol.dsse import envelope_digest
+from executor.protocol.egressrecord import check_egress
 from executor.protocol.logproof import is_logged
 from executor.protocol.receipt import dependency_cids, manifest_of, parse_receipt, receipt_hash, statement_problem
 from executor.protocol.releaserecord import RedactedForm, ReleaseRecord, check_release
@@ -39,32 +40,6 @@ FetchDag = Callable[[Cid, BlockStoreLike], None]  # brings what a store lacks of
 
 MAX_STREAM_BYTES = 16 * 2**20  # of stdout or stderr
 MANIFEST_LIMITS = unixfs.TreeLimits(max_bytes=2**62, max_files=1_000_000)
-
-
-class Basis(StrEnum):
-    """What a check stands on."""
-
-    OFFLINE = "offline"
-    CHAIN = "chain"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at. `detail` says what was found, or what is wrong.
-
-    checked: False where it could not be looked at: that accuses nobody, and `ok` is False then.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    basis: Basis = Basis.OFFLINE
-    checked: bool = True
-
-    @property
-    def failed(self) -> bool:
-        """Whether it was looked at and does not hold."""
-        return self.checked and not self.ok
 
 
 class Layered:
@@ -245,6 +220,8 @@ def _check_attestations(bundle: Bundle, request: Request, outcome: Outcome) -> I
         yield _check_log(item)
         yield _check_receipt(item, bundle, request, outcome)
         yield from _check_release(item, request, outcome)
+        yield from check_producers(item, request)
+        yield from _check_egress(item, bundle, request, outcome)
 
 
 def _check_quorum(bundle: Bundle, request: Request) -> Check:
@@ -364,6 +341,24 @@ def _check_release(item: BundleAttestation, request: Request, outcome: Outcome) 
         return
     if record is not None:
         yield Check(name, ok=True, detail=_ruling(record))
+
+
+def _check_egress(item: BundleAttestation, bundle: Bundle, request: Request, outcome: Outcome) -> Iterator[Check]:
+    """Of a job with a network: whether its exchanges, as the node tells them, fit its spec and its outcome."""
+    name = f"exchanges of node {item.node_id}"
+    try:
+        job = job_of(request.order, bundle.spec)
+    except InvalidSpec:
+        job = None
+    try:
+        record = check_egress(parse_receipt(item.receipt), job, outcome)
+    except InvalidInput as exc:
+        if exc.field == "egress":  # a receipt that is none is a finding of its own
+            yield Check(name, ok=False, detail=exc.problem)
+        return
+    if record is not None:
+        told = "each to a destination of the spec" if record.exchanges is not None else "nothing more is told"
+        yield Check(name, ok=True, detail=f"{record.count} by the node's word; {told}")
 
 
 def _ruling(record: ReleaseRecord) -> str:

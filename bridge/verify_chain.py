@@ -8,9 +8,11 @@ from bridge.chain.client import ChainClient, Log
 from bridge.chain.contracts import compute_bridge
 from bridge.chain.views import BridgeViews, RegistryViews
 from bridge.errors import RpcError
-from bridge.verify import Basis, Check
+from bridge.verify_check import Basis, Check
+from bridge.verify_inputs import producers_named
 from executor.errors import InvalidInput
 from executor.protocol.bundle import Bundle, BundleAttestation
+from executor.protocol.produced import Produced
 from executor.protocol.receipt import receipt_hash
 from executor.protocol.wire import OnChainState, Outcome, Request, Status, result_digest
 
@@ -35,6 +37,8 @@ def check_chain(bundle: Bundle, client: ChainClient, contract: str) -> Iterator[
     yield _guarded("result event", lambda: _result_event(bundle, outcome, client, contract))
     for item in bundle.attestations:
         yield _guarded(f"registration of node {item.node_id}", lambda item=item: _registration(item, request, views))  # type: ignore[misc]
+    for name, produced in producers_named(bundle).items():
+        yield _guarded(f"producer of {name}", lambda produced=produced: _producer(produced, views))  # type: ignore[misc]
 
 
 def _guarded(name: str, look: Callable[[], str]) -> Check:
@@ -105,6 +109,18 @@ def _registration(item: BundleAttestation, request: Request, views: BridgeViews)
         "counts" if registry.carries(item.node_id, request.order.curator, request.order.labels) else "no longer counts"
     )
     return f"{item.key} is node {item.node_id} of {item.operator}; what the order asks of its labels {now} today"
+
+
+def _producer(produced: Produced, views: BridgeViews) -> str:
+    result = views.result_of(produced.request_id)
+    if result.digest != result_digest(produced.request_hash, produced.outcome_hash):
+        raise InvalidInput("producer", f"request {produced.request_id} has another outcome on the chain, or none")
+    registry = RegistryViews(views.client, views.registry())
+    nodes = {key: registry.node_of_key(key) for key in produced.keys}
+    if strangers := [key for key, node in nodes.items() if not node]:
+        raise InvalidInput("producer", f"the registry knows no node of {', '.join(strangers)}")
+    numbers = ", ".join(str(node) for node in nodes.values())
+    return f"request {produced.request_id} has this output; its keys are of these nodes: {numbers}"
 
 
 def _find(client: ChainClient, contract: str, block: int, tx: bytes, topics: tuple[bytes, ...], name: str) -> Log:

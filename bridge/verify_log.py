@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bridge.verify import Check, check_signatures
+from bridge.verify import check_signatures
+from bridge.verify_check import Check
 from executor.errors import InvalidInput
 from executor.protocol.bundle import Bundle
 from executor.protocol.checkpoint import Checkpoint, LogFile

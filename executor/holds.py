@@ -4,29 +4,46 @@ A hold and the phase of its execution are written in one transaction, before any
 written in one transaction with the votes that it rests on, so that no vote comes between; after it, votes are refused.
 A redaction's row is written once and never changed; its blocks are in the quarantine before it.
 A hold ends with its execution (`Ledger.finish`): then its row says only that it was there, and how it was ruled.
+Until then, and for as long as the operator keeps what was rejected, what the row says of the output is sealed with the
+key of its quarantine: with that key it is gone as well, from the write-ahead log and from every copy of the file.
 Tables: `executor/ledger.py`.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from executor.audit.release import Ruling
 from executor.errors import InvalidInput
-from executor.ledger import Ledger
+from executor.ledger import SCRUB_HOLD, Ledger
 from executor.protocol.release import Held, Redacted, Vote
+from executor.quarantine import QuarantineKeys
+from executor.sealing import SealBroken, derive, seal, unseal
 
 HELD = "held"  # the state of an intent
 MAX_REDACTIONS = 8  # of one output, by one reviewer
+_KEY_GONE: Final = "the key of its quarantine is gone, and with it the output"
+#: what a row says of the output, and is sealed: fields of text, fields of bytes
+_TEXTS: Final = ("decided", "root", "findings")
+_BYTES: Final = ("outcome_hash", "manifest_hash", "salt")
+#: the same of a redaction's row
+_FORM_TEXTS: Final = ("root", "findings")
+_FORM_BYTES: Final = ("outcome_hash", "manifest_hash", "salt", "changes_hash")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
-    """One held output. lease, decided: JSON, the node's own; root: the output's CID; findings: broken rules, a line
-    each; `until`: when waiting ends, seconds since 1970; `ruling`: approved, redacted, refused (a
-    redaction, by the audit), rejected, timeout or "" (none).
+    """One held output. lease: JSON, the node's own; decided, withheld: what is signed if it is released, and if it is
+    not; root: the output's CID; findings: broken rules, a line each; `until`: when waiting ends, seconds since 1970;
+    `ruling`: approved, redacted, refused (a redaction, by the audit), rejected, timeout or "" (none yet).
+
+    gone: why nothing of the output can be read any more, else empty. Then all that is known of it is `withheld` and
+    `held_hash`; without `withheld`, a node of an older version held it.
     """
 
     execution_id: str
@@ -45,11 +62,19 @@ class Hold:
     until: float
     ruling: str = ""
     closed_at: float | None = None
+    withheld: str = ""
+    gone: str = ""
+    shown_hash: bytes = b""  # the held_hash of what is gone
 
     @property
     def held(self) -> Held:
         """What reviewers sign."""
         return Held(outcome_hash=self.outcome_hash, manifest_hash=self.manifest_hash, salt=self.salt)
+
+    @property
+    def held_hash(self) -> bytes:
+        """Its hash. The salt is in it, so that nobody can try outputs against it."""
+        return self.shown_hash or self.held.hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +111,23 @@ class Redaction:
 
 
 class Holds:
-    """The held outputs of one ledger. Any number of threads and processes."""
+    """The held outputs of one ledger, and `keys`, those of their quarantines. Any number of threads and processes."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, keys: QuarantineKeys) -> None:
         self._ledger = ledger
+        self.keys = keys
 
     def hold(self, hold: Hold) -> None:
-        """Write down that an output is in quarantine and waits."""
+        """Write down that an output is in quarantine and waits. InvalidInput where its key is gone already."""
+        key = self.keys.get(hold.execution_id)
+        if key is None:
+            raise InvalidInput(hold.execution_id, _KEY_GONE)
         with self._ledger.writing() as db:
             db.execute(
                 "INSERT INTO holds VALUES (:execution_id, :request_hash, :request_id, :lease, :decided, :root,"
                 " :findings, :outcome_hash, :manifest_hash, :salt, :policy_hash, :disk_bytes, :held_at, :until,"
                 " :ruling, :closed_at)",
-                asdict(hold),
+                _row(hold, key),
             )
             db.execute(
                 "UPDATE intents SET state = ?, changed_at = ? WHERE execution_id = ? AND closed_at IS NULL",
@@ -107,14 +136,21 @@ class Holds:
 
     def open(self) -> list[Hold]:
         """Those whose execution has not ended, oldest first."""
-        with self._ledger.reading() as db:
-            rows = db.execute("SELECT * FROM holds WHERE closed_at IS NULL ORDER BY held_at").fetchall()
-        return [Hold(**dict(row)) for row in rows]
+        return self._all("closed_at IS NULL ORDER BY held_at")
+
+    def kept(self) -> list[Hold]:
+        """Those that were not released, whose execution has ended, and whose bytes are still there; oldest first."""
+        return self._all("closed_at IS NOT NULL AND decided != '' ORDER BY closed_at")
+
+    def scrub(self, execution_id: str) -> None:
+        """Nothing of the output stays in its row."""
+        with self._ledger.writing() as db:
+            db.execute(f"UPDATE holds SET {SCRUB_HOLD} WHERE execution_id = ?", (execution_id,))  # noqa: S608 - ours
 
     def get(self, execution_id: str) -> Hold | None:
         """One of them, ended or not."""
         with self._ledger.reading() as db:
-            return _hold(db, execution_id)
+            return _hold(db, execution_id, self.keys)
 
     def votes(self, execution_id: str) -> tuple[Vote, ...]:
         """Its decisions in the order in which they came."""
@@ -128,7 +164,7 @@ class Holds:
         signature is good and the signer one of the policy's is the caller's to check; the node checks it again.
         """
         with self._ledger.writing() as db:
-            hold = _hold(db, execution_id)
+            hold = _hold(db, execution_id, self.keys)
             if hold is None:
                 raise InvalidInput("ID", f"{execution_id} is not held on this node")
             for earlier in (found for found in _votes(db, execution_id) if found.signer == vote.signer):
@@ -140,7 +176,7 @@ class Holds:
                     problem = f"{vote.signer} has {word} it already{form}; the first decision stands"
                     raise InvalidInput("signature", problem)
             _check_open(hold, now)
-            if vote.redaction and vote.redaction not in {one.id for one in _redactions(db, execution_id)}:
+            if vote.redaction and vote.redaction not in _redaction_ids(db, execution_id):
                 raise InvalidInput("--redaction", f"{vote.redaction!r:.40} is no redaction of {execution_id}")
             db.execute(
                 "INSERT INTO votes (execution_id, signer, approve, reason, signature, cast_at, redaction)"
@@ -152,28 +188,31 @@ class Holds:
     def redactions(self, execution_id: str) -> tuple[Redaction, ...]:
         """What was proposed, in the order in which it came."""
         with self._ledger.reading() as db:
-            return _redactions(db, execution_id)
+            return _redactions(db, execution_id, self.keys)
 
     def check_proposal(self, execution_id: str, by: str, now: float) -> None:
         """InvalidInput where a redaction by this reviewer would not be kept: asked before its blocks are made."""
         with self._ledger.reading() as db:
-            _check_proposal(db, execution_id, by, now)
+            _check_proposal(db, execution_id, by, now, self.keys)
 
     def propose(self, redaction: Redaction) -> Redaction:
         """Keep a redaction, or find the one of the same bytes that is kept already.
 
         InvalidInput: the output is decided on or its time is over, or the reviewer has proposed MAX_REDACTIONS.
         """
+        key = self.keys.get(redaction.execution_id)
+        if key is None:
+            raise InvalidInput("ID", _KEY_GONE)
         with self._ledger.writing() as db:
-            _check_proposal(db, redaction.execution_id, redaction.proposed_by, redaction.proposed_at)
-            earlier = _redactions(db, redaction.execution_id)
+            _check_proposal(db, redaction.execution_id, redaction.proposed_by, redaction.proposed_at, self.keys)
+            earlier = _redactions(db, redaction.execution_id, self.keys)
             same = next((one for one in earlier if one.root == redaction.root), None)
             if same is not None:
                 return same
             db.execute(
                 "INSERT INTO redactions VALUES (:id, :execution_id, :root, :outcome_hash, :manifest_hash, :salt,"
                 " :changes_hash, :findings, :proposed_by, :proposed_at)",
-                {**asdict(redaction), "id": redaction.id},
+                _form_row(redaction, key),
             )
         return redaction
 
@@ -196,10 +235,59 @@ class Holds:
                 )
         return ruling
 
+    def _all(self, clause: str) -> list[Hold]:
+        with self._ledger.reading() as db:
+            rows = db.execute(f"SELECT * FROM holds WHERE {clause}").fetchall()  # noqa: S608 - ours
+        return [_opened(dict(row), self.keys) for row in rows]
 
-def _hold(db: sqlite3.Connection, execution_id: str) -> Hold | None:
+
+def _hold(db: sqlite3.Connection, execution_id: str, keys: QuarantineKeys) -> Hold | None:
     row = db.execute("SELECT * FROM holds WHERE execution_id = ?", (execution_id,)).fetchone()
-    return None if row is None else Hold(**dict(row))
+    return None if row is None else _opened(dict(row), keys)
+
+
+def _row(hold: Hold, key: bytes) -> dict[str, Any]:
+    """The hold as its row: what tells of the output is sealed, in `decided`; the columns that were for it are empty."""
+    row = asdict(hold)
+    sealed = _sealed(row, _TEXTS, _BYTES, key, _about(row))
+    public = {"sealed": sealed, "held": hold.held_hash.hex(), "withheld": hold.withheld}
+    return row | dict.fromkeys(_TEXTS, "") | dict.fromkeys(_BYTES, b"") | {"decided": json.dumps(public)}
+
+
+def _opened(row: dict[str, Any], keys: QuarantineKeys) -> Hold:
+    if not row["decided"]:  # it has ended, and is scrubbed
+        return Hold(**row)
+    public = json.loads(row["decided"])
+    if "sealed" not in public:
+        return Hold(**row, gone="it is held by an older version of this node, which did not encrypt it")
+    row |= {"decided": "", "withheld": public["withheld"]}
+    shown_hash = bytes.fromhex(public["held"])
+    key = keys.get(row["execution_id"])
+    if key is None:
+        return Hold(**row, shown_hash=shown_hash, gone=_KEY_GONE)
+    try:
+        row |= _unsealed(public["sealed"], _TEXTS, _BYTES, key, _about(row))
+    except SealBroken as exc:
+        return Hold(**row, shown_hash=shown_hash, gone=f"its row in the ledger does not open: {exc}")
+    return Hold(**row)
+
+
+def _sealed(row: dict[str, Any], texts: Iterable[str], hashes: Iterable[str], key: bytes, about: bytes) -> str:
+    secret = {name: row[name] for name in texts} | {name: row[name].hex() for name in hashes}
+    return b64encode(seal(_row_key(key), json.dumps(secret).encode(), about)).decode()
+
+
+def _unsealed(sealed: str, texts: Iterable[str], hashes: Iterable[str], key: bytes, about: bytes) -> dict[str, Any]:
+    secret = json.loads(unseal(_row_key(key), b64decode(sealed), about))
+    return {name: secret[name] for name in texts} | {name: bytes.fromhex(secret[name]) for name in hashes}
+
+
+def _row_key(key: bytes) -> bytes:
+    return derive(key, "a hold's row")
+
+
+def _about(row: dict[str, Any]) -> bytes:
+    return bytes(row["request_hash"]) + str(row["execution_id"]).encode()
 
 
 def _check_open(hold: Hold, now: float) -> None:
@@ -209,21 +297,47 @@ def _check_open(hold: Hold, now: float) -> None:
         raise InvalidInput("ID", f"the time to decide on {hold.execution_id} is over; it will be withheld")
 
 
-def _check_proposal(db: sqlite3.Connection, execution_id: str, by: str, now: float) -> None:
-    hold = _hold(db, execution_id)
+def _check_proposal(db: sqlite3.Connection, execution_id: str, by: str, now: float, keys: QuarantineKeys) -> None:
+    hold = _hold(db, execution_id, keys)
     if hold is None:
         raise InvalidInput("ID", f"{execution_id} is not held on this node")
     _check_open(hold, now)
-    if sum(one.proposed_by == by for one in _redactions(db, execution_id)) >= MAX_REDACTIONS:
+    mine = "SELECT count(*) FROM redactions WHERE execution_id = ? AND proposed_by = ?"
+    if db.execute(mine, (execution_id, by)).fetchone()[0] >= MAX_REDACTIONS:
         problem = (
             f"{execution_id} has {MAX_REDACTIONS} redactions by this reviewer, the most that are kept; approve one"
         )
         raise InvalidInput("ID", problem)
 
 
-def _redactions(db: sqlite3.Connection, execution_id: str) -> tuple[Redaction, ...]:
+def _redaction_ids(db: sqlite3.Connection, execution_id: str) -> set[str]:
+    return {row["id"] for row in db.execute("SELECT id FROM redactions WHERE execution_id = ?", (execution_id,))}
+
+
+def _redactions(db: sqlite3.Connection, execution_id: str, keys: QuarantineKeys) -> tuple[Redaction, ...]:
+    """None of an output that is gone: they went with it."""
+    key = keys.get(execution_id)
+    if key is None:
+        return ()
     rows = db.execute("SELECT * FROM redactions WHERE execution_id = ? ORDER BY proposed_at, id", (execution_id,))
-    return tuple(Redaction(**{name: row[name] for name in row.keys() if name != "id"}) for row in rows)  # noqa: SIM118
+    found = (_form_opened(dict(row), key) for row in rows.fetchall())
+    return tuple(one for one in found if one is not None)
+
+
+def _form_row(redaction: Redaction, key: bytes) -> dict[str, Any]:
+    """As `_row`, sealed in `findings`. The id is of a salted hash and tells nothing."""
+    row = asdict(redaction) | {"id": redaction.id}
+    sealed = _sealed(row, _FORM_TEXTS, _FORM_BYTES, key, row["id"].encode())
+    return row | dict.fromkeys(_FORM_TEXTS, "") | dict.fromkeys(_FORM_BYTES, b"") | {"findings": sealed}
+
+
+def _form_opened(row: dict[str, Any], key: bytes) -> Redaction | None:
+    try:
+        row |= _unsealed(row["findings"], _FORM_TEXTS, _FORM_BYTES, key, row["id"].encode())
+    except SealBroken:  # nobody can approve what nobody can read
+        return None
+    del row["id"]
+    return Redaction(**row)
 
 
 def _votes(db: sqlite3.Connection, execution_id: str) -> tuple[Vote, ...]:

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,6 +85,9 @@ DROP TABLE votes;
 ALTER TABLE votes_on_forms RENAME TO votes;
 """
 _STEPS: Final = {1: _HOLDS, 2: _RECORD, 3: _REDACTIONS}
+
+#: of an output that nobody holds any more nothing stays, not even what a guess could be held against
+SCRUB_HOLD: Final = "decided = '', root = '', findings = '', outcome_hash = x'', manifest_hash = x'', salt = x''"
 
 _DAMAGED: Final = (
     ": the ledger is damaged, so nobody knows what this key has signed, and the key must sign no more. Keep the file; "
@@ -278,23 +281,35 @@ class Ledger:
                 (state, now, execution_id),
             )
 
-    def finish(self, execution_id: str, state: str, detail: str, now: float) -> None:
-        """Close an execution, held or not: how it ended, in the log, too. Closing a closed one changes nothing."""
+    def finish(
+        self,
+        execution_id: str,
+        state: str,
+        detail: str,
+        now: float,
+        *,
+        keep_hold: bool = False,
+        opening: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Close an execution, held or not: how it ended, in the log, too. Closing a closed one changes nothing.
+
+        keep_hold: its output was not released, and the operator keeps it for a while (`Holds.scrub` ends that).
+        opening: root, outcome_hash, manifest_hash and salt of the original of what was released in part. They stay if
+        it was signed for, so that it can be proved what was taken out.
+        """
         body = end_body(execution_id, state, now)
+        scrub = "" if keep_hold else f", {SCRUB_HOLD}"
         with self.writing() as db:
-            # Of an output that was not released nothing stays, not even what a guess could be held against; but of one
-            # that was signed for in part, what its original was, so that it can be proved what was taken out.
-            db.execute(
-                "UPDATE holds SET root = '', outcome_hash = x'', manifest_hash = x'', salt = x''"
-                " WHERE execution_id = ? AND closed_at IS NULL"
-                " AND NOT (ruling = 'redacted' AND request_hash IN (SELECT request_hash FROM signed))",
-                (execution_id,),
-            )
-            db.execute(
-                "UPDATE holds SET closed_at = ?, decided = '', findings = ''"
-                " WHERE execution_id = ? AND closed_at IS NULL",
+            closed_hold = db.execute(
+                f"UPDATE holds SET closed_at = ?{scrub} WHERE execution_id = ? AND closed_at IS NULL",  # noqa: S608 - ours
                 (now, execution_id),
             )
+            if closed_hold.rowcount and opening is not None:
+                db.execute(
+                    "UPDATE holds SET root = :root, outcome_hash = :outcome_hash, manifest_hash = :manifest_hash,"
+                    " salt = :salt WHERE execution_id = :id AND request_hash IN (SELECT request_hash FROM signed)",
+                    {**opening, "id": execution_id},
+                )
             db.execute("DELETE FROM redactions WHERE execution_id = ?", (execution_id,))
             closed = db.execute(
                 "UPDATE intents SET state = ?, detail = ?, changed_at = ?, closed_at = ?"

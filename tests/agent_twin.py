@@ -31,6 +31,7 @@ from executor.protocol.leases import (
     RequestMessage,
 )
 from executor.protocol.nodeauth import Audience, check_call
+from executor.protocol.produced import Producers
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Order, Request
 
@@ -66,6 +67,7 @@ class BridgeTwin:
     returned: list = field(default_factory=list)
     attested: list = field(default_factory=list)
     calls: list = field(default_factory=list)
+    produced: dict = field(default_factory=dict)  # CID -> what it says of who produced it
     faults: dict = field(default_factory=dict)  # part of a path -> Fault
     go_on: bool = True
     gone: bool = False  # every lease is gone
@@ -261,6 +263,8 @@ def _lease_route(twin, method, words, query, body):
 
 
 def _content(twin, method, words, query, body):
+    if words[:2] == ["v1", "outputs"]:
+        return 200, Producers(produced=twin.produced.get(words[2], ())).model_dump_json(by_alias=True).encode()
     if words[0] == "ipfs":
         return _car(twin, Cid.parse(words[1]))
     root = Cid.parse(query["root"])

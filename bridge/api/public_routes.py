@@ -18,6 +18,8 @@ from bridge.contradictions import shown_of
 from bridge.dispatcher import Dispatcher
 from bridge.explaining import CONNECTED_SECONDS, explain
 from bridge.jobs import JobState
+from bridge.producers import producers_of
+from bridge.settlement import hash_of_label
 from bridge.store.engine import reading
 from bridge.store.jobs import Job, count_by_state, find_jobs, get_job, latest_jobs
 from bridge.store.leases import slots_of
@@ -26,6 +28,7 @@ from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
 
 EXPLAIN_AT_ONCE = 4
+LABELS = 16  # of one root, looked at for who produced it
 EXPLAIN_SECONDS = 5.0
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
@@ -82,6 +85,15 @@ def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Status) -
             text = bundle_of(found, slots).model_dump_json()
         except NotSettled as exc:
             raise Problem(409, "not-settled", "not settled yet", str(exc)) from exc
+        return Response(text, media_type="application/json")
+
+    @routes.get("/v1/outputs/{cid}")
+    def producers(cid: str) -> Response:
+        """Which settled requests have this output, and whose attestations say so; at most four, or none."""
+        root = Cid.parse(cid)
+        labels = dispatcher.roots.labels(root, clock(), LABELS)
+        hashes = [found for label in labels if (found := hash_of_label(label)) is not None]
+        text = producers_of(dispatcher.engine, root, hashes).model_dump_json(by_alias=True)
         return Response(text, media_type="application/json")
 
     _add_nodes(routes, dispatcher, clock)

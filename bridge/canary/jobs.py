@@ -22,8 +22,9 @@ from bridge.chain.client import ChainClient
 from bridge.chain.operate import OutOfFunds
 from bridge.demo.data import make_access_log
 from bridge.errors import BridgeError, RpcUnavailable
-from bridge.verify import Basis, check_bundle
+from bridge.verify import check_bundle
 from bridge.verify_chain import check_chain
+from bridge.verify_check import Basis
 from executor.content import unixfs
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore

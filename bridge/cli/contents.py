@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bridge.cli.stores import MAX_TREE_BYTES, home
-from bridge.verify import Check, Layered
+from bridge.verify import Layered
+from bridge.verify_check import Check
 from executor.content.blocks import BlockSource
 from executor.content.blockstore import BlockStore
 from executor.content.car import CarLimits, CarParser, read_car, write_car

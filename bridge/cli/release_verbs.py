@@ -77,7 +77,7 @@ def list_held(
     key: KeyOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """What waits for a decision, oldest first. Nothing of it has left the node."""
+    """What waits for a decision, oldest first, and what was withheld and is kept. None of it has left the node."""
     with _opened(folder, node, node_key, key) as review:
         found = review.listing()
     text = "\n".join(_line(hold) for hold in found) or "nothing is held"
@@ -270,6 +270,11 @@ def _signature(text: str) -> bytes:
 
 
 def _line(hold: dict[str, Any]) -> str:
+    if hold["gone"]:
+        return f"{hold['id']}  request {hold['requestId']}; cannot be read any more: {hold['gone']}"
+    if hold.get("keptUntil") is not None:
+        until = moment(hold["keptUntil"])
+        return f"{hold['id']}  request {hold['requestId']}; {hold['ruling']}, withheld for good; shredded at {until}"
     rules = f", breaks {hold['brokenRules']} rules" if hold["brokenRules"] else ""
     forms = f", {hold['proposals']} redactions" if hold["proposals"] else ""
     return (
@@ -294,7 +299,10 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "decisions", _votes(found)
     for vote in found["votes"]:
         yield "", f"{'approve' if vote['approve'] else 'reject'} {vote['signer']}"
-    yield "until", f"{moment(found['until'])}; then it is withheld"
+    if found.get("keptUntil") is not None:
+        yield "withheld", f"{found['ruling']}; kept until {moment(found['keptUntil'])}, then shredded"
+    else:
+        yield "until", f"{moment(found['until'])}; then it is withheld"
     yield "breaks", "\n".join(found["findings"]) or "no rule of the node's policy"
     yield "output", f"{found['outputCid']} ({found['totalBytes']} bytes)"
     yield "to sign", f"0x{found['approveDigest'].hex()} (approve)"

@@ -34,7 +34,8 @@ from executor.protocol.spec import JobSpec, job_of
 from executor.protocol.wire import Outcome, Status, checksum_address
 
 if TYPE_CHECKING:
-    from bridge.verify import Check, Layered
+    from bridge.verify import Layered
+    from bridge.verify_check import Check
     from executor.sandbox.types import Sandbox
 
 #: verdict -> its exit code

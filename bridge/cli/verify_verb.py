@@ -33,7 +33,8 @@ from executor.protocol.wire import checksum_address
 
 if TYPE_CHECKING:
     from bridge.chain.client import ChainClient
-    from bridge.verify import Check, Layered
+    from bridge.verify import Layered
+    from bridge.verify_check import Check
 
 FETCH_SECONDS = 600.0
 

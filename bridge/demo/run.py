@@ -29,8 +29,9 @@ from bridge.demo.scenarios import (
 )
 from bridge.devnet.net import TEST_KEYS, Devnet, NodePlan
 from bridge.errors import BridgeError
-from bridge.verify import Check, check_bundle, check_content
+from bridge.verify import check_bundle, check_content
 from bridge.verify_chain import check_chain
+from bridge.verify_check import Check
 from executor.content import unixfs
 from executor.content.blocks import BlockStoreLike
 from executor.content.blockstore import BlockStore

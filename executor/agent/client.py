@@ -29,6 +29,7 @@ from executor.protocol.leases import (
     Phase,
     ShortText,
 )
+from executor.protocol.produced import Produced, Producers
 from executor.protocol.reasons import Reason
 
 T = TypeVar("T")
@@ -109,6 +110,14 @@ class BridgeClient:
             log_proof=record.log_proof,
         )
         self._post(lease, "attestation", message, 20.0)
+
+    def producers(self, cid: Cid, seconds: float) -> tuple[Produced, ...]:
+        """What the bridge says of who produced a CID; not checked here."""
+        reply = self._http.call("GET", f"/v1/outputs/{cid}", seconds=seconds)
+        try:
+            return Producers.model_validate_json(reply.body).produced
+        except ValidationError as exc:
+            raise _misunderstood(reply, exc) from exc
 
     def peer(self, lease: Lease, check: Callable[[], None]) -> LeasePeer:
         """The content of a lease: `executor.content.transfer.Peer`. `check` raises to end a transfer in its middle."""

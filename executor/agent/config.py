@@ -5,7 +5,8 @@ FOLDER/key            the attestation key (0600); never funded
 FOLDER/policy.toml    the operator's policy (optional; `policy` names another place)
 FOLDER/ledger.db      what the key has signed: never copy, restore or delete it while the key is in use
 FOLDER/content/       blocks: inputs, programs, released outputs
-FOLDER/executions/    one folder for each running job, with its quarantine
+FOLDER/executions/    one folder for each running job, with its quarantine, which is encrypted
+FOLDER/quarantine-keys/  what opens quarantines (`quarantine_key_dir` names another place); shredded when each ends
 FOLDER/containers/    the ids of containers that were started, for the clean-up after a crash
 FOLDER/drain          while this file exists, the node asks for no more work
 """
@@ -30,6 +31,7 @@ from executor.protocol.labels import Label
 from executor.protocol.leases import Address, Amount
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Key, Scope
+from executor.quarantine import QuarantineKeys
 from executor.sandbox.escapes import names
 
 Tier = Literal["wasm", "container", "gvisor"]
@@ -64,6 +66,8 @@ class NodeConfig(BaseModel):
     fetch_seconds: float = Field(default=600.0, gt=0)  # for spec, program and inputs of a job
     gateways: tuple[str, ...] = Field(default=(), max_length=16)  # trustless ones, asked for inputs beside the bridge
     kubo: str = ""  # RPC API of the operator's own Kubo, such as http://127.0.0.1:5001; asked for inputs likewise
+    quarantine_key_dir: str = ""  # of the keys of quarantined outputs; empty: quarantine-keys in the work folder
+    quarantine_keep_days: float = Field(default=0, ge=0, le=3650)  # what was not released is kept so long
     review_port: int = Field(default=0, ge=0, le=65535)  # of 127.0.0.1, for the policy's reviewers; 0: none
     gateway_host: str = "127.0.0.1"  # where anybody may fetch what is public here
     gateway_port: int = Field(default=0, ge=0, le=65535)  # 0: nowhere
@@ -152,6 +156,15 @@ class NodeConfig(BaseModel):
         """The attestation key."""
         kind, _, name = self.key.partition(":")
         return Key.load(f"{kind}:{folder / Path(name).expanduser()}" if kind in ("file", "keystore") else self.key)
+
+    def quarantine_keys(self, folder: Path, node: str) -> QuarantineKeys:
+        """The keys of quarantined outputs; those of each node in a folder of its own, by its address."""
+        place = folder / Path(self.quarantine_key_dir or "quarantine-keys").expanduser()
+        return QuarantineKeys(place / node)
+
+    def kept_until(self, closed_at: float) -> float:
+        """When an output that was not released, and ended then, is shredded; seconds since 1970."""
+        return closed_at + self.quarantine_keep_days * 86400.0
 
     def load_policy(self, folder: Path) -> Policy:
         """The operator's policy, never cheaper than this file. A policy that decides on who asks needs `rpc_url`."""

@@ -22,7 +22,6 @@ from executor.agent.staging import Staging, check_disk, import_output, same_file
 from executor.audit.content import ContentAudit
 from executor.audit.needles import Seed
 from executor.audit.rules import Verdict, audit
-from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import stat
 from executor.egress.gate import Gate
@@ -35,6 +34,7 @@ from executor.protocol.reasons import Reason
 from executor.protocol.receipt import Dependency
 from executor.protocol.spec import INPUTS, DockerEngine, JobSpec
 from executor.protocol.wire import Outcome
+from executor.quarantine import Quarantine
 from executor.sandbox.collect import OutputTooLarge, collect
 from executor.sandbox.tree import OutputUnsafe
 from executor.sandbox.types import (
@@ -89,7 +89,15 @@ class JobExecution:
             return decided
         finally:
             self._secret_folder().remove()
+            if not held:
+                self._shred_key()
             self._staging.remove(keep_quarantine=held)
+
+    def _shred_key(self) -> None:
+        try:
+            self._parts.holds.keys.shred(self._work.execution_id)
+        except OSError as exc:  # the next start of the node does it
+            self._work.log.error("the key of a quarantine cannot be shredded", error=str(exc))  # noqa: TRY400 - the text says it
 
     def _sandbox(self) -> Sandbox:
         tier = self._job.engine.tier
@@ -161,7 +169,11 @@ class JobExecution:
             self._work.log.info("more exchanges refused", count=passed["omitted"])
 
     def _egress(self, *, is_open: bool) -> dict[str, Any] | None:
-        return None if self._passed is None else shown(self._passed, self._job.network, is_open=is_open)
+        if self._passed is None:
+            return None
+        rules = self._parts.policy.egress
+        limits = {"bytesOut": rules.max_bytes_out, "bytesIn": rules.max_bytes_in, "exchanges": rules.max_exchanges}
+        return shown(self._passed, self._job.network, limits, is_open=is_open)
 
     def _program(self) -> WasmProgram | ContainerProgram | None:
         """The program, its file in place; None where it can never be one."""
@@ -224,7 +236,7 @@ class JobExecution:
         if not outcomes.ran_to_its_end(report):
             return self._cut(report.reason, report.detail, *span, report.runtime)
         self._note("quarantined")
-        quarantine = self._staging.quarantine()
+        quarantine = self._staging.quarantine(self._parts.holds.keys.create(self._work.execution_id))
         try:
             root = self._collect(quarantine, report)
         except _OutputCut as exc:
@@ -235,10 +247,12 @@ class JobExecution:
         verdict = audit(found, self._parts.policy.outputs, self._audit.findings)
         for finding in verdict.findings:
             text = "(a name holds a secret)" if self._audit.tells_secrets else finding.text
+            if self._is_reviewed:
+                text = "(its reviewers are told)"
             self._work.log.warning("audit rule broken", rule=finding.rule, text=text)
         if not verdict.is_clean and rules.broken_rule == "withhold":
             return self._withheld(report, span)
-        scanned = Scanning(self._work, self._staging).run(quarantine, found)
+        scanned = Scanning(self._work, self._staging, is_reviewed=self._is_reviewed).run(quarantine, found)
         rows = tuple(one.row() for one in scanned)
         if any(one.withholds for one in scanned):
             return self._withheld(report, span, rows)
@@ -253,7 +267,7 @@ class JobExecution:
             scanners=rows,
             egress=self._egress(is_open=True),
         )
-        if rules.mode != "automatic":
+        if self._is_reviewed:
             return hold_output(self._work, decided, found, verdict, rules, self._job.limits.disk_bytes)
         release(self._work, quarantine, root)
         return decided
@@ -277,14 +291,15 @@ class JobExecution:
             self._work.log.error("the program was changed during the run")
             raise GiveBack(Reason.NODE_FAULT, "the program was changed during the run")
 
-    def _collect(self, quarantine: BlockStore, report: RunReport) -> Cid:
+    def _collect(self, quarantine: Quarantine, report: RunReport) -> Cid:
         limits = _limits(self._job.limits)
         try:
             collect(self._staging.outputs, self._staging.collected, limits)
         except OutputTooLarge as exc:
             raise _OutputCut(exc.reason, exc.detail) from exc
         except OutputUnsafe as exc:
-            path = "" if self._seeds else exc.path  # which may hold a secret; nobody has looked
+            # Which may hold a secret; nobody has looked.
+            path = "" if self._seeds or self._is_reviewed else exc.path
             self._work.log.info("output unsafe", path=path, problem=exc.problem)
             raise _OutputCut(Reason.OUTPUT_UNSAFE, "") from exc  # the name stays here: nothing was released
         tree = TreeLimits(limits.disk_bytes, limits.output_files)
@@ -299,8 +314,8 @@ class JobExecution:
     def _cut(self, reason: Reason, detail: str, started: float, finished: float, runtime: Mapping[str, Any]) -> Decided:
         self._work.log.info("cut", reason=reason.name, detail=one_line(detail))
         detail = outcomes.public_detail(reason, detail)
-        egress = self._egress(is_open=self._rules.mode == "automatic")  # where people review, nobody reviewed this
-        if self._rules.mode != "automatic" or self._classes or self._seeds:
+        egress = self._egress(is_open=not self._is_reviewed)  # where people review, nobody reviewed this
+        if self._is_reviewed or self._classes or self._seeds:
             # Fuel, peaks and sizes would tell what nobody has reviewed, or of what the job was given.
             detail, runtime = "", outcomes.public_runtime(runtime)
             finished = outcomes.public_end(started, finished)
@@ -341,6 +356,11 @@ class JobExecution:
         if self._seeds:
             found["secrets"] = sorted(self._seeds)
         return found
+
+    @property
+    def _is_reviewed(self) -> bool:
+        """Whether people decide on the output: nothing of it is to outlive its quarantine then, as a log would."""
+        return self._rules.mode != "automatic"
 
     def _note(self, state: str) -> None:
         self._parts.ledger.note(self._work.execution_id, state, self._parts.clock())

@@ -20,7 +20,6 @@ from executor.audit.policy import Policy, ReleaseRules
 from executor.audit.release import Ruling, rule
 from executor.audit.rules import Verdict
 from executor.content.blocks import BlockSource
-from executor.content.blockstore import BlockStore
 from executor.content.limits import TreeLimits
 from executor.content.reader import Manifest, manifest
 from executor.content.walk import blocks
@@ -34,6 +33,7 @@ from executor.protocol.reasons import Reason
 from executor.protocol.receipt import Dependency
 from executor.protocol.release import Held, Redacted, Subject
 from executor.protocol.wire import Outcome
+from executor.quarantine import Quarantine
 
 POLL_SECONDS = 0.5
 DELIVERY_SECONDS = 60.0  # before the request's deadline, or half of what is left; undecided then, it is withheld
@@ -50,7 +50,7 @@ def manifest_hash(found: Manifest) -> bytes:
     return sha256(canonical_json(found.rows()))
 
 
-def release(work: Work, quarantine: BlockStore, root: Cid) -> None:
+def release(work: Work, quarantine: BlockSource, root: Cid) -> None:
     """Out of quarantine, every block hashed again. From here on the output is the node's to hand out."""
     work.parts.roots.keep(root, work.label, work.parts.clock() + work.parts.config.retention_seconds)
     work.parts.store.put_many(blocks(quarantine, root))
@@ -71,6 +71,7 @@ def hold_output(
         request_id=work.request.id,
         lease=work.lease.model_dump_json(),
         decided=_packed(decided, rules),
+        withheld=_packed(_closed(decided), rules),
         root=str(found.root),
         findings="\n".join(f"{finding.rule}: {finding.text}" for finding in verdict.findings),
         outcome_hash=decided.outcome.hash,
@@ -98,25 +99,31 @@ def subject_of(parts: Parts, hold: Hold) -> Subject:
         request_hash=hold.request_hash,
         node=parts.key.address,
         policy_hash=hold.policy_hash,
-        held=hold.held.hash,
+        held=hold.held_hash,
     )
 
 
 def await_ruling(work: Work, hold: Hold) -> Ruling:
     """The ruling, as soon as it is written down.
 
-    GiveBack (the node stops, or has another policy now), LeaseLost, LedgerError (the ledger is damaged).
+    GiveBack (the node stops, or has another policy now, or what is approved is gone), LeaseLost, LedgerError (the
+    ledger is damaged).
 
     A disk that is full meanwhile does not undo what reviewers did: the ruling waits, no longer than the lease.
+    Nobody can look at an output that is gone: its time is over at once.
     """
     parts = work.parts
     if hold.policy_hash != parts.policy.hash:
         raise GiveBack(Reason.NODE_FAULT, "the policy was changed while the output was held")
+    if hold.gone:
+        work.log.error("a held output is lost", why=hold.gone)
+        if not hold.withheld:
+            raise GiveBack(Reason.NODE_FAULT, hold.gone)
     subject = subject_of(parts, hold)
     rules = rules_of(hold, parts.policy)
     work.pulse.phase = Phase.HELD
     while True:
-        is_over = parts.clock() >= hold.until or hold.ruling == "timeout"
+        is_over = parts.clock() >= hold.until or hold.ruling == "timeout" or bool(hold.gone)
         try:
             ruling = parts.holds.settle(
                 hold.execution_id,
@@ -129,25 +136,19 @@ def await_ruling(work: Work, hold: Hold) -> Ruling:
             ruling = None
         if ruling is not None:
             work.log.info("phase", phase=ruling.word, signers=[vote.signer for vote in ruling.votes])
+            if ruling.released and hold.gone:
+                raise GiveBack(Reason.NODE_FAULT, hold.gone)
             return ruling
         work.pulse.pause(POLL_SECONDS)
 
 
 def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
     """What is signed. A released output is in the block store then. GiveBack(NODE_FAULT), ContentError."""
-    decided = unpacked(hold)
     record = record_of(work.parts, hold, ruling)
     if not ruling.released:
-        return replace(
-            decided,
-            outcome=outcomes.withheld(ruling.reason),
-            finished_at=outcomes.public_end(decided.started_at, decided.finished_at),
-            runtime={**outcomes.public_runtime(decided.runtime), "inputsUnchanged": True},
-            detail="",
-            release=record,
-            egress=closed(decided.egress) if decided.egress is not None else None,
-        )
-    quarantine = Staging(work.parts.executions / hold.execution_id).quarantine()
+        return replace(_unpacked(hold.withheld), outcome=outcomes.withheld(ruling.reason), release=record)
+    decided = unpacked(hold)
+    quarantine = quarantine_of(work.parts, hold)
     root = Cid.parse(hold.root)
     found = whole_manifest(quarantine, root)
     shown = Held(outcome_hash=decided.outcome.hash, manifest_hash=manifest_hash(found), salt=hold.salt)
@@ -155,6 +156,14 @@ def conclude(work: Work, hold: Hold, ruling: Ruling) -> Decided:
         raise GiveBack(Reason.NODE_FAULT, "the quarantine is not what was held")
     release(work, quarantine, root)
     return replace(decided, manifest=tuple(found.rows()), output=root, release=record)
+
+
+def quarantine_of(parts: Parts, hold: Hold) -> Quarantine:
+    """Where a held output lies. GiveBack(NODE_FAULT)."""
+    key = parts.holds.keys.get(hold.execution_id)
+    if key is None:
+        raise GiveBack(Reason.NODE_FAULT, "the key of the quarantine is gone")
+    return Staging(parts.executions / hold.execution_id).quarantine(key)
 
 
 def _forms(parts: Parts, hold: Hold) -> dict[str, Redacted]:
@@ -169,7 +178,7 @@ def record_of(parts: Parts, hold: Hold, ruling: Ruling) -> dict[str, Any]:
         "signers": list(rules.signers),
         "threshold": rules.threshold,
         "ruling": ruling.word,
-        "held": f"0x{hold.held.hash.hex()}",
+        "held": f"0x{hold.held_hash.hex()}",
         "votes": [
             {
                 "signer": vote.signer,
@@ -183,6 +192,20 @@ def record_of(parts: Parts, hold: Hold, ruling: Ruling) -> dict[str, Any]:
     if ruling.word == "approved":
         record |= {"manifestHash": f"0x{hold.manifest_hash.hex()}", "salt": f"0x{hold.salt.hex()}"}
     return record
+
+
+def _closed(decided: Decided) -> Decided:
+    """The same of an output that stays here: nothing in it tells of the output. Reason and votes are yet to come."""
+    return replace(
+        decided,
+        outcome=outcomes.withheld(Reason.RELEASE_TIMEOUT),
+        finished_at=outcomes.public_end(decided.started_at, decided.finished_at),
+        manifest=(),
+        output=None,
+        runtime={**outcomes.public_runtime(decided.runtime), "inputsUnchanged": True},
+        detail="",
+        egress=closed(decided.egress) if decided.egress is not None else None,
+    )
 
 
 def _packed(decided: Decided, rules: ReleaseRules) -> str:
@@ -204,7 +227,11 @@ def _packed(decided: Decided, rules: ReleaseRules) -> str:
 
 def unpacked(hold: Hold) -> Decided:
     """What is signed if it is released; without its manifest, which the quarantine tells."""
-    fields: Mapping[str, Any] = json.loads(hold.decided)
+    return _unpacked(hold.decided)
+
+
+def _unpacked(packed: str) -> Decided:
+    fields: Mapping[str, Any] = json.loads(packed)
     return Decided(
         outcome=Outcome.decode(bytes.fromhex(fields["outcome"])),
         spec=bytes.fromhex(fields["spec"]),
@@ -221,5 +248,5 @@ def unpacked(hold: Hold) -> Decided:
 
 def rules_of(hold: Hold, policy: Policy) -> ReleaseRules:
     """The rules by which a hold ends: those of the policy, or of the private data that its job was given."""
-    rules = json.loads(hold.decided).get("rules")
+    rules = json.loads(hold.withheld).get("rules") if hold.withheld else None  # none: an older version held it
     return policy.release if rules is None else ReleaseRules.model_validate(rules)

@@ -6,10 +6,12 @@ Each step raises GiveBack with the node's reason, or InvalidSpec where no node c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from executor.agent.config import NodeConfig
 from executor.agent.errors import GiveBack
 from executor.agent.parts import Work
+from executor.agent.provenance import Origins
 from executor.audit.policy import PolicyRefused
 from executor.content.patience import Patience
 from executor.content.reader import read_file
@@ -110,6 +112,7 @@ def fetch_content(work: Work, job: JobSpec) -> tuple[Dependency, ...]:
         wanted.insert(0, ("program", program))
     policy = work.parts.policy
     left = policy.max_input_bytes
+    origins = Origins(work)
     found = []
     for name, cid in wanted:
         most = min(left, policy.max_each_input_bytes)
@@ -118,7 +121,7 @@ def fetch_content(work: Work, job: JobSpec) -> tuple[Dependency, ...]:
         except ContentTooLarge as exc:
             what = "program and inputs pass" if left < policy.max_each_input_bytes else "passes"
             raise GiveBack(Reason.INPUT_TOO_LARGE, f"{name}: {what} this node's limit ({exc})") from exc
-        found.append(dependency)
+        found.append(replace(dependency, produced=origins.of(cid)))
         left -= dependency.size
     if isinstance(job.engine, DockerEngine):
         work.log.info("program", image=job.engine.image, archive=str(job.engine.archive))

@@ -12,6 +12,7 @@ import structlog
 
 from executor.agent.errors import LeaseLost
 from executor.agent.parts import Parts
+from executor.agent.retention import shred_due
 from executor.agent.runner import LeaseRunner
 from executor.content.gc import collect_garbage, tell_holes
 from executor.errors import ContentError, PeerError, PeerRefused
@@ -55,7 +56,8 @@ class Node:
         return (self._parts.folder / DRAIN_FILE).exists()
 
     def resume(self) -> int:
-        """Go on with the leases whose outputs were held when the node ended; how many."""
+        """Go on with the leases whose outputs were held when the node ended; how many. Shreds what was kept enough."""
+        shred_due(self._parts)
         holds = self._parts.holds.open()
         for hold in holds:
             self._parts.room.hold(hold.execution_id, hold.disk_bytes)
@@ -141,6 +143,7 @@ class Node:
         if now - self._tidied < (TIGHT_SECONDS if self._is_tight(now) else TIDY_SECONDS):
             return
         self._tidied = now
+        shred_due(self._parts)
         try:
             gone = collect_garbage(self._parts.store, self._parts.roots, now)
         except (ContentError, OSError) as exc:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from executor.agent import outcome as outcomes
 from executor.agent.errors import GiveBack
-from executor.agent.holding import manifest_hash, record_of, release, rules_of, unpacked, whole_manifest
+from executor.agent.holding import manifest_hash, quarantine_of, record_of, release, rules_of, unpacked, whole_manifest
 from executor.agent.parts import Decided, Work
 from executor.agent.scanning import Scanned, Scanning
 from executor.agent.secrets import read_secret
@@ -160,7 +160,7 @@ def release_part(work: Work, hold: Hold, ruling: Ruling) -> Decided:
     parts = work.parts
     redaction = next(one for one in parts.holds.redactions(hold.execution_id) if one.id == ruling.redaction)
     staging = Staging(parts.executions / hold.execution_id)
-    quarantine = staging.quarantine()
+    quarantine = quarantine_of(parts, hold)
     decided = _without_measures(unpacked(hold))
     original = whole_manifest(quarantine, Cid.parse(hold.root))
     if manifest_hash(original) != hold.manifest_hash:
@@ -170,7 +170,7 @@ def release_part(work: Work, hold: Hold, ruling: Ruling) -> Decided:
         audited = audit_form(quarantine, hold, form, parts.policy, parts.folder)
     except InvalidInput as exc:
         raise GiveBack(Reason.NODE_FAULT, exc.problem) from exc
-    scanned = Scanning(work, staging).run(quarantine, form.found)
+    scanned = Scanning(work, staging, is_reviewed=True).run(quarantine, form.found)
     rows = tuple(one.row() for one in scanned)
     if audited.refuses(hold, parts.policy) or _is_news(scanned, decided.scanners):
         work.log.error("the audit refuses a redaction that was approved", redaction=redaction.id)

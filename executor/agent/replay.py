@@ -134,18 +134,19 @@ def replaying(
     key = Key.random()
     ledger = Ledger.create(folder / "ledger.db", key.address)
     http = Http(NOWHERE)
+    config = _config(request.chain_id, request.contract, tier)
     limits = job.limits
     try:
         yield Replay(
             Parts(
                 folder=folder,
-                config=_config(request.chain_id, request.contract, tier),
+                config=config,
                 policy=OPEN_POLICY,
                 classes=Classes(store, OPEN_POLICY.data),
                 key=key,
                 client=BridgeClient(http),
                 ledger=ledger,
-                holds=Holds(ledger),
+                holds=Holds(ledger, config.quarantine_keys(folder, key.address)),
                 store=store,
                 roots=RootSet(store),
                 sandboxes={tier: sandbox},

@@ -19,11 +19,10 @@ from executor.agent.config import NodeConfig
 from executor.agent.holding import manifest_hash, rules_of, unpacked, whole_manifest
 from executor.agent.record import one_line
 from executor.agent.redacting import Form, checked_form, propose
-from executor.agent.staging import QUARANTINE
+from executor.agent.staging import Staging
 from executor.audit.magic import HEAD_BYTES, type_of
 from executor.audit.policy import Policy, ReleaseRules
 from executor.audit.redaction import plan
-from executor.content.blockstore import BlockStore
 from executor.content.export import export_tree
 from executor.content.limits import TreeLimits
 from executor.content.reader import Manifest, ManifestEntry, read_file
@@ -43,7 +42,8 @@ from executor.protocol.release import (
     sign_release,
     signed_release,
 )
-from executor.protocol.signing import Key, Scope
+from executor.protocol.signing import Key
+from executor.quarantine import Quarantine
 
 T = TypeVar("T")
 
@@ -54,18 +54,19 @@ class Review:
     """The held outputs of one node's folder, whether or not the node runs."""
 
     def __init__(
-        self, folder: Path, scope: Scope, node: str, policy: Policy, holds: Holds, clock: Callable[[], float]
+        self, folder: Path, config: NodeConfig, node: str, policy: Policy, holds: Holds, clock: Callable[[], float]
     ) -> None:
         self._folder = folder
-        self._scope = scope
+        self._scope = config.scope
+        self._kept_until = config.kept_until
         self._node = node
         self._policy = policy
         self._holds = holds
         self._clock = clock
 
     def listing(self) -> list[dict[str, Any]]:
-        """Every output that waits, oldest first."""
-        return [self._summary(hold) for hold in self._holds.open()]
+        """Every output that waits, oldest first; then those that were withheld and are kept for a while."""
+        return [self._summary(hold) for hold in (*self._holds.open(), *self._holds.kept())]
 
     def listing_for(self, reviewer: str) -> list[dict[str, Any]]:
         """Those that this address may decide on."""
@@ -82,11 +83,7 @@ class Review:
         """The one held output of this execution id, request id or request hash. InvalidInput("ID")."""
         if not word:
             raise InvalidInput("ID", "give one of `insula release list`")
-        found = [
-            hold
-            for hold in self._holds.open()
-            if word in (hold.execution_id, str(hold.request_id), f"0x{hold.request_hash.hex()}")
-        ]
+        found = _named(word, self._holds.open()) or _named(word, self._holds.kept())
         if len(found) == 1:
             return found[0]
         if found:
@@ -160,8 +157,8 @@ class Review:
         self._holds.check_proposal(hold.execution_id, by, now)
         with _undamaged():
             entries = self._manifest(hold).entries
-            gone = [_named(entries, path, "--without") for path in without]
-            others = [(_named(entries, path, "--replace"), content) for path, content in replacements.items()]
+            gone = [_changed(entries, path, "--without") for path in without]
+            others = [(_changed(entries, path, "--replace"), content) for path, content in replacements.items()]
             made = propose(
                 hold, plan(entries, gone, others), self._quarantine(hold), self._policy, self._folder, by, now
             )
@@ -277,7 +274,9 @@ class Review:
             "id": hold.execution_id,
             "requestId": hold.request_id,
             "requestHash": hold.request_hash,
-            "exitCode": unpacked(hold).outcome.exit_code,
+            "exitCode": None if hold.gone else unpacked(hold).outcome.exit_code,
+            "gone": hold.gone,
+            "keptUntil": None if hold.closed_at is None else self._kept_until(hold.closed_at),
             "heldAt": hold.held_at,
             "until": hold.until,
             "secondsLeft": max(0, int(hold.until - self._clock())),
@@ -335,12 +334,15 @@ class Review:
             request_hash=hold.request_hash,
             node=self._node,
             policy_hash=hold.policy_hash,
-            held=hold.held.hash,
+            held=hold.held_hash,
         )
         return subject if redaction is None else replace(subject, redacted=redaction.signed)
 
-    def _quarantine(self, hold: Hold) -> BlockStore:
-        return BlockStore(self._folder / "executions" / hold.execution_id / QUARANTINE, create=False)
+    def _quarantine(self, hold: Hold) -> Quarantine:
+        key = self._holds.keys.get(hold.execution_id)
+        if hold.gone or key is None:
+            raise InvalidInput("ID", hold.gone or "its key is gone: it has just ended")
+        return Staging(self._folder / "executions" / hold.execution_id).quarantine(key)
 
     def _manifest(self, hold: Hold) -> Manifest:
         found = whole_manifest(self._quarantine(hold), Cid.parse(hold.root))
@@ -378,9 +380,15 @@ def open_review(folder: Path, clock: Callable[[], float] = time.time) -> Iterato
     node = config.load_key(folder).address
     ledger = Ledger.open(folder / "ledger.db", node)
     try:
-        yield Review(folder, config.scope, node, config.load_policy(folder), Holds(ledger), clock)
+        holds = Holds(ledger, config.quarantine_keys(folder, node))
+        yield Review(folder, config, node, config.load_policy(folder), holds, clock)
     finally:
         ledger.close()
+
+
+def _named(word: str, holds: Sequence[Hold]) -> list[Hold]:
+    """Those of this execution id, request id or request hash."""
+    return [hold for hold in holds if word in (hold.execution_id, str(hold.request_id), f"0x{hold.request_hash.hex()}")]
 
 
 def _needed(rules: ReleaseRules, *, approve: bool) -> int:
@@ -404,7 +412,7 @@ def named(entries: Sequence[ManifestEntry], path: str) -> ManifestEntry:
     return files[0]
 
 
-def _named(entries: Sequence[ManifestEntry], path: str, field: str) -> ManifestEntry:
+def _changed(entries: Sequence[ManifestEntry], path: str, field: str) -> ManifestEntry:
     """Likewise the one file or folder that a redaction is to change."""
     found = [entry for entry in entries if path in (entry.path, one_line(entry.path))]
     if not found:

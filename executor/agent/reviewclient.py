@@ -81,7 +81,8 @@ class HeldRow(_Answer):
     id: str = Field(max_length=200)
     request_id: int
     request_hash: Hash
-    exit_code: int
+    exit_code: int | None  # None where the output is gone
+    gone: str = ""
     held_at: float
     until: float
     seconds_left: int

@@ -20,6 +20,7 @@ class Room:
         self._lock = threading.Lock()
         self._leases: dict[str, Limits | None] = {}
         self._held: dict[str, int] = {}  # execution -> bytes of disk
+        self._kept: dict[str, int] = {}  # the same of what was withheld and is kept for a while
 
     def enter(self, execution_id: str) -> None:
         """A lease was taken; what it needs is not known yet."""
@@ -44,11 +45,16 @@ class Room:
             self._leases.pop(execution_id, None)
             self._held[execution_id] = disk_bytes
 
-    def leave(self, execution_id: str) -> None:
-        """The lease is over."""
+    def keep(self, execution_id: str, disk_bytes: int) -> None:
+        """Its lease is over, and its output was withheld but is still there: it takes disk and nothing else."""
         with self._lock:
-            self._leases.pop(execution_id, None)
-            self._held.pop(execution_id, None)
+            self._kept[execution_id] = disk_bytes
+
+    def leave(self, execution_id: str) -> None:
+        """The lease is over, or the output that it left is gone."""
+        with self._lock:
+            for place in (self._leases, self._held, self._kept):
+                place.pop(execution_id, None)
 
     @property
     def is_settled(self) -> bool:
@@ -69,6 +75,10 @@ class Room:
             cpu_millis=max(0, self.total.cpu_millis - sum(limits.cpu_millis for limits in known)),
             memory_bytes=max(0, self.total.memory_bytes - sum(limits.memory_bytes for limits in known)),
             disk_bytes=max(
-                0, self.total.disk_bytes - sum(limits.disk_bytes for limits in known) - sum(self._held.values())
+                0,
+                self.total.disk_bytes
+                - sum(limits.disk_bytes for limits in known)
+                - sum(self._held.values())
+                - sum(self._kept.values()),
             ),
         )

@@ -22,7 +22,7 @@ from executor.agent.parts import Decided, Parts, Work
 from executor.agent.pulse import Pulse
 from executor.agent.record import one_line, sign
 from executor.agent.redacting import release_part
-from executor.agent.staging import Staging
+from executor.agent.retention import finish
 from executor.audit.policy import PolicyRefused
 from executor.content.disk import is_disk_full
 from executor.content.patience import Patience
@@ -75,8 +75,7 @@ class LeaseRunner:
             self._log.info("stays held", detail=detail)
             return state
         with suppress(InsulaError):
-            self._parts.ledger.finish(self._id, state, detail, self._parts.clock())
-            Staging(self._parts.executions / self._id).remove()  # a quarantine; of any other execution it is gone
+            finish(self._parts, self._id, state, detail)
         self._log.info("lease ended", state=state, detail=detail)
         return state
 

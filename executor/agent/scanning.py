@@ -18,7 +18,7 @@ from executor.audit.policy import Policy
 from executor.audit.rules import Finding
 from executor.audit.scananswer import ANSWER_FILE, MAX_ANSWER_BYTES, BadAnswer, findings_of
 from executor.audit.scannerrules import Scanner
-from executor.content.blockstore import BlockStore
+from executor.content.blocks import BlockSource
 from executor.content.export import export_tree
 from executor.content.limits import TreeLimits
 from executor.content.reader import Manifest
@@ -89,14 +89,18 @@ def check_modules(policy: Policy, folder: Path) -> None:
 
 
 class Scanning:
-    """Runs the scanners of a node's policy on one output. staging: of the job's execution."""
+    """Runs the scanners of a node's policy on one output. staging: of the job's execution.
 
-    def __init__(self, work: Work, staging: Staging) -> None:
+    is_reviewed: people decide on it; then no words about it go into the node's log, which outlives the quarantine.
+    """
+
+    def __init__(self, work: Work, staging: Staging, *, is_reviewed: bool) -> None:
         self._work = work
+        self._is_reviewed = is_reviewed
         self._folder = staging.folder / "scans"
         self._tree = self._folder / "tree"
 
-    def run(self, quarantine: BlockStore, found: Manifest) -> tuple[Scanned, ...]:
+    def run(self, quarantine: BlockSource, found: Manifest) -> tuple[Scanned, ...]:
         """Each in turn, until one withholds the output. GiveBack, SandboxUnavailable, JobCancelled."""
         scanners = self._work.parts.policy.scanners
         if not scanners:
@@ -138,7 +142,8 @@ class Scanning:
         finally:
             sandbox.release(execution)
         for finding in scanned.findings:
-            self._work.log.warning("scanner found something", rule=finding.rule, text=finding.text)
+            text = "(its reviewers are told)" if self._is_reviewed else finding.text
+            self._work.log.warning("scanner found something", rule=finding.rule, text=text)
         self._work.log.info("scanned", scanner=scanner.name, verdict=scanned.row()["verdict"])
         return scanned
 
@@ -159,7 +164,7 @@ class Scanning:
             paths = {entry.path for entry in found.entries}
             return Scanned(scanner, findings_of(data, paths, scanner.name))
         except BadAnswer as exc:
-            said = report.stderr[:500].decode("utf-8", "replace")
+            said = "" if self._is_reviewed else report.stderr[:500].decode("utf-8", "replace")
             self._work.log.warning("scanner broken", scanner=scanner.name, problem=str(exc), stderr=ascii(said))
             return Scanned(scanner, (Finding(f"scanner {scanner.name}", str(exc)),), is_broken=True)
 

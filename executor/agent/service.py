@@ -22,6 +22,7 @@ from executor.agent.config import NodeConfig
 from executor.agent.node import DRAIN_FILE, Node
 from executor.agent.outside import outside_of
 from executor.agent.parts import Parts
+from executor.agent.retention import shred_left_over
 from executor.agent.review import Review
 from executor.agent.room import Room
 from executor.agent.scanning import check_scanners
@@ -145,8 +146,11 @@ def _parts(
     check_secrets(policy.secrets, folder)
     ledger = Ledger.open(folder / "ledger.db", key.address)
     stack.callback(ledger.close)
-    holds = Holds(ledger)
+    holds = Holds(ledger, config.quarantine_keys(folder, key.address))
     held = {hold.execution_id for hold in holds.open()}
+    staying = held | {hold.execution_id for hold in holds.kept()}
+    holds.keys.prepare()
+    shred_left_over(holds.keys, staying)
     _close_crashed(ledger, held, clock)
     for execution_id in reap_secrets(key.address):
         structlog.get_logger("insula.node").warning("wiped left-over secrets", execution=execution_id)
@@ -155,7 +159,7 @@ def _parts(
     offered = _offer(folder, [sandbox for sandbox in sandboxes if policy.allows_tier(sandbox.tier)], stop)
     check_scanners(policy, folder, offered)
     # After the sandboxes have reaped: what they mounted there is gone now.
-    _remove_left_over(folder / "executions", held)
+    _remove_left_over(folder / "executions", staying)
     http = Http(config.bridge_url, Signer(key, config.audience, clock))
     stack.callback(http.close)
     chain = None
@@ -214,7 +218,7 @@ def _serve_reviewers(parts: Parts, door: socket.socket, stack: ExitStack) -> Non
     allowed = reviewers(parts.policy)
     if not allowed:
         log.warning("review_port is set, and the policy names no reviewers: nobody will be let in")
-    review = Review(parts.folder, parts.config.scope, parts.key.address, parts.policy, parts.holds, parts.clock)
+    review = Review(parts.folder, parts.config, parts.key.address, parts.policy, parts.holds, parts.clock)
     gate = Gate(parts.config.scope, parts.key.address, allowed, parts.clock)
     server = review_server(create_app(review, gate), door)
     server.start()
@@ -321,7 +325,7 @@ def _close_crashed(ledger: Ledger, held: set[str], clock: Callable[[], float]) -
         ledger.finish(intent.execution_id, "crashed", f"the node ended during: {intent.state}", clock())
 
 
-def _remove_left_over(executions: Path, held: set[str]) -> None:
+def _remove_left_over(executions: Path, staying: set[str]) -> None:
     if executions.exists() and not executions.is_dir():
         raise InvalidInput(
             str(executions), "is a file; move it away: the node makes a folder of this name for its jobs"
@@ -329,7 +333,7 @@ def _remove_left_over(executions: Path, held: set[str]) -> None:
     executions.mkdir(mode=0o700, exist_ok=True)
     for path in executions.iterdir():
         try:
-            if path.name in held:
+            if path.name in staying:
                 Staging(path).remove(keep_quarantine=True)
             else:
                 remove_tree(path)

@@ -6,7 +6,7 @@
 <execution>/secrets         in memory: the job's /secrets, where it has any
 <execution>/scratch         the sandbox's own
 <execution>/collected       what of the outputs is plain files and folders, copied when the job is dead
-<execution>/quarantine      a block store that nothing serves; holds the output until it is released
+<execution>/quarantine      encrypted blocks (executor/quarantine.py); holds the output until it is released
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from executor.content.blocks import BlockSource
-from executor.content.blockstore import BlockStore
+from executor.content.blocks import BlockSink, BlockSource
 from executor.content.export import export_tree
 from executor.content.importer import (
     BlockStream,
@@ -35,6 +34,7 @@ from executor.content.reader import read_file, walk_tree
 from executor.errors import DiskFull
 from executor.protocol.cid import Cid
 from executor.protocol.spec import Input
+from executor.quarantine import Quarantine
 from executor.sandbox.types import InputMount
 
 QUARANTINE = "quarantine"
@@ -87,9 +87,9 @@ class Staging:
         """The job's /secrets: a mount, while it is there."""
         return self.folder / SECRETS
 
-    def quarantine(self) -> BlockStore:
-        """The store that the output is imported into."""
-        return BlockStore(self.folder / QUARANTINE)
+    def quarantine(self, key: bytes) -> Quarantine:
+        """What the output is imported into, and read from with the same key."""
+        return Quarantine(self.folder / QUARANTINE, key)
 
     def place(self, source: BlockSource, inputs: tuple[Input, ...], max_bytes: int) -> tuple[InputMount, ...]:
         """Write the inputs to files; `max_bytes` bounds what they unfold to, all together. ContentTooLarge."""
@@ -166,7 +166,7 @@ def _count(path: Path) -> int:
 
 
 def import_output(
-    sink: BlockStore, outputs: Path, stdout: bytes, stderr: bytes, limits: TreeLimits, watch: Watch
+    sink: BlockSink, outputs: Path, stdout: bytes, stderr: bytes, limits: TreeLimits, watch: Watch
 ) -> Cid:
     """The output's root (docs/spec.md): outputs/, stdout, stderr. ContentTooLarge, UnsafeName, SourceChanged.
 
@@ -184,7 +184,7 @@ def import_output(
     return import_directory(sink, parts).cid
 
 
-def _put(sink: BlockStore, blocks: BlockStream) -> Imported:
+def _put(sink: BlockSink, blocks: BlockStream) -> Imported:
     kept: list[Imported] = []
 
     def stream() -> Any:

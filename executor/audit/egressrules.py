@@ -11,10 +11,9 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from executor.protocol.leases import Address
-from executor.protocol.network import MAX_PORTS, Destination, covers, host_problem
+from executor.protocol.network import MAX_EXCHANGES, MAX_PORTS, Destination, covers, host_problem
 
 MAX_GRANTS = 256
-MAX_EXCHANGES = 64  # each has a row in the receipt, which is bounded
 
 
 class EgressGrant(BaseModel):

@@ -10,7 +10,7 @@
 Any number of processes may use one store. A block appears under its name only when its bytes were verified and are on
 disk, so that kill -9 or a power cut leaves at most files in tmp/, which garbage collection removes. Bytes are verified
 again whenever they are read: a damaged block is never handed out but moved to tmp/, and the log names it. It counts as
-absent then, and is fetched or uploaded anew. A quarantine is nothing but a second store in a folder of its own.
+absent then, and is fetched or uploaded anew. Outputs in quarantine lie elsewhere (executor/quarantine.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import structlog
 
 from executor.content.blocks import Block
 from executor.content.dagpb import MAX_BLOCK_BYTES
-from executor.content.disk import is_disk_full
+from executor.content.disk import is_disk_full, sync_folder
 from executor.content.quota import Meter, on_disk
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, DiskFull, InvalidInput
 from executor.protocol.cid import Cid
@@ -273,12 +273,4 @@ class BlockStore:
             item.path.replace(target)
             folders.add(target.parent)
         for folder in folders:
-            _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(folder)

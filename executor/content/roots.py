@@ -146,6 +146,15 @@ class RootSet:
             ).fetchall()
         return [Root(Cid.from_binary(root), label, bool(public), expires) for root, label, public, expires in rows]
 
+    def labels(self, root: Cid, now: float, limit: int) -> list[str]:
+        """Under which labels a root is kept at this time, sorted, at most `limit`."""
+        with self._connection() as db:
+            rows = db.execute(
+                f"SELECT label FROM roots WHERE root = :root AND {_LIVE} ORDER BY label LIMIT :limit",  # noqa: S608
+                {"root": root.binary, "now": now, "limit": limit},
+            ).fetchall()
+        return [label for (label,) in rows]
+
     def is_public(self, cid: Cid, now: float) -> bool:
         """Whether a block may be served to anybody: reachable from a root that is public and not expired."""
         with self.public_view(lambda: now) as is_public:

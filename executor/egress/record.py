@@ -54,18 +54,21 @@ class Exchange:
         return found | {name: value for name, value in more.items() if value}
 
 
-def shown(record: Mapping[str, Any], granted: Sequence[Destination], *, is_open: bool) -> dict[str, Any]:
-    """What the receipt says, which everybody may read.
+def shown(
+    record: Mapping[str, Any], granted: Sequence[Destination], limits: Mapping[str, int], *, is_open: bool
+) -> dict[str, Any]:
+    """What the receipt says, which everybody may read, and check (`executor.protocol.egressrecord`).
 
     A refused request for a destination that is not `granted` is told without it: it would carry the job's words past
     the audit of its output. is_open: whether that output was released; of one that was not, only how many exchanges
-    there were.
+    there were. limits: those of the node's policy.
     """
     rows: list[Mapping[str, Any]] = record["exchanges"]
     whole = {"reproducible": False, "count": len(rows) + int(record["omitted"])}
     if not is_open:
         return closed(whole)
-    return {**whole, "omitted": record["omitted"], "exchanges": [_public(row, granted) for row in rows]}
+    told = [_public(row, granted) for row in rows]
+    return {**whole, "omitted": record["omitted"], "exchanges": told, "limits": dict(limits)}
 
 
 def closed(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Final
 
 MAX_DESTINATIONS: Final = 16
 MAX_PORTS: Final = 16
+MAX_EXCHANGES: Final = 64  # of a job; each has a row in the receipt, which is bounded
 MAX_HOST_BYTES: Final = 253
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LAST: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")

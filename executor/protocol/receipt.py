@@ -26,6 +26,7 @@ class Dependency:
     """Something that the job was given: an input, its program. `source` says where its blocks came from.
 
     fetched_at, verified_at: when its last block came, and when all were hashed again (seconds since 1970), if known.
+    produced: who attested it as the output of an earlier request (`executor.protocol.produced`), where that is known.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Dependency:
     source: str
     fetched_at: float | None = None
     verified_at: float | None = None
+    produced: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +217,7 @@ def _dependency(item: Dependency) -> dict[str, Any]:
             "source": item.source,
             **({} if item.fetched_at is None else {"fetchedAt": _rfc3339(item.fetched_at)}),
             **({} if item.verified_at is None else {"verifiedAt": _rfc3339(item.verified_at)}),
+            **({} if item.produced is None else {"producedBy": dict(item.produced)}),
         },
     }
 

@@ -9,14 +9,13 @@ from dataclasses import replace
 import pytest
 
 from bridge.cli.output import Exit
-from executor.agent.config import NodeConfig, init_node
+from executor.agent.config import init_node
 from executor.agent.review import open_review
 from executor.agent.service import node_status
+from executor.agent.staging import Staging
 from executor.content.limits import TreeLimits
 from executor.content.reader import manifest, read_file
 from executor.errors import InvalidInput
-from executor.holds import Holds
-from executor.ledger import Ledger
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
@@ -32,6 +31,7 @@ from tests.integration.test_agent_release import (
     decide,
     folder,
     held,
+    holds_of,
     job,
     policy,
     running,
@@ -81,19 +81,19 @@ def approve(folder, key, redaction):
         return review.decide(review.find(found["id"]), True, 0, key, redaction)
 
 
-def ledger_of(folder):
-    return Ledger.open(folder / "ledger.db", NodeConfig.load(folder).load_key(folder).address)
+def quarantine_of(folder, execution_id):
+    """Where a held output lies, as its node opens it."""
+    with holds_of(folder) as holds:
+        return Staging(folder / "executions" / execution_id).quarantine(holds.keys.get(execution_id))
 
 
 def push(folder, *, vote=None, redaction=None):
     """A decision or redaction that is written into the ledger by somebody who does not check it."""
-    ledger = ledger_of(folder)
-    holds = Holds(ledger)
-    if redaction is not None:
-        holds.propose(redaction)
-    if vote is not None:
-        holds.vote(holds.open()[0].execution_id, vote, time.time())
-    ledger.close()
+    with holds_of(folder) as holds:
+        if redaction is not None:
+            holds.propose(redaction)
+        if vote is not None:
+            holds.vote(holds.open()[0].execution_id, vote, time.time())
 
 
 def holding(folder, twin, sandbox=None, work=None):
@@ -162,9 +162,8 @@ def test_the_node_keeps_what_proves_later_what_was_taken_out_and_no_byte_of_it(t
         attested(twin)
         twin.wait_for(lambda: not list((folder / "executions").iterdir()))
 
-    ledger = ledger_of(folder)
-    kept = Holds(ledger).get(original["id"])
-    ledger.close()
+    with holds_of(folder) as holds:
+        kept = holds.get(original["id"])
     assert kept.root == original["outputCid"]
     assert kept.held.hash == record_of(twin, lease).held
     assert (kept.decided, kept.findings) == ("", "")
@@ -185,11 +184,9 @@ def test_of_any_other_end_the_ledger_keeps_nothing_of_a_redaction(twin, folder, 
         attested(twin)
         twin.wait_for(lambda: not list((folder / "executions").iterdir()))
 
-    ledger = ledger_of(folder)
-    holds = Holds(ledger)
     row = node_status(folder)["last"][0]["execution_id"]
-    assert (holds.redactions(row), holds.get(row).root, holds.get(row).salt) == ((), "", b"")
-    ledger.close()
+    with holds_of(folder) as holds:
+        assert (holds.redactions(row), holds.get(row).root, holds.get(row).salt) == ((), "", b"")
     assert made["outputCid"].encode() not in (folder / "ledger.db").read_bytes()
     code, _, err = insula("release", "opening", row, "--dir", str(folder))
     assert (code, "released in part" in err) == (Exit.BAD_INPUT, True)

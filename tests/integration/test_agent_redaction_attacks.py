@@ -15,12 +15,11 @@ import pytest
 from executor.agent.review import open_review
 from executor.agent.service import node_status
 from executor.audit.release import Ruling
-from executor.content.blockstore import BlockStore
 from executor.content.importer import import_listing
 from executor.content.limits import TreeLimits
 from executor.errors import InvalidInput
-from executor.holds import Holds, Redaction
-from executor.protocol.cid import Cid
+from executor.holds import Redaction
+from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.release import Changes, Redacted, sign_release
 from executor.protocol.wire import Status
@@ -31,8 +30,8 @@ from tests.integration.test_agent_redaction import (
     came_out,
     everything_sent,
     holding,
-    ledger_of,
     push,
+    quarantine_of,
     record_of,
     redact,
 )
@@ -43,6 +42,7 @@ from tests.integration.test_agent_release import (
     decide,
     folder,
     held,
+    holds_of,
     job,
     policy,
     running,
@@ -136,7 +136,7 @@ def forged(folder, listing, **changes):
     """A redaction with these files, written into quarantine and ledger by somebody who does not check it."""
     with open_review(folder) as review:
         (row,) = review.listing()
-    store = BlockStore(folder / "executions" / row["id"] / "quarantine")
+    store = quarantine_of(folder, row["id"])
     root = import_listing(store, listing, TreeLimits(10**6))
     fields = {
         "execution_id": row["id"], "root": str(root), "outcome_hash": bytes(32), "manifest_hash": bytes(32),
@@ -179,10 +179,9 @@ def test_abuse_a_redaction_whose_blocks_were_tampered_with_is_not_released(twin,
         holding(folder, twin)
         made = redact(folder, (), {"outputs/report.csv": b"nothing to see"})
         signed = about(folder)
-        for path in (folder / "executions").rglob("blocks/**/*"):
-            if path.is_file() and path.read_bytes() == b"nothing to see":
-                path.chmod(0o600)
-                path.write_bytes(b"the answer: 42")
+        path = quarantine_of(folder, made["execution"]).path(Cid.of(RAW, b"nothing to see"))
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[::-1])
         for look in (shown, lambda place: approve(place, KEYS[0], made["id"])):
             with pytest.raises(InvalidInput, match="not what was held"):
                 look(folder)
@@ -206,9 +205,8 @@ def test_abuse_what_the_audit_refuses_is_withheld_whoever_signed_it(twin, folder
 
     assert (outcome.status, outcome.reason) == (Status.WITHHELD, Reason.AUDIT_RULE)
     assert "release" not in twin.attested[0].receipt.decode().partition('"byproducts"')[2].partition('"manifest"')[2]
-    ledger = ledger_of(folder)
-    kept = Holds(ledger).get(made.execution_id)
-    ledger.close()
+    with holds_of(folder) as holds:
+        kept = holds.get(made.execution_id)
     assert (kept.ruling, kept.root, kept.salt, kept.outcome_hash) == ("refused", "", b"", b"")
 
 
@@ -220,7 +218,7 @@ def accepted(folder, listing):
     with open_review(folder) as review:
         (row,) = review.listing()
         hold = review.find(row["id"])
-    store = BlockStore(folder / "executions" / row["id"] / "quarantine")
+    store = quarantine_of(folder, row["id"])
     root = import_listing(store, listing, TreeLimits(10**6))
     form = form_of(store, hold, whole_manifest(store, Cid.parse(hold.root)), root)
     return forged(
@@ -245,10 +243,8 @@ def test_nothing_is_proposed_of_what_is_decided_on(twin, folder):
     with running(folder, WritesMore()):
         holding(folder, twin)
     decide(folder, KEYS[0])
-    ledger = ledger_of(folder)
-    holds = Holds(ledger)
-    holds.settle(holds.open()[0].execution_id, lambda votes: Ruling(True, Reason.NONE, votes))
-    ledger.close()
+    with holds_of(folder) as holds:
+        holds.settle(holds.open()[0].execution_id, lambda votes: Ruling(True, Reason.NONE, votes))
 
     with pytest.raises(InvalidInput, match="decided on already: approved"):
         redact(folder, ["outputs/private"])

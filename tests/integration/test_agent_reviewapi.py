@@ -17,6 +17,7 @@ from executor.protocol.nodeauth import KEY, Audience
 from executor.protocol.release import Held, sign_release
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Status
+from executor.sealing import OVERHEAD_BYTES
 from tests.agent_twin import CONTRACT, REQUESTER
 from tests.integration.test_agent_release import SECRET, STRANGER, Writes, attested
 from tests.review_kit import ANNE, BEN, SCOPE, both_held, house
@@ -296,11 +297,17 @@ def test_a_node_whose_file_says_nothing_of_reviewers_opens_no_port():
     assert NodeConfig(**fields).review_port == 0
 
 
+def damage(house, hold):
+    """Flip a bit in the block that holds the answer."""
+    found = (house.folder / "executions" / hold / "quarantine").iterdir()
+    (path,) = [path for path in found if path.stat().st_size == len(SECRET) + OVERHEAD_BYTES]
+    sealed = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(bytes([*sealed[:20], sealed[20] ^ 1, *sealed[21:]]))
+
+
 def test_a_damaged_quarantine_is_not_shown_as_what_was_held(own):
-    for path in (own.folder / "executions" / own.plain).rglob("blocks/**/*"):
-        if path.is_file() and SECRET in path.read_bytes():
-            path.chmod(0o600)
-            path.write_bytes(b"the answer is 43")
+    damage(own, own.plain)
 
     status, _, body = own.get(ANNE, f"/v1/holds/{own.plain}")
 
@@ -321,10 +328,7 @@ class WritesMuch(Writes):
 
 def test_a_file_that_is_damaged_further_on_does_not_come_as_if_it_were_whole(tmp_path):
     with house(tmp_path / "node", WritesMuch()) as made:
-        for path in (made.folder / "executions" / made.plain).rglob("blocks/**/*"):
-            if path.is_file() and SECRET in path.read_bytes():
-                path.chmod(0o600)
-                path.write_bytes(path.read_bytes().replace(SECRET, b"the answer is 43"))
+        damage(made, made.plain)
         with open_remote(made.url, ANNE) as remote, pytest.raises(PeerError):
             remote.save(remote.find(made.plain), "outputs/answer.txt", tmp_path / "saved")
         assert made.get(ANNE, "/v1/holds")[0] == 200

@@ -7,6 +7,7 @@ from sqlalchemy import insert
 
 from bridge.errors import StaleTransition
 from bridge.jobs import JobState
+from bridge.settlement import root_label
 from bridge.store.engine import transaction
 from bridge.store.schema import blocks, events
 from executor.content.car import CarLimits, CarParser
@@ -17,6 +18,7 @@ from executor.protocol.cid import RAW, Cid
 from executor.protocol.conversions import conversion_report
 from executor.protocol.evidence import Evidence, check_evidence
 from executor.protocol.leases import Lease, RequestMessage
+from executor.protocol.produced import Producers, check_produced
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import OnChainState, Outcome, Status
 from tests.api_kit import serving
@@ -24,6 +26,7 @@ from tests.bridge_kit import (
     CHAIN_ID,
     CONTRACT,
     RELAYER,
+    SCOPE,
     Bridge,
     attested,
     key_of,
@@ -33,6 +36,7 @@ from tests.bridge_kit import (
 )
 
 ABSENT = Cid.of(RAW, b"absent")
+RESULT = Cid.of(RAW, b"result")
 V1BETA = b'{"Engine": "wasm", "Wasm": {"EntryModule": {"StorageSource": "IPFS", "CID": "%b"}}}' % str(ABSENT).encode()
 
 
@@ -440,6 +444,8 @@ def test_outputs_and_attestations_are_shown_to_nobody_before_they_stand_on_the_c
     secrets = [slot.outcome_hash.hex() for slot in bridge.slots(job.request_hash)]
     secrets += [slot.signature.hex() for slot in bridge.slots(job.request_hash)]
     secrets += [str(Cid.of(RAW, b"result")), str(Cid.of(RAW, b"wrong"))]
+    bridge.dispatcher.roots.keep(RESULT, root_label(job.request_hash))
+    assert api.get(f"/v1/outputs/{RESULT}").json() == {"produced": []}
 
     shown = "".join(api.get(f"/v1/jobs{path}").text for path in ("", "/1", "/1/explain", "/1/bundle"))
 
@@ -457,6 +463,58 @@ def test_a_bundle_has_the_answers_that_agree_with_the_chain(api, bridge):
     assert bundle.request.request().hash == job.request_hash
     assert bundle.spec == spec_bytes()
     assert Outcome.decode(bundle.outcome) == success(Cid.of(RAW, b"result"))
+
+
+def test_an_output_that_stands_on_the_chain_tells_who_attested_it(api, bridge):
+    job = settled(bridge)
+    bridge.set_job(job.request_hash, state="posted", settled_tx=b"t" * 32, settled_block_number=120)
+    while bridge.dispatcher.step():  # its output is made public
+        pass
+
+    (found,) = Producers.model_validate_json(api.get(f"/v1/outputs/{RESULT}").content).produced
+
+    check_produced(found, RESULT, SCOPE)
+    keys = tuple(slot.key for slot in bridge.slots(job.request_hash)[:2])  # the third was outvoted
+    assert (found.request_id, found.request_hash, found.keys) == (1, job.request_hash, keys)
+    assert api.get(f"/v1/outputs/{Cid.of(RAW, b'wrong')}").json() == {"produced": []}
+
+
+def test_an_output_is_not_said_to_be_of_a_request_that_has_another(api, bridge):
+    job = settled(bridge)
+    bridge.set_job(job.request_hash, state="posted", settled_tx=b"t" * 32, settled_block_number=120)
+    for label in (root_label(job.request_hash), root_label(bytes(32)), "upload:0x11"):
+        bridge.dispatcher.roots.keep(ABSENT, label)
+
+    assert api.get(f"/v1/outputs/{ABSENT}").json() == {"produced": []}
+
+
+def test_who_settled_a_request_that_no_node_of_this_bridge_answered_is_not_known(api, bridge):
+    job = bridge.request(order_of(), state=JobState.POSTED, outcome=success(RESULT).encode())
+    bridge.dispatcher.roots.keep(RESULT, root_label(job.request_hash))
+
+    assert api.get(f"/v1/outputs/{RESULT}").json() == {"produced": []}
+
+
+def test_of_many_requests_with_the_same_output_the_oldest_four_are_told(api, bridge):
+    hashes = []
+    for number in range(6):
+        job = bridge.request(order_of(), request_id=number + 1)
+        node = bridge.node(f"n{number}")
+        lease = bridge.lease(node)
+        bridge.answer(node, lease, attested(node.key, lease, success(bridge.bring(node, lease, b"result"))))
+        bridge.set_job(
+            job.request_hash, state="posted", outcome=success(RESULT).encode(), settled_block_number=200 - number
+        )
+        bridge.dispatcher.roots.keep(RESULT, root_label(job.request_hash))
+        hashes.append(job.request_hash)
+
+    found = Producers.model_validate_json(api.get(f"/v1/outputs/{RESULT}").content).produced
+
+    assert [one.request_hash for one in found] == hashes[:1:-1]
+
+
+def test_what_is_no_cid_has_no_producer(api):
+    assert api.get("/v1/outputs/none").status_code == 422
 
 
 def test_an_outcome_whose_cid_is_none_is_shown_as_bytes(api, bridge):

@@ -8,6 +8,7 @@ from executor.egress.record import Exchange, closed, shown
 from executor.protocol.network import Destination
 
 GRANTED = [Destination("a.example.org", (443,))]
+LIMITS = {"bytesOut": 10, "bytesIn": 20, "exchanges": 3}
 ROW = Exchange(at=1, method="GET", host="a.example.org", port=443, status=200, target_sha256="ab", address="192.0.2.1")
 
 
@@ -16,9 +17,9 @@ def record(*rows, omitted=0):
 
 
 def test_an_exchange_is_shown_whole_and_the_run_is_not_reproducible():
-    told = shown(record(ROW, omitted=2), GRANTED, is_open=True)
+    told = shown(record(ROW, omitted=2), GRANTED, LIMITS, is_open=True)
 
-    assert told == {"reproducible": False, "count": 3, "omitted": 2, "exchanges": [ROW.row()]}
+    assert told == {"reproducible": False, "count": 3, "omitted": 2, "exchanges": [ROW.row()], "limits": LIMITS}
 
 
 def test_a_row_leaves_out_what_says_nothing():
@@ -28,7 +29,7 @@ def test_a_row_leaves_out_what_says_nothing():
 def test_abuse_a_refused_request_does_not_carry_the_jobs_words_into_the_receipt():
     row = Exchange(at=1, method="GET", host="secret.evil.example", port=443, target_sha256="ab", refused="no")
 
-    (told,) = shown(record(row), GRANTED, is_open=True)["exchanges"]
+    (told,) = shown(record(row), GRANTED, LIMITS, is_open=True)["exchanges"]
 
     assert (told["host"], told["port"], told["method"], told["refused"]) == ("", 0, "", "no")
     assert "targetSha256" not in told
@@ -37,12 +38,12 @@ def test_abuse_a_refused_request_does_not_carry_the_jobs_words_into_the_receipt(
 def test_a_refused_request_for_a_granted_host_is_told():
     row = Exchange(at=1, method="GET", host="a.example.org", port=443, refused="no address")
 
-    assert shown(record(row), GRANTED, is_open=True)["exchanges"] == [row.row()]
+    assert shown(record(row), GRANTED, LIMITS, is_open=True)["exchanges"] == [row.row()]
 
 
 def test_of_an_output_that_is_not_released_only_the_number_is_told():
-    assert shown(record(ROW), GRANTED, is_open=False) == {"reproducible": False, "count": 1}
-    assert closed(shown(record(ROW), GRANTED, is_open=True)) == {"reproducible": False, "count": 1}
+    assert shown(record(ROW), GRANTED, LIMITS, is_open=False) == {"reproducible": False, "count": 1}
+    assert closed(shown(record(ROW), GRANTED, LIMITS, is_open=True)) == {"reproducible": False, "count": 1}
 
 
 def test_a_journal_counts_what_it_has_no_row_for():

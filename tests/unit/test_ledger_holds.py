@@ -14,6 +14,7 @@ from executor.holds import MAX_REDACTIONS, Hold, Holds, Redaction
 from executor.ledger import Draft, Intent, Ledger
 from executor.protocol.reasons import Reason
 from executor.protocol.release import Vote
+from executor.quarantine import QuarantineKeys
 
 KEY = "0x" + "11" * 20
 ALICE, BOB = "0x" + "aa" * 20, "0x" + "bb" * 20
@@ -27,6 +28,10 @@ def hold(execution_id="one", **changes):
         "policy_hash": b"\5" * 32, "disk_bytes": 7, "held_at": 10.0, "until": 20.0,
     }  # fmt: skip
     return Hold(**{**fields, **changes})
+
+
+def holds_of(ledger):
+    return Holds(ledger, QuarantineKeys(ledger.path.parent / "keys"))
 
 
 def vote(signer=ALICE, *, approve=True):
@@ -64,7 +69,8 @@ def ledger(path):
 
 @pytest.fixture
 def holds(ledger):
-    holds = Holds(ledger)
+    holds = holds_of(ledger)
+    holds.keys.create("one")
     holds.hold(hold())
     return holds
 
@@ -82,16 +88,18 @@ def test_a_hold_ends_with_its_execution(ledger, holds):
 
 
 def test_what_an_output_was_does_not_stay_in_the_ledger(ledger, path):
-    Holds(ledger).hold(
+    holds = holds_of(ledger)
+    holds.keys.create("one")
+    holds.hold(
         hold(decided="x" * 20_000 + "the payload", root="the CID", findings="a name", outcome_hash=b"its outcome")
     )
     ledger.finish("one", "attested", "", 15.0)
     ledger.close()  # the last connection moves the write-ahead log into the file
 
-    data = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    data = b"".join(file.read_bytes() for file in path.parent.iterdir() if file.is_file())
     assert [word for word in (b"the payload", b"the CID", b"a name", b"its outcome", b"\4" * 32) if word in data] == []
     reopened = Ledger.open(path, KEY)
-    assert Holds(reopened).get("one").request_hash == b"\1" * 32
+    assert holds_of(reopened).get("one").request_hash == b"\1" * 32
     reopened.close()
 
 
@@ -161,13 +169,15 @@ def test_a_ledger_of_version_1_is_taken_along_with_what_it_holds(path):
     for _ in range(2):
         ledger = Ledger.open(path, KEY)
         assert [intent.execution_id for intent in ledger.open_intents()] == ["one"]
-        assert Holds(ledger).open() == []
+        assert holds_of(ledger).open() == []
         ledger.close()
 
 
 def test_votes_of_version_3_are_votes_on_the_whole_output(path):
     ledger = Ledger.open(path, KEY)
-    Holds(ledger).hold(hold())
+    holds = holds_of(ledger)
+    holds.keys.create("one")
+    holds.hold(hold())
     ledger.close()
     with sqlite3.connect(path) as db:
         db.executescript(
@@ -179,8 +189,8 @@ def test_votes_of_version_3_are_votes_on_the_whole_output(path):
 
     ledger = Ledger.open(path, KEY)
 
-    assert Holds(ledger).votes("one") == (vote(),)
-    assert Holds(ledger).redactions("one") == ()
+    assert holds_of(ledger).votes("one") == (vote(),)
+    assert holds_of(ledger).redactions("one") == ()
     ledger.close()
 
 
@@ -236,22 +246,34 @@ def signed(ledger):
     ledger.sign_once(draft, lambda root, size: b"s" * 65, 14.0)
 
 
-@pytest.mark.parametrize(
-    ("ruling", "is_signed", "kept"),
-    [("redacted", True, True), ("redacted", False, False), ("approved", True, False), ("rejected", True, False)],
-    ids=["released in part", "and never signed", "released as a whole", "rejected"],
-)
-def test_the_original_is_remembered_of_what_was_released_in_part_and_of_nothing_else(ledger, ruling, is_signed, kept):
-    holds = Holds(ledger)
-    holds.hold(hold(ruling=ruling, decided="x", findings="y"))
+@pytest.mark.parametrize("is_signed", [True, False], ids=["signed", "never signed"])
+def test_the_original_of_what_was_released_in_part_is_remembered_if_that_was_signed(ledger, is_signed):
+    holds = holds_of(ledger)
+    holds.keys.create("one")
+    holds.hold(hold(ruling="redacted", decided="x", findings="y"))
     if is_signed:
         signed(ledger)
+    opening = {"root": "b", "outcome_hash": b"\2" * 32, "manifest_hash": b"\3" * 32, "salt": b"\4" * 32}
 
-    ledger.finish("one", "attested", "", 15.0)
+    ledger.finish("one", "attested", "", 15.0, opening=opening)
 
     found = holds.get("one")
-    assert (found.root, found.salt, found.outcome_hash) == (("b", b"\4" * 32, b"\2" * 32) if kept else ("", b"", b""))
+    kept = ("b", b"\2" * 32, b"\3" * 32, b"\4" * 32) if is_signed else ("", b"", b"", b"")
+    assert (found.root, found.outcome_hash, found.manifest_hash, found.salt) == kept
     assert (found.decided, found.findings, holds.redactions("one")) == ("", "", ())
+
+
+def test_what_a_redaction_s_row_says_of_it_is_gone_with_the_key(ledger, holds):
+    made = redaction()
+    holds.propose(made)
+    with ledger.reading() as db:
+        (row,) = db.execute("SELECT * FROM redactions").fetchall()
+
+    told = (row["root"], row["outcome_hash"], row["manifest_hash"], row["salt"], row["changes_hash"])
+    assert told == ("", b"", b"", b"", b"")
+    assert made.root not in row["findings"]
+    holds.keys.shred("one")
+    assert holds.redactions("one") == ()
 
 
 def _killed_while(path, act):
@@ -263,10 +285,12 @@ def _killed_while(path, act):
             os.kill(os.getpid(), signal.SIGKILL)
 
     ledger._db.set_trace_callback(trace)
-    act(Holds(ledger))
+    act(holds_of(ledger))
 
 
 def _hold(holds):
+    if holds.keys.get("two") is None:
+        holds.keys.create("two")
     holds.hold(hold("two"))
 
 
