@@ -200,11 +200,11 @@ class Holds:
 
         InvalidInput: the output is decided on or its time is over, or the reviewer has proposed MAX_REDACTIONS.
         """
-        key = self.keys.get(redaction.execution_id)
-        if key is None:
-            raise InvalidInput("ID", _KEY_GONE)
         with self._ledger.writing() as db:
             _check_proposal(db, redaction.execution_id, redaction.proposed_by, redaction.proposed_at, self.keys)
+            key = self.keys.get(redaction.execution_id)
+            if key is None:
+                raise InvalidInput("ID", _KEY_GONE)
             earlier = _redactions(db, redaction.execution_id, self.keys)
             same = next((one for one in earlier if one.root == redaction.root), None)
             if same is not None:
