@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from executor.content import dagpb, hamt, unixfs_node
+from executor.content.ahead import LONG_BYTES, in_order
 from executor.content.blocks import Block, BlockSink
 from executor.content.dagpb import Link, Node
 from executor.content.limits import TreeLimits, Usage, check_name
@@ -86,8 +87,7 @@ def import_directory(sink: BlockSink, entries: Iterable[tuple[str, Imported]]) -
 def file_blocks(chunks: Iterable[bytes], max_children: int = MAX_CHILDREN) -> BlockStream:
     """The blocks of a file: a balanced tree over its chunks, which all have CHUNK_BYTES but the last."""
     levels: list[list[Imported]] = [[]]
-    for chunk in chunks:
-        cid = Cid.of(RAW, chunk)
+    for cid, chunk in in_order(_named, chunks, _is_long):
         yield cid, chunk
         yield from _add(levels, 0, Imported(cid, len(chunk), len(chunk)), max_children)
     if not levels[0]:
@@ -100,6 +100,14 @@ def file_blocks(chunks: Iterable[bytes], max_children: int = MAX_CHILDREN) -> Bl
         depth += 1
     top = levels[depth]
     return top[0] if len(top) == 1 else (yield from _file_node(top))
+
+
+def _named(chunk: bytes) -> Block:
+    return Cid.of(RAW, chunk), chunk
+
+
+def _is_long(chunk: bytes) -> bool:
+    return len(chunk) >= LONG_BYTES
 
 
 def _add(levels: list[list[Imported]], depth: int, child: Imported, max_children: int) -> Generator[Block, None, None]:
@@ -233,15 +241,15 @@ def _descriptor_blocks(descriptor: int, shown: str, usage: Usage, watch: Watch =
 def _read_chunks(descriptor: int, size: int, shown: str) -> Iterator[bytes]:
     left = size
     while left:
-        chunk = bytearray()
         wanted = min(CHUNK_BYTES, left)
-        while len(chunk) < wanted:
+        chunk = os.read(descriptor, wanted)
+        while len(chunk) < wanted:  # rarely: a file system may give less than there is
             piece = os.read(descriptor, wanted - len(chunk))
             if not piece:
                 raise SourceChanged(shown)
             chunk += piece
         left -= wanted
-        yield bytes(chunk)
+        yield chunk
 
 
 def _slices(content: bytes) -> Iterator[bytes]:
