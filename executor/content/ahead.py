@@ -18,9 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(
-    act: Callable[[Item], Result], items: Iterable[Item], is_long: Callable[[Item], bool]
-) -> Iterator[Result]:
+def in_order(act: Callable[[Item], Result], items: Iterable[Item], is_long: Callable[[Item], bool]) -> Iterator[Result]:
     """`act` of each item, in their order; an error of `act` comes in its place. Takes up to THREADS items ahead.
 
     One that comes alone, or is not long, is done by the caller's own thread, so that a small file starts no thread.
