@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -26,7 +27,7 @@ BLOCK_SECONDS: Final = 30.0
 """A download that completes no block for this long is given up and resumed; silence ends earlier (in the peer)."""
 TRIES: Final = 8
 """Tries in a row that bring nothing new before a peer is given up."""
-_BATCH_BYTES: Final = 8 * 2**20
+_BATCH_BYTES: Final = 4 * 2**20
 
 
 class CarSource(Protocol):
@@ -175,6 +176,8 @@ class Download:
         self._taken: set[Cid] = set()
         self._batch: list[Block] = []
         self._batch_bytes = 0
+        self._storer = ThreadPoolExecutor(1, thread_name_prefix="storing")
+        self._storing: Future[int] | None = None
         self._last = patience.clock()
 
     def run(self, cid: Cid) -> None:
@@ -182,7 +185,7 @@ class Download:
         self._wanted.add(cid)
         parser = CarParser(CarLimits(total_bytes=2 * self._room + 2**20))
         try:
-            with self._source.get_car(cid) as pieces:
+            with self._storer, self._source.get_car(cid) as pieces:
                 for piece in pieces:
                     for block in parser.feed(piece):
                         self._take(block)
@@ -203,9 +206,22 @@ class Download:
     def flush(self) -> None:
         """Store what was verified up to now; any thread may ask for it."""
         with self._lock:
-            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            batch = self._next_batch()
             if batch:
                 self._store.put_many(batch)
+
+    def _flush_meanwhile(self) -> None:
+        """Store in another thread, while the next blocks come."""
+        with self._lock:
+            self._storing = self._storer.submit(self._store.put_many, self._next_batch())
+
+    def _next_batch(self) -> list[Block]:
+        """What is to be stored, when the batch before it is; an error of that one is raised here."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        before, self._storing = self._storing, None
+        if before is not None:
+            before.result()
+        return batch
 
     def _end(self, parser: CarParser) -> None:
         parser.feed(b"")  # an error that was kept back for the good blocks before it: the source is bad
@@ -232,7 +248,7 @@ class Download:
             self.blocks += 1
         self._last = self._patience.clock()
         if self._batch_bytes >= _BATCH_BYTES:
-            self.flush()
+            self._flush_meanwhile()
 
     def _check_pace(self) -> None:
         now = self._patience.clock()

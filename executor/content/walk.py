@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from executor.content import dagpb
+from executor.content.ahead import in_order
 from executor.content.blocks import Block, BlockSource
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, MalformedBlock
 from executor.protocol.cid import DAG_CBOR, DAG_PB, Cid
@@ -91,9 +92,11 @@ def missing(source: BlockSource, root: Cid, limit: int | None = None, *, verify:
 
 
 def stored_size(source: BlockSource, root: Cid) -> StoredSize:
-    """How many distinct blocks a DAG has and how many bytes they hold; reads them all."""
-    count = total = 0
-    for _, block in blocks(source, root):
-        count += 1
-        total += len(block)
-    return StoredSize(count, total)
+    """How many distinct blocks a DAG has and how many bytes they hold; reads and verifies them all, in threads."""
+
+    def size(entry: tuple[Cid, bytes | None]) -> int:
+        cid, block = entry
+        return len(source.get(cid) if block is None else block)
+
+    sizes = list(in_order(size, _walk(source, root), lambda entry: entry[1] is None))
+    return StoredSize(len(sizes), sum(sizes))
