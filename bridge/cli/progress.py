@@ -59,9 +59,9 @@ class Watched:
         return self.store.put_many(self._told(blocks))
 
     def _told(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        for cid, block in blocks:
-            yield cid, block
-            self.written(len(block))
+        for block in blocks:
+            yield block
+            self.written(len(block[1]))
 
 
 @dataclass(frozen=True, slots=True)

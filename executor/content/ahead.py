@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
 
 THREADS: Final = max(1, min(4, os.cpu_count() or 1))
-_WAITING: Final = 4
 LONG_BYTES: Final = 256 * 1024
 """To hash fewer bytes than this takes less time than to hand them to a thread and back."""
 
@@ -39,13 +38,3 @@ def in_order(act: Callable[[Item], Result], items: Iterable[Item], is_long: Call
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
-
-
-def at_once(act: Callable[[Item], object], items: Sequence[Item]) -> None:
-    """`act` of each item, a few at a time, for what waits for a disk: flushes that meet become one."""
-    if len(items) < 2:
-        for item in items:
-            act(item)
-        return
-    with ThreadPoolExecutor(_WAITING, thread_name_prefix="blocks") as pool:
-        list(pool.map(lambda part: [act(item) for item in part], [items[n::_WAITING] for n in range(_WAITING)]))

@@ -25,8 +25,8 @@ from typing import Final
 
 import structlog
 
-from executor.content.ahead import LONG_BYTES, at_once, in_order
-from executor.content.blocks import Block
+from executor.content.ahead import LONG_BYTES, in_order
+from executor.content.blocks import Block, Verified
 from executor.content.dagpb import MAX_BLOCK_BYTES
 from executor.content.disk import is_disk_full
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, DiskFull, InvalidInput
@@ -200,7 +200,7 @@ class BlockStore:
         cid, block = named
         if len(block) > self.max_block_bytes:
             raise ContentTooLarge("bytes of a block", self.max_block_bytes)
-        if not cid.matches(block):
+        if not isinstance(named, Verified) and not cid.matches(block):
             raise BlockMismatch(cid, "block store")
         return named
 
@@ -249,7 +249,8 @@ class BlockStore:
         return _Pending(target, path, descriptor)
 
     def _publish(self, pending: list[_Pending]) -> None:
-        at_once(os.fsync, [item.descriptor for item in pending])
+        for item in pending:
+            os.fsync(item.descriptor)
         folders = {self._blocks}  # always: another process may have made a folder that is not on disk yet
         for item in pending:
             try:
@@ -258,11 +259,12 @@ class BlockStore:
                 item.target.parent.mkdir(mode=0o700, exist_ok=True)
                 item.path.replace(item.target)
             folders.add(item.target.parent)
-        at_once(_sync_folder, list(folders))
+        for folder in folders:
+            _sync_folder(folder)
 
 
 def _is_long(named: Block) -> bool:
-    return len(named[1]) >= LONG_BYTES
+    return not isinstance(named, Verified) and len(named[1]) >= LONG_BYTES
 
 
 def _sync_folder(folder: Path) -> None:

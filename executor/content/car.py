@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from executor.content import varint
-from executor.content.blocks import Block, BlockSource
+from executor.content.blocks import Block, BlockSource, Verified
 from executor.content.dagpb import MAX_BLOCK_BYTES
 from executor.content.walk import blocks as dag_blocks
 from executor.errors import CarError, ContentTooLarge, InvalidInput
@@ -124,10 +124,10 @@ class CarParser:
             cid = Cid.from_link(self._bytes(start, behind), "cid")
         except InvalidInput as exc:
             raise CarError(f"{self._where()}: {exc}") from exc
-        block = self._bytes(behind, end)
-        if not cid.matches(block):
+        block = Verified.checked(cid, self._bytes(behind, end))
+        if block is None:
             raise CarError(f"{self._where()}: the bytes do not hash to {cid}")
-        return cid, block
+        return block
 
     def _where(self) -> str:
         return "header" if self.roots is None else f"block {self.blocks + 1}"

@@ -21,7 +21,7 @@ from typing import Final
 
 from executor.content import dagpb, hamt, unixfs_node
 from executor.content.ahead import LONG_BYTES, in_order
-from executor.content.blocks import Block, BlockSink
+from executor.content.blocks import Block, BlockSink, Verified
 from executor.content.dagpb import Link, Node
 from executor.content.limits import TreeLimits, Usage, check_name
 from executor.content.unixfs_node import TYPE_DIRECTORY, TYPE_FILE, Data
@@ -87,8 +87,9 @@ def import_directory(sink: BlockSink, entries: Iterable[tuple[str, Imported]]) -
 def file_blocks(chunks: Iterable[bytes], max_children: int = MAX_CHILDREN) -> BlockStream:
     """The blocks of a file: a balanced tree over its chunks, which all have CHUNK_BYTES but the last."""
     levels: list[list[Imported]] = [[]]
-    for cid, chunk in in_order(_named, chunks, _is_long):
-        yield cid, chunk
+    for block in in_order(_named, chunks, _is_long):
+        yield block
+        cid, chunk = block
         yield from _add(levels, 0, Imported(cid, len(chunk), len(chunk)), max_children)
     if not levels[0]:
         cid = Cid.of(RAW, b"")
@@ -103,7 +104,7 @@ def file_blocks(chunks: Iterable[bytes], max_children: int = MAX_CHILDREN) -> Bl
 
 
 def _named(chunk: bytes) -> Block:
-    return Cid.of(RAW, chunk), chunk
+    return Verified.of(RAW, chunk)
 
 
 def _is_long(chunk: bytes) -> bool:

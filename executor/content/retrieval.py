@@ -133,7 +133,7 @@ class Retriever:
                 if missing(self.store, root, limit=1):
                     fetch.run()
                 try:
-                    size = stored_size(self.store, root)
+                    size = stored_size(self.store, root, fetch.sizes)
                 except (BlockMismatch, BlockMissing) as exc:
                     failure = exc
                     missing(self.store, root, verify=True)  # reads every block, so that damaged ones are absent now
@@ -189,6 +189,7 @@ class _Fetch:
     patience: Patience
     records: dict[str, _Record] = field(default_factory=dict)  # of sources that were tried, in that order
     running: list[tuple[Attempt, Future[None]]] = field(default_factory=list)
+    sizes: dict[Cid, int] = field(default_factory=dict)  # of blocks that were verified and stored
     round: int = 0
     wake: threading.Event = field(default_factory=threading.Event)
 
@@ -246,6 +247,7 @@ class _Fetch:
         score, record = retriever.score(attempt.source), self.records[attempt.source.name]
         record.blocks += attempt.blocks
         record.bytes += attempt.bytes
+        self.sizes |= attempt.sizes
         if attempt.taken:
             silence = now - attempt.last_block if attempt.failure else 0.0
             score = score.brought(attempt.bytes, now - attempt.started, max(attempt.longest_wait, silence))

@@ -27,7 +27,7 @@ BLOCK_SECONDS: Final = 30.0
 """A download that completes no block for this long is given up and resumed; silence ends earlier (in the peer)."""
 TRIES: Final = 8
 """Tries in a row that bring nothing new before a peer is given up."""
-_BATCH_BYTES: Final = 4 * 2**20
+_BATCH_BYTES: Final = 8 * 2**20
 
 
 class CarSource(Protocol):
@@ -68,10 +68,11 @@ def fetch_dag(source: CarSource, store: BlockStoreLike, root: Cid, *, max_bytes:
     the store, so that the next call resumes.
     """
     moved = Moved(0, 0)
+    sizes: dict[Cid, int] = {}
     for _ in range(TRIES):
-        moved = _fetch_absent(source, store, root, moved, max_bytes, patience)
+        moved = _fetch_absent(source, store, root, moved, max_bytes, patience, sizes)
         try:
-            size = stored_size(store, root)
+            size = stored_size(store, root, sizes)
         except (BlockMismatch, BlockMissing) as exc:
             failure = exc
             missing(store, root, verify=True)  # reads every block, so that all damaged ones are absent now
@@ -82,7 +83,13 @@ def fetch_dag(source: CarSource, store: BlockStoreLike, root: Cid, *, max_bytes:
 
 
 def _fetch_absent(
-    source: CarSource, store: BlockStoreLike, root: Cid, moved: Moved, max_bytes: int, patience: Patience
+    source: CarSource,
+    store: BlockStoreLike,
+    root: Cid,
+    moved: Moved,
+    max_bytes: int,
+    patience: Patience,
+    sizes: dict[Cid, int],
 ) -> Moved:
     idle = 0
     while absent := missing(store, root, limit=1):
@@ -95,6 +102,7 @@ def _fetch_absent(
             failure = PeerUnavailable(f"{root}: the peer ends the stream before the whole DAG is here")
         idle = 0 if download.blocks else idle + 1
         moved = Moved(moved.blocks + download.blocks, moved.bytes + download.bytes)
+        sizes |= download.sizes
         if (download.failed or not download.blocks) and (idle >= TRIES or not patience.rest(max(1, idle))):
             raise failure
     return moved
@@ -151,8 +159,8 @@ def _check_size(size: StoredSize, max_bytes: int) -> None:
 class Download:
     """One CAR stream into the store. Only blocks that the DAG needs are taken: each must be linked by one before it.
 
-    room: bytes of blocks that may come. progress: told after each piece how many bytes it had. taken, blocks, bytes:
-    verified blocks that came, those of them that the store had not, and their bytes.
+    room: bytes of blocks that may come. progress: told after each piece how many bytes it had. sizes: of the verified
+    blocks that came. taken, blocks, bytes: their number, that of those that the store had not, and the bytes of these.
     """
 
     def __init__(
@@ -173,7 +181,7 @@ class Download:
         self._patience = patience
         self._room = max(0, room)
         self._wanted: set[Cid] = set()
-        self._taken: set[Cid] = set()
+        self.sizes: dict[Cid, int] = {}
         self._batch: list[Block] = []
         self._batch_bytes = 0
         self._storer = ThreadPoolExecutor(1, thread_name_prefix="storing")
@@ -201,7 +209,7 @@ class Download:
     @property
     def taken(self) -> int:
         """How many verified blocks came."""
-        return len(self._taken)
+        return len(self.sizes)
 
     def flush(self) -> None:
         """Store what was verified up to now; any thread may ask for it."""
@@ -232,14 +240,14 @@ class Download:
 
     def _take(self, block: Block) -> None:
         cid, content = block
-        if cid in self._taken:
+        if cid in self.sizes:
             return
         if cid not in self._wanted:
             raise CarError(f"block {cid} is nothing that was asked for")
         if self.bytes + len(content) > self._room:
             raise ContentTooLarge("bytes of all blocks", self._room)
         self._wanted.update(links(cid, content))
-        self._taken.add(cid)
+        self.sizes[cid] = len(content)
         with self._lock:
             self._batch.append(block)
             self._batch_bytes += len(content)

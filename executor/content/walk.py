@@ -6,8 +6,9 @@ costs what its blocks cost. They keep one CID in memory a block visited (about 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from executor.content import dagpb
 from executor.content.ahead import in_order
@@ -91,12 +92,17 @@ def missing(source: BlockSource, root: Cid, limit: int | None = None, *, verify:
     return absent
 
 
-def stored_size(source: BlockSource, root: Cid) -> StoredSize:
-    """How many distinct blocks a DAG has and how many bytes they hold; reads and verifies them all, in threads."""
+def stored_size(source: BlockSource, root: Cid, proven: Mapping[Cid, int] = MappingProxyType({})) -> StoredSize:
+    """How many distinct blocks a DAG has and how many bytes they hold; reads and verifies them all, in threads.
+
+    proven: sizes of blocks that were verified and stored only just now; of raw ones it is enough that they are here.
+    """
 
     def size(entry: tuple[Cid, bytes | None]) -> int:
         cid, block = entry
-        return len(source.get(cid) if block is None else block)
+        if block is not None:
+            return len(block)
+        return proven[cid] if cid in proven and source.has(cid) else len(source.get(cid))
 
-    sizes = list(in_order(size, _walk(source, root), lambda entry: entry[1] is None))
+    sizes = list(in_order(size, _walk(source, root), lambda entry: entry[1] is None and entry[0] not in proven))
     return StoredSize(len(sizes), sum(sizes))

@@ -1,8 +1,8 @@
 """60 MB from one peer to another, verified: against plain HTTP, and against two of Kubo's daemons."""
 
 import contextlib
-import itertools
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -35,13 +35,17 @@ def gateway(folder, path):
 def _ours(stack, folder, path):
     """Our side: a new store each time, an open connection. Also the URL."""
     url, root, _ = stack.enter_context(gateway(folder / "bridge", path))
-    count = itertools.count()
+    place = folder / "store"
+
+    def new_store():
+        shutil.rmtree(place, ignore_errors=True)
+        return BlockStore(place)
 
     def fetch(store):
         with Retriever([gateway_source(url)], store) as retriever:
             retriever.fetch(root, max_bytes=2 * BYTES, patience=Patience(time.time() + 300))
 
-    return Prepared(lambda: BlockStore(folder / f"store{next(count)}"), fetch), url
+    return Prepared(new_store, fetch), url
 
 
 def _noise(folder):
@@ -54,20 +58,21 @@ def against_plain_http(stack):
     """The same file from the same server, in pieces of the same size, by the same client, into a file, synced."""
     folder = folder_of(stack)
     ours, url = _ours(stack, folder, _noise(folder))
-    count = itertools.count()
+    target = folder / "plain"
 
-    def plain():
+    def plain(_):
         with (
-            httpx.Client(trust_env=False, verify=False) as client,  # noqa: S501 - there is no TLS, whose authorities take long to read
+            # there is no TLS, whose authorities take long to read
+            httpx.Client(trust_env=False, verify=False) as client,  # noqa: S501
             client.stream("GET", f"{url}/plain") as response,
-            (folder / f"plain{next(count)}").open("wb", buffering=0) as file,
+            target.open("wb", buffering=0) as file,
         ):
             for piece in response.iter_raw():
                 file.write(piece)
             os.fsync(file.fileno())
             assert file.tell() == BYTES
 
-    return ours, plain
+    return ours, Prepared(lambda: target.unlink(missing_ok=True), plain)
 
 
 def against_kubo(stack):
