@@ -22,12 +22,12 @@ from bridge.cli.context import (
 )
 from bridge.cli.output import JsonFlag, emit
 from bridge.cli.pin_verbs import ls, pin, stat, unpin
-from bridge.cli.progress import Watched, WatchedSource, is_shown, progress
+from bridge.cli.progress import Watched, WatchedSink, WatchedSource, is_shown, progress
 from bridge.cli.stores import LIMITS, MAX_TREE_BYTES, ContentArgument, local_store, named, pin_for, pin_label
 from bridge.cli.upkeep_verbs import fsck, gc
 from executor.content import unixfs
 from executor.content.arrival import arriving
-from executor.content.blocks import BlockSink, BlockSource, BlockStoreLike
+from executor.content.blocks import BlockSink, BlockSource, BlockStoreLike, Discarded
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.retrieval import Retriever
@@ -129,8 +129,8 @@ def add(
     """
     meant_for = checksum_address(requester, "--for") if requester else ""
     if only_hash:
-        with tempfile.TemporaryDirectory() as folder:
-            root = import_path(BlockStore(Path(folder)), path)
+        with progress("hashing", _bytes_below(path, as_json=as_json), as_json=as_json) as advance:
+            root = import_path(WatchedSink(Discarded(), advance), path)
         emit({"ok": True, "cid": str(root)}, as_json=as_json, text=str(root))
         return
     store = local_store()

@@ -25,9 +25,9 @@ _NOT_THERE: Final = frozenset({404, 410})
 class Attempt:
     """What a source brings until it has no more, fails or is ended.
 
-    taken: verified blocks. blocks, bytes: those that were not here, and their bytes. sizes: of all. longest_wait: seconds between two
-    blocks. ended_for: why it was ended from outside. failure: what the source did, or the error of the content itself
-    or the store (`is_fatal`), which no other source can mend.
+    taken: verified blocks. sizes: theirs. blocks, bytes: those that were not here, and their bytes. longest_wait:
+    seconds between two blocks. ended_for: why it was ended from outside. failure: what the source did, or the error of
+    the content itself or the store (`is_fatal`), which no other source can mend.
     """
 
     def __init__(self, source: Source, wake: Callable[[], None]) -> None:

@@ -113,10 +113,10 @@ def main(names: list[str]) -> int:
         try:
             print(line_of(BENCHMARKS[name]), flush=True)
         except Unavailable as exc:
-            print(f"{BENCHMARKS[name].name:<42} {BENCHMARKS[name].baseline:<26} left out: {exc}", flush=True)
-    for name in TABLES:
+            print(f"{BENCHMARKS[name].name:<42} left out: {exc}", flush=True)
+    for name, table in TABLES.items():
         if name in (names or known):
-            print(TABLES[name]())
+            print(table())
     return 0
 
 

@@ -63,7 +63,7 @@ def against_plain_http(stack):
     def plain(_):
         with (
             # there is no TLS, whose authorities take long to read
-            httpx.Client(trust_env=False, verify=False) as client,  # noqa: S501
+            httpx.Client(trust_env=False, verify=False) as client,
             client.stream("GET", f"{url}/plain") as response,
             target.open("wb", buffering=0) as file,
         ):

@@ -7,6 +7,7 @@ in a process that is there already.
 import hashlib
 import itertools
 import os
+import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -126,25 +127,24 @@ def against_hashlib(stack):
 
 
 def _against_add(make, *, synced):
-    """Each round into a new store and a new repository; none is removed before the end, because a file system may be
-    slow to give names and places out again.
-    """
+    """Each round into a new store and a new repository."""
 
     def set_up(stack):
         folder = folder_of(stack)
         path, count = make(folder), itertools.count()
         expected = name(path)
 
-        def ours():
-            return Prepared(
-                lambda: BlockStore(folder / f"store{next(count)}"),
-                lambda store: import_path(store, path),
-            )
+        def place(side):
+            """A new one. A large one takes the memory of the one before it, because memory that a machine never used
+            is slow to get; many small ones stay, because ext4 does not like to name new files after gone ones.
+            """
+            if not path.is_dir():
+                shutil.rmtree(folder / f"{side}0", ignore_errors=True)
+                return folder / f"{side}0"
+            return folder / f"{side}{next(count)}"
 
-        def kubo():
-            return Ipfs(folder / f"kubo{next(count)}", synced=synced).seconds(path, expected)
-
-        return ours(), Counted(kubo)
+        ours = Prepared(lambda: BlockStore(place("store")), lambda store: import_path(store, path))
+        return ours, Counted(lambda: Ipfs(place("kubo"), synced=synced).seconds(path, expected))
 
     return set_up
 

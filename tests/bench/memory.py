@@ -1,4 +1,4 @@
-"""The most memory that a verb of `insula content` has, each run in a process of its own, for a small and a large file."""
+"""The most memory that a verb of `insula content` has, in a process of its own, with a small and a large file."""
 
 import os
 import subprocess
