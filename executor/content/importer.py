@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -60,7 +61,6 @@ def import_file(sink: BlockSink, source: Path | int, max_bytes: int) -> Cid:
     """
     usage = Usage(TreeLimits(max_bytes))
     if isinstance(source, int):
-        os.lseek(source, 0, os.SEEK_SET)
         return _store(sink, _descriptor_blocks(source, "file", usage)).cid
     descriptor = _open(source.name, os.fspath(source), None, stat.S_ISREG)
     try:
@@ -86,8 +86,12 @@ def import_directory(sink: BlockSink, entries: Iterable[tuple[str, Imported]]) -
 
 def file_blocks(chunks: Iterable[bytes], max_children: int = MAX_CHILDREN) -> BlockStream:
     """The blocks of a file: a balanced tree over its chunks, which all have CHUNK_BYTES but the last."""
+    return (yield from _file_tree(in_order(_named, chunks, _is_long), max_children))
+
+
+def _file_tree(blocks: Iterable[Block], max_children: int = MAX_CHILDREN) -> BlockStream:
     levels: list[list[Imported]] = [[]]
-    for block in in_order(_named, chunks, _is_long):
+    for block in blocks:
         yield block
         cid, chunk = block
         yield from _add(levels, 0, Imported(cid, len(chunk), len(chunk)), max_children)
@@ -155,11 +159,7 @@ def directory_blocks(entries: Iterable[tuple[str, Imported]]) -> BlockStream:
     return Imported(cid, size, len(block) + sum(link.tsize for link in links))
 
 
-def _unwatched(_path: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    return chunks
-
-
-def tree_blocks(root: Path, limits: TreeLimits, watch: Watch = _unwatched) -> BlockStream:
+def tree_blocks(root: Path, limits: TreeLimits, watch: Watch | None = None) -> BlockStream:
     """The blocks of a folder, read through descriptors so that nothing in it can lead the reader out of it."""
     descriptor = _open(root.name, os.fspath(root), None, stat.S_ISDIR)
     try:
@@ -168,7 +168,7 @@ def tree_blocks(root: Path, limits: TreeLimits, watch: Watch = _unwatched) -> Bl
         os.close(descriptor)
 
 
-def _folder_blocks(folder: int, path: str, depth: int, usage: Usage, watch: Watch) -> BlockStream:
+def _folder_blocks(folder: int, path: str, depth: int, usage: Usage, watch: Watch | None) -> BlockStream:
     entries = []
     for name in _names(folder, path, usage.limits.max_files):
         usage.add_entry(depth)
@@ -227,30 +227,36 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "this kind of file")
 
 
-def _descriptor_blocks(descriptor: int, shown: str, usage: Usage, watch: Watch = _unwatched) -> BlockStream:
+def _descriptor_blocks(descriptor: int, shown: str, usage: Usage, watch: Watch | None = None) -> BlockStream:
     before = os.fstat(descriptor)
     if not stat.S_ISREG(before.st_mode):
         raise UnsafeName(shown, f"{_kind(before.st_mode)} is refused here")
     usage.add_bytes(before.st_size)  # first, so that a sparse file of terabytes costs nothing
-    result = yield from file_blocks(watch(shown, _read_chunks(descriptor, before.st_size, shown)))
+    result = yield from _file_tree(_chunk_blocks(descriptor, before.st_size, shown, watch))
     after = os.fstat(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SourceChanged(shown)
     return result
 
 
-def _read_chunks(descriptor: int, size: int, shown: str) -> Iterator[bytes]:
-    left = size
-    while left:
-        wanted = min(CHUNK_BYTES, left)
-        chunk = os.read(descriptor, wanted)
-        while len(chunk) < wanted:  # rarely: a file system may give less than there is
-            piece = os.read(descriptor, wanted - len(chunk))
-            if not piece:
-                raise SourceChanged(shown)
-            chunk += piece
-        left -= wanted
-        yield chunk
+def _chunk_blocks(descriptor: int, size: int, shown: str, watch: Watch | None) -> Iterator[Block]:
+    """The chunks of a file. Where nobody watches, the thread that hashes one reads it, too: its cache has it then."""
+    offsets = range(0, size, CHUNK_BYTES)
+    read = partial(_read_chunk, descriptor, size, shown)
+    if watch is not None:
+        return in_order(_named, watch(shown, map(read, offsets)), _is_long)
+    return in_order(lambda offset: _named(read(offset)), offsets, lambda offset: size - offset >= LONG_BYTES)
+
+
+def _read_chunk(descriptor: int, size: int, shown: str, offset: int) -> bytes:
+    wanted = min(CHUNK_BYTES, size - offset)
+    chunk = os.pread(descriptor, wanted, offset)
+    while len(chunk) < wanted:  # rarely: a file system may give less than there is
+        piece = os.pread(descriptor, wanted - len(chunk), offset + len(chunk))
+        if not piece:
+            raise SourceChanged(shown)
+        chunk += piece
+    return chunk
 
 
 def _slices(content: bytes) -> Iterator[bytes]:

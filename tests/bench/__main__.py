@@ -38,10 +38,10 @@ BENCHMARKS = {
     "import": Benchmark(f"{importing.LARGE} imported, durable", "ipfs add", importing.store_large, None, 3),
     "import-small": Benchmark(f"{importing.SMALL} imported, durable", "ipfs add", importing.store_small, None, 3),
     "import-synced": Benchmark(
-        f"{importing.LARGE} imported, durable", "ipfs add, blocks synced", importing.store_large_synced, 1.0, 3
+        f"{importing.LARGE} imported, durable", "ipfs add, blocks synced", importing.store_large_synced, None, 3
     ),
     "import-small-synced": Benchmark(
-        f"{importing.SMALL} imported, durable", "ipfs add, blocks synced", importing.store_small_synced, 1.0, 3
+        f"{importing.SMALL} imported, durable", "ipfs add, blocks synced", importing.store_small_synced, None, 3
     ),
     "fetch": Benchmark(
         "60 MB from a peer, verified, durable", "plain HTTP, one fsync", fetching.against_plain_http, 1 / 0.6
