@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -240,8 +241,7 @@ class BlockStore:
             view = memoryview(block)
             while view:
                 view = view[os.write(descriptor, view) :]
-            # Have it written out now, so that a group's files go to the disk together and its fsyncs find little to do.
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            _begin_to_sync(descriptor)
         except OSError:
             os.close(descriptor)
             path.unlink()
@@ -265,6 +265,12 @@ class BlockStore:
 
 def _is_long(named: Block) -> bool:
     return not isinstance(named, Verified) and len(named[1]) >= LONG_BYTES
+
+
+def _begin_to_sync(descriptor: int) -> None:
+    """Have Linux write a file out now: a group's files go to the disk together, and their fsyncs find little to do."""
+    if sys.platform == "linux":
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _sync_folder(folder: Path) -> None:
