@@ -23,6 +23,7 @@ from executor.content.car import CarLimits, CarParser, read_car
 from executor.content.cidtext import old_binary
 from executor.content.dagpb import Link, Node
 from executor.content.gateway import Gateway, create_app
+from executor.content.profiles import V1_2025
 from executor.content.roots import RootSet
 from executor.content.unixfs_node import TYPE_DIRECTORY, TYPE_FILE, TYPE_SYMLINK, Data
 from executor.httpserver import ThreadServer
@@ -194,7 +195,7 @@ def directory(store: BlockSink, **entries: Cid) -> Cid:
 def sharded(store: BlockSink, entries: dict[str, Cid]) -> Cid:
     """A sharded directory."""
     root = None
-    for block, link in hamt.build([Link(name, cid, 0) for name, cid in entries.items()]):
+    for block, link in hamt.build([Link(name, cid, 0) for name, cid in entries.items()], V1_2025):
         store.put_many([block])
         root = link.cid
     assert root is not None

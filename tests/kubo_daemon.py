@@ -70,7 +70,7 @@ class Daemon:
         """Kubo's own command line against this daemon; what it prints."""
         command = [str(self.ipfs), f"--api=/ip4/127.0.0.1/tcp/{self.api.rpartition(':')[2]}", *arguments]
         done = subprocess.run(
-            command, check=False, input=data, env=_environment(self.repo), capture_output=True, timeout=120
+            command, check=False, input=data, env=environment(self.repo), capture_output=True, timeout=120
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode().strip()
@@ -86,7 +86,8 @@ class Daemon:
             self.process.wait(30)
 
 
-def _environment(repo):
+def environment(repo):
+    """What `ipfs` is started with: this repository, and nothing of the user's."""
     return {"IPFS_PATH": str(repo), "HOME": str(repo), "PATH": os.environ["PATH"], "IPFS_TELEMETRY": "off"}
 
 
@@ -94,7 +95,7 @@ def init(ipfs, repo, profile):
     """A repository on loopback: any free ports, no bootstrap, no routing, no local discovery, no telemetry."""
     subprocess.run(
         [str(ipfs), "init", "--empty-repo", f"--profile=test,{profile}"],
-        env=_environment(repo), check=True, capture_output=True, timeout=60,
+        env=environment(repo), check=True, capture_output=True, timeout=60,
     )  # fmt: skip
     path = repo / "config"
     config = json.loads(path.read_text())
@@ -124,7 +125,7 @@ def start(ipfs, repo, profile="unixfs-v1-2025"):
     command = [sys.executable, "-m", "bridge.devnet.leash", str(os.getpid()), str(ipfs), "daemon", "--enable-gc"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env={**os.environ, **_environment(repo)}, stdout=output, stderr=output, stdin=subprocess.DEVNULL
+            command, env={**os.environ, **environment(repo)}, stdout=output, stderr=output, stdin=subprocess.DEVNULL
         )
     deadline = time.monotonic() + START_SECONDS
     while "Daemon is ready" not in (text := log.read_text()):

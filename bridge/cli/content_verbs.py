@@ -25,7 +25,7 @@ from bridge.cli.context import (
 )
 from bridge.cli.output import JsonFlag, emit
 from bridge.cli.pin_verbs import ls, pin, stat, unpin
-from bridge.cli.progress import Watched, WatchedSource, is_shown, progress
+from bridge.cli.progress import Watched, WatchedSink, WatchedSource, is_shown, progress
 from bridge.cli.stores import (
     LIMITS,
     MAX_TREE_BYTES,
@@ -40,7 +40,7 @@ from bridge.cli.stores import (
 from bridge.cli.upkeep_verbs import fsck, gc
 from executor.content import unixfs
 from executor.content.arrival import Kept, arriving
-from executor.content.blocks import BlockSink, BlockSource, BlockStoreLike
+from executor.content.blocks import BlockSink, BlockSource, BlockStoreLike, Discarded
 from executor.content.blockstore import BlockStore
 from executor.content.patience import Patience
 from executor.content.profiles import V1_2025, Profile, profile_named
@@ -164,8 +164,8 @@ def add(
     if keep is not None and store is None:
         raise InvalidInput("--keep", "goes with --store; a copy of your own stays until `insula content unpin`")
     if only_hash:
-        with tempfile.TemporaryDirectory() as folder:
-            root = import_path(BlockStore(Path(folder)), path, by)
+        with progress("hashing", _bytes_below(path, as_json=as_json), as_json=as_json) as advance:
+            root = import_path(WatchedSink(Discarded(), advance), path, by)
         emit({"ok": True, **_called(root, by)}, as_json=as_json, text=by.text_of(root))
         return
     if store is not None:

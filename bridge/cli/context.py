@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
-from bridge.chain.client import ChainClient
-from bridge.chain.signer import TxSigner
 from executor.content.web import Http, Signer
 from executor.errors import InvalidInput
 from executor.protocol.leases import MAX_JSON_BYTES
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
 from executor.protocol.wire import checksum_address
+
+if TYPE_CHECKING:  # web3 takes a second and tens of megabytes to load, and most verbs need no chain
+    from bridge.chain.client import ChainClient
+    from bridge.chain.signer import TxSigner
 
 BridgeOption = Annotated[str, typer.Option("--bridge", envvar="INSULA_BRIDGE", help="The bridge's URL.")]
 RpcOption = Annotated[str, typer.Option("--rpc", envvar="INSULA_RPC", help="A JSON-RPC endpoint of the chain.")]
@@ -46,6 +48,8 @@ def bridge_at(url: str) -> Iterator[Http]:
 @contextmanager
 def chain_at(url: str) -> Iterator[ChainClient]:
     """Calls to a chain."""
+    from bridge.chain.client import ChainClient
+
     with ChainClient(required(url, "--rpc", "INSULA_RPC")) as client:
         yield client
 
@@ -62,6 +66,8 @@ def signed_bridge(url: str, key: str, chain_id: int, contract: str) -> Iterator[
 
 def signer_of(key: str) -> TxSigner:
     """The account behind a key reference."""
+    from bridge.chain.signer import TxSigner
+
     return TxSigner.load(required(key, "--key", "INSULA_KEY"))
 
 

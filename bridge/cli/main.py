@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
+from typing import Final
 
 import typer
 
@@ -12,21 +14,22 @@ from bridge.cli.output import Exit, emit, errors, printable
 from bridge.errors import FatalError, RpcError
 from executor.errors import InsulaError, InvalidInput, PeerUnavailable
 
+_NOUNS: Final = {
+    "bridge": "bridge_verbs",
+    "node": "node_verbs",
+    "job": "job_verbs",
+    "spec": "spec_verbs",
+    "content": "content_verbs",
+    "canary": "canary_verbs",
+    "devnet": "devnet_verbs",
+    "key": "key_verbs",
+    "release": "release_verbs",
+    "policy": "policy_verbs",
+}
 
-def _application() -> typer.Typer:
-    from bridge.cli import (
-        bridge_verbs,
-        canary_verbs,
-        content_verbs,
-        devnet_verbs,
-        job_verbs,
-        key_verbs,
-        node_verbs,
-        policy_verbs,
-        release_verbs,
-        spec_verbs,
-    )
 
+def _application(asked: str = "") -> typer.Typer:
+    """The program with the verbs of one noun, or with all where `asked` is none. All are slow to load."""
     app = typer.Typer(
         name="insula",
         help="A smart-contract-triggered compute bridge.",
@@ -35,18 +38,14 @@ def _application() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    app.add_typer(bridge_verbs.app, name="bridge")
-    app.add_typer(node_verbs.app, name="node")
-    app.add_typer(job_verbs.app, name="job")
-    app.add_typer(spec_verbs.app, name="spec")
-    app.add_typer(content_verbs.app, name="content")
-    app.add_typer(canary_verbs.app, name="canary")
-    app.add_typer(devnet_verbs.app, name="devnet")
-    app.add_typer(key_verbs.app, name="key")
-    app.add_typer(release_verbs.app, name="release")
-    app.add_typer(policy_verbs.app, name="policy")
-    app.command("demo")(devnet_verbs.demo)
-    app.command("doctor")(bridge_verbs.doctor)
+    for noun in [asked] if asked in _NOUNS else _NOUNS:
+        verbs = importlib.import_module(f"bridge.cli.{_NOUNS[noun]}")
+        app.add_typer(verbs.app, name=noun)
+    if asked not in _NOUNS:
+        from bridge.cli import bridge_verbs, devnet_verbs
+
+        app.command("demo")(devnet_verbs.demo)
+        app.command("doctor")(bridge_verbs.doctor)
     return app
 
 
@@ -93,4 +92,4 @@ def main() -> None:
 
 
 def _load_and_call() -> None:
-    _application()()  # one action with loading the verbs: a Ctrl-C meanwhile is no traceback either
+    _application(*sys.argv[1:2])()  # one action with loading the verbs: a Ctrl-C meanwhile is no traceback either

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bridge.cli.output import errors
-from executor.content.blocks import Block, BlockSource, BlockStoreLike
+from executor.content.blocks import Block, BlockSink, BlockSource, BlockStoreLike
 from executor.protocol.cid import Cid
 
 Advance = Callable[[int], object]
@@ -40,6 +40,23 @@ def progress(what: str, total: int | None, *, as_json: bool, unit: str = "bytes"
 
 
 @dataclass(frozen=True, slots=True)
+class WatchedSink:
+    """Something that takes blocks, and tells of the bytes that it took."""
+
+    sink: BlockSink
+    written: Advance
+
+    def put_many(self, blocks: Iterable[Block]) -> int:
+        """See BlockSink."""
+        return self.sink.put_many(self._told(blocks))
+
+    def _told(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        for block in blocks:
+            yield block
+            self.written(len(block[1]))
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """A block store that tells of the bytes that are written to it."""
 
@@ -56,12 +73,7 @@ class Watched:
 
     def put_many(self, blocks: Iterable[Block]) -> int:
         """See BlockSink."""
-        return self.store.put_many(self._told(blocks))
-
-    def _told(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        for cid, block in blocks:
-            yield cid, block
-            self.written(len(block))
+        return WatchedSink(self.store, self.written).put_many(blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,11 +78,11 @@ class CarImport:
     def _good(self, pieces: Iterable[bytes], parser: CarParser, now: float) -> Iterator[Block]:
         """The blocks before any error. It is kept, not raised: whoever stores them would lose its last group."""
         try:
-            for cid, block in read_car(pieces, parser):
+            for block in read_car(pieces, parser):
                 self._begin(parser, now)
                 self.blocks += 1
-                self.new += not self.store.has(cid)
-                yield cid, block
+                self.new += not self.store.has(block[0])
+                yield block
             self._begin(parser, now)
         except (CarError, ContentTooLarge) as exc:
             self.failure = exc

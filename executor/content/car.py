@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from executor.content import varint
-from executor.content.blocks import Block, BlockSource
+from executor.content.blocks import Block, BlockSource, Verified
 from executor.content.dagpb import MAX_BLOCK_BYTES
 from executor.content.walk import blocks as dag_blocks
 from executor.errors import CarError, ContentTooLarge, InvalidInput
@@ -83,19 +83,19 @@ class CarParser:
         offset = 0
         try:
             while (section := self._section(offset)) is not None:
-                content, offset = section
+                start, offset = section
                 if self.roots is None:
-                    self.roots = decode_header(content)
+                    self.roots = decode_header(self._bytes(start, offset))
                 else:
-                    found.append(self._block(content))
+                    found.append(self._block(start, offset))
                     self.blocks += 1
         finally:
             del self._buffer[:offset]
         if len(piece) > room:
             raise ContentTooLarge("bytes of the CAR stream", self._limits.total_bytes)
 
-    def _section(self, offset: int) -> tuple[bytes, int] | None:
-        """The next whole section and the offset behind it; None where it is not all here yet."""
+    def _section(self, offset: int) -> tuple[int, int] | None:
+        """Where the next whole section begins and ends; None where it is not all here yet."""
         try:
             length = varint.decode(self._buffer, offset)
         except varint.VarintError as exc:
@@ -111,20 +111,25 @@ class CarParser:
         if not size:
             raise CarError(f"{self._where()}: an empty section (padding or garbage behind the last block?)")
         end = start + size
-        return (bytes(self._buffer[start:end]), end) if end <= len(self._buffer) else None
+        return (start, end) if end <= len(self._buffer) else None
 
-    def _block(self, section: bytes) -> Block:
-        length = CID_V0_LENGTH if section.startswith(CID_V0_PREFIX) else BINARY_LENGTH
+    def _bytes(self, start: int, end: int) -> bytes:
+        with memoryview(self._buffer) as whole, whole[start:end] as part:  # one copy; a bytearray's slice is one more
+            return bytes(part)
+
+    def _block(self, start: int, end: int) -> Block:
+        length = CID_V0_LENGTH if self._buffer.startswith(CID_V0_PREFIX, start) else BINARY_LENGTH
+        behind = min(start + length, end)
         try:
-            cid = Cid.from_link(section[:length], "cid")
+            cid = Cid.from_link(self._bytes(start, behind), "cid")
         except InvalidInput as exc:
             raise CarError(f"{self._where()}: {exc}") from exc
-        block = section[length:]
-        if len(block) > self._limits.block_bytes:
-            raise CarError(self._too_large(len(block)))
-        if not cid.matches(block):
+        if end - behind > self._limits.block_bytes:
+            raise CarError(self._too_large(end - behind))
+        block = Verified.checked(cid, self._bytes(behind, end))
+        if block is None:
             raise CarError(f"{self._where()}: the bytes do not hash to {cid}")
-        return cid, block
+        return block
 
     def _too_large(self, size: int) -> str:
         return f"{self._where()}: {size} bytes, the limit for a block is {self._limits.block_bytes}"

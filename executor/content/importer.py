@@ -16,11 +16,13 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from executor.content import hamt, unixfs_node
+from executor.content.ahead import LONG_BYTES, in_order
 from executor.content.blocks import Block, BlockSink
 from executor.content.dagpb import Link, Node
 from executor.content.limits import TreeLimits, Usage, check_name
@@ -58,7 +60,6 @@ def import_file(sink: BlockSink, source: Path | int, max_bytes: int, profile: Pr
     """
     usage = Usage(TreeLimits(max_bytes))
     if isinstance(source, int):
-        os.lseek(source, 0, os.SEEK_SET)
         return _store(sink, _descriptor_blocks(source, "file", usage, _Way(profile))).cid
     descriptor = _open(source.name, os.fspath(source), None, stat.S_ISREG)
     try:
@@ -84,11 +85,14 @@ def import_directory(sink: BlockSink, entries: Iterable[tuple[str, Imported]]) -
 
 def file_blocks(chunks: Iterable[bytes], profile: Profile = V1_2025) -> BlockStream:
     """The blocks of a file: a balanced tree over its chunks, which all have the profile's size but the last."""
+    return (yield from _file_tree(in_order(partial(_leaf, profile), chunks, _is_long), profile))
+
+
+def _file_tree(leaves: Iterable[_Leaf], profile: Profile) -> BlockStream:
     levels: list[list[Imported]] = [[]]
-    for chunk in chunks:
-        cid, block = profile.leaf(chunk)
-        yield cid, block
-        yield from _add(levels, 0, Imported(cid, len(chunk), len(block)), profile)
+    for size, leaf in leaves:
+        yield leaf
+        yield from _add(levels, 0, Imported(leaf[0], size, len(leaf[1])), profile)
     if not levels[0]:
         cid, block = profile.leaf(b"")
         yield cid, block
@@ -99,6 +103,18 @@ def file_blocks(chunks: Iterable[bytes], profile: Profile = V1_2025) -> BlockStr
         depth += 1
     top = levels[depth]
     return top[0] if len(top) == 1 else (yield from _file_node(top, profile))
+
+
+_Leaf = tuple[int, Block]
+"""Bytes of a chunk, and its block, which may have more."""
+
+
+def _leaf(profile: Profile, chunk: bytes) -> _Leaf:
+    return len(chunk), profile.leaf(chunk)
+
+
+def _is_long(chunk: bytes) -> bool:
+    return len(chunk) >= LONG_BYTES
 
 
 def _add(levels: list[list[Imported]], depth: int, child: Imported, profile: Profile) -> Generator[Block, None, None]:
@@ -143,19 +159,15 @@ def directory_blocks(entries: Iterable[tuple[str, Imported]], profile: Profile =
     return Imported(cid, size, len(block) + sum(link.tsize for link in links))
 
 
-def _unwatched(_path: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    return chunks
-
-
 @dataclass(frozen=True, slots=True)
 class _Way:
     """How files become blocks, and who looks on."""
 
     profile: Profile
-    watch: Watch = _unwatched
+    watch: Watch | None = None
 
 
-def tree_blocks(root: Path, limits: TreeLimits, watch: Watch = _unwatched, profile: Profile = V1_2025) -> BlockStream:
+def tree_blocks(root: Path, limits: TreeLimits, watch: Watch | None = None, profile: Profile = V1_2025) -> BlockStream:
     """The blocks of a folder, read through descriptors so that nothing in it can lead the reader out of it."""
     descriptor = _open(root.name, os.fspath(root), None, stat.S_ISDIR)
     try:
@@ -228,26 +240,36 @@ def _descriptor_blocks(descriptor: int, shown: str, usage: Usage, way: _Way) -> 
     if not stat.S_ISREG(before.st_mode):
         raise UnsafeName(shown, f"{_kind(before.st_mode)} is refused here")
     usage.add_bytes(before.st_size)  # first, so that a sparse file of terabytes costs nothing
-    chunks = _read_chunks(descriptor, before.st_size, shown, way.profile.chunk_bytes)
-    result = yield from file_blocks(way.watch(shown, chunks), way.profile)
+    result = yield from _file_tree(_leaves(descriptor, before.st_size, shown, way), way.profile)
     after = os.fstat(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SourceChanged(shown)
     return result
 
 
-def _read_chunks(descriptor: int, size: int, shown: str, chunk_bytes: int) -> Iterator[bytes]:
-    left = size
-    while left:
-        chunk = bytearray()
-        wanted = min(chunk_bytes, left)
-        while len(chunk) < wanted:
-            piece = os.read(descriptor, wanted - len(chunk))
-            if not piece:
-                raise SourceChanged(shown)
-            chunk += piece
-        left -= wanted
-        yield bytes(chunk)
+def _leaves(descriptor: int, size: int, shown: str, way: _Way) -> Iterator[_Leaf]:
+    """The chunks of a file. Where nobody watches, the thread that hashes one reads it, too: its cache has it then."""
+    chunk_bytes = way.profile.chunk_bytes
+    offsets = range(0, size, chunk_bytes)
+
+    def read(offset: int) -> bytes:
+        return _read_chunk(descriptor, offset, min(chunk_bytes, size - offset), shown)
+
+    if way.watch is not None:
+        return in_order(partial(_leaf, way.profile), way.watch(shown, map(read, offsets)), _is_long)
+    return in_order(
+        lambda offset: _leaf(way.profile, read(offset)), offsets, lambda offset: size - offset >= LONG_BYTES
+    )
+
+
+def _read_chunk(descriptor: int, offset: int, wanted: int, shown: str) -> bytes:
+    chunk = os.pread(descriptor, wanted, offset)
+    while len(chunk) < wanted:  # rarely: a file system may give less than there is
+        piece = os.pread(descriptor, wanted - len(chunk), offset + len(chunk))
+        if not piece:
+            raise SourceChanged(shown)
+        chunk += piece
+    return chunk
 
 
 def _slices(content: bytes) -> Iterator[bytes]:

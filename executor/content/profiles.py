@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from executor.content import dagpb, unixfs_node
-from executor.content.blocks import Block
+from executor.content.blocks import Block, Verified
 from executor.content.dagpb import Link, Node
 from executor.content.unixfs_node import TYPE_FILE, Data
 from executor.errors import InvalidInput
@@ -34,13 +34,12 @@ class Profile:
     def leaf(self, chunk: bytes) -> Block:
         """The block of a chunk."""
         if not self.is_old:
-            return Cid.of(RAW, chunk), chunk
+            return Verified.of(RAW, chunk)
         return self.block(Node((), unixfs_node.encode_data(Data(TYPE_FILE, chunk or None, len(chunk)))))
 
     def block(self, node: Node) -> Block:
         """The block of a node."""
-        block = dagpb.encode(node, old_cids=self.is_old)
-        return Cid.of(DAG_PB, block), block
+        return Verified.of(DAG_PB, dagpb.encode(node, old_cids=self.is_old))
 
     def is_sharded(self, links: Sequence[Link], block: bytes) -> bool:
         """Whether a directory with these links, all in that one block, is made of shards instead."""

@@ -152,7 +152,7 @@ class Retriever:
                 if missing(target, root, limit=1):
                     fetch.run()
                 try:
-                    size = stored_size(target, root)
+                    size = stored_size(target, root, fetch.sizes)
                 except (BlockMismatch, BlockMissing) as exc:
                     failure = exc
                     missing(target, root, verify=True)  # reads every block, so that damaged ones are absent now
@@ -211,6 +211,7 @@ class _Fetch:
     patience: Patience
     records: dict[str, _Record] = field(default_factory=dict)  # of sources that were tried, in that order
     running: list[tuple[Attempt, Future[None]]] = field(default_factory=list)
+    sizes: dict[Cid, int] = field(default_factory=dict)  # of blocks that were verified and stored
     round: int = 0
     wake: threading.Event = field(default_factory=threading.Event)
 
@@ -270,6 +271,7 @@ class _Fetch:
             retriever.watcher.ended(attempt)
         record.blocks += attempt.blocks
         record.bytes += attempt.bytes
+        self.sizes |= attempt.sizes
         if attempt.taken:
             silence = now - attempt.last_block if attempt.failure else 0.0
             score = score.brought(attempt.bytes, now - attempt.started, max(attempt.longest_wait, silence))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -67,10 +68,11 @@ def fetch_dag(source: CarSource, store: BlockStoreLike, root: Cid, *, max_bytes:
     the store, so that the next call resumes.
     """
     moved = Moved(0, 0)
+    sizes: dict[Cid, int] = {}
     for _ in range(TRIES):
-        moved = _fetch_absent(source, store, root, moved, max_bytes, patience)
+        moved = _fetch_absent(source, store, root, moved, max_bytes, patience, sizes)
         try:
-            size = stored_size(store, root)
+            size = stored_size(store, root, sizes)
         except (BlockMismatch, BlockMissing) as exc:
             failure = exc
             missing(store, root, verify=True)  # reads every block, so that all damaged ones are absent now
@@ -81,7 +83,13 @@ def fetch_dag(source: CarSource, store: BlockStoreLike, root: Cid, *, max_bytes:
 
 
 def _fetch_absent(
-    source: CarSource, store: BlockStoreLike, root: Cid, moved: Moved, max_bytes: int, patience: Patience
+    source: CarSource,
+    store: BlockStoreLike,
+    root: Cid,
+    moved: Moved,
+    max_bytes: int,
+    patience: Patience,
+    sizes: dict[Cid, int],
 ) -> Moved:
     idle = 0
     while absent := missing(store, root, limit=1):
@@ -94,6 +102,7 @@ def _fetch_absent(
             failure = PeerUnavailable(f"{root}: the peer ends the stream before the whole DAG is here")
         idle = 0 if download.blocks else idle + 1
         moved = Moved(moved.blocks + download.blocks, moved.bytes + download.bytes)
+        sizes |= download.sizes
         if (download.failed or not download.blocks) and (idle >= TRIES or not patience.rest(max(1, idle))):
             raise failure
     return moved
@@ -157,8 +166,8 @@ def _check_size(size: StoredSize, max_bytes: int) -> None:
 class Download:
     """One CAR stream into the store. Only blocks that the DAG needs are taken: each must be linked by one before it.
 
-    room: bytes of blocks that may come. progress: told after each piece how many bytes it had. taken, blocks, bytes:
-    verified blocks that came, those of them that the store had not, and their bytes.
+    room: bytes of blocks that may come. progress: told after each piece how many bytes it had. sizes: of the verified
+    blocks that came. taken, blocks, bytes: their number, that of those that the store had not, and the bytes of these.
     """
 
     def __init__(
@@ -179,9 +188,11 @@ class Download:
         self._patience = patience
         self._room = max(0, room)
         self._wanted: set[Cid] = set()
-        self._taken: set[Cid] = set()
+        self.sizes: dict[Cid, int] = {}
         self._batch: list[Block] = []
         self._batch_bytes = 0
+        self._storer = ThreadPoolExecutor(1, thread_name_prefix="storing")
+        self._storing: Future[int] | None = None
         self._last = patience.clock()
 
     def run(self, cid: Cid) -> None:
@@ -189,7 +200,7 @@ class Download:
         self._wanted.add(cid)
         parser = CarParser(CarLimits(total_bytes=2 * self._room + 2**20))
         try:
-            with self._source.get_car(cid) as pieces:
+            with self._storer, self._source.get_car(cid) as pieces:
                 for piece in pieces:
                     for block in parser.feed(piece):
                         self._take(block)
@@ -205,14 +216,27 @@ class Download:
     @property
     def taken(self) -> int:
         """How many verified blocks came."""
-        return len(self._taken)
+        return len(self.sizes)
 
     def flush(self) -> None:
         """Store what was verified up to now; any thread may ask for it."""
         with self._lock:
-            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            batch = self._next_batch()
             if batch:
                 self._store.put_many(batch)
+
+    def _flush_meanwhile(self) -> None:
+        """Store in another thread, while the next blocks come."""
+        with self._lock:
+            self._storing = self._storer.submit(self._store.put_many, self._next_batch())
+
+    def _next_batch(self) -> list[Block]:
+        """What is to be stored, when the batch before it is; an error of that one is raised here."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        before, self._storing = self._storing, None
+        if before is not None:
+            before.result()
+        return batch
 
     def _end(self, parser: CarParser) -> None:
         parser.feed(b"")  # an error that was kept back for the good blocks before it: the source is bad
@@ -223,7 +247,7 @@ class Download:
 
     def _take(self, block: Block) -> None:
         cid, content = block
-        if cid in self._taken:
+        if cid in self.sizes:
             return
         if cid not in self._wanted:
             raise CarError(f"block {cid} is nothing that was asked for")
@@ -232,7 +256,7 @@ class Download:
         self._wanted.update(links(cid, content))
         if len(self._wanted) > MAX_BLOCKS:
             raise ContentTooLarge("blocks of a DAG", MAX_BLOCKS)
-        self._taken.add(cid)
+        self.sizes[cid] = len(content)
         with self._lock:
             self._batch.append(block)
             self._batch_bytes += len(content)
@@ -241,7 +265,7 @@ class Download:
             self.blocks += 1
         self._last = self._patience.clock()
         if self._batch_bytes >= _BATCH_BYTES:
-            self.flush()
+            self._flush_meanwhile()
 
     def _check_pace(self) -> None:
         now = self._patience.clock()

@@ -6,11 +6,13 @@ costs what its blocks cost. They keep one CID in memory a block visited (about 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from executor.content import dagpb
+from executor.content.ahead import in_order
 from executor.content.blocks import Block, BlockSource
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, MalformedBlock
 from executor.protocol.cid import DAG_CBOR, DAG_PB, Cid
@@ -119,10 +121,17 @@ def missing(
     return absent
 
 
-def stored_size(source: BlockSource, root: Cid) -> StoredSize:
-    """How many distinct blocks a DAG has and how many bytes they hold; reads them all."""
-    count = total = 0
-    for _, block in blocks(source, root):
-        count += 1
-        total += len(block)
-    return StoredSize(count, total)
+def stored_size(source: BlockSource, root: Cid, proven: Mapping[Cid, int] = MappingProxyType({})) -> StoredSize:
+    """How many distinct blocks a DAG has and how many bytes they hold; reads and verifies them all, in threads.
+
+    proven: sizes of blocks that were verified and stored only just now; of raw ones it is enough that they are here.
+    """
+
+    def size(entry: tuple[Cid, bytes | None]) -> int:
+        cid, block = entry
+        if block is not None:
+            return len(block)
+        return proven[cid] if cid in proven and source.has(cid) else len(source.get(cid))
+
+    sizes = list(in_order(size, _walk(source, root), lambda entry: entry[1] is None and entry[0] not in proven))
+    return StoredSize(len(sizes), sum(sizes))

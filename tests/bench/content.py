@@ -1,29 +1,10 @@
 """Content and sandbox: what naming, storing and insulating costs on top of the bare work."""
 
-import hashlib
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-
-def cid_of_a_file(stack):
-    """UnixFS CID of 64 MiB against SHA-256 of the same bytes: what the tree costs on top of the hash."""
-    from executor.content import unixfs
-
-    path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "data"
-    path.write_bytes(os.urandom(64 * 2**20))
-    limits = unixfs.TreeLimits(max_bytes=2**30)
-
-    def ours():
-        return unixfs.only_hash(unixfs.tree_blocks(path.parent, limits))
-
-    def sha256():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256")
-
-    return ours, sha256
 
 
 def store_a_file(stack):

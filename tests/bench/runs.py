@@ -6,6 +6,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 
+class Unavailable(Exception):
+    """What a benchmark needs is not on this machine; says how to get it."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """An action before which something is made ready, which is not timed; `act` takes what `prepare` returns."""

@@ -1,6 +1,8 @@
 """`insula content`: what is here, what stays and what is damaged, in a real store with real files."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -35,6 +37,23 @@ def test_stat_tells_kind_size_blocks_pins_and_whether_all_is_here(answer, added,
     assert (found["kind"], found["complete"], found["verified"], found["public"]) == ("directory", True, True, False)
     assert (found["blocks"], found["bytes"]) == (len(blocks), sum(own_store.stat(cid).size for cid in blocks))
     assert [pin["label"] for pin in found["pins"]] == ["added"]
+
+
+def test_only_hash_gives_the_same_cid_and_stores_nothing(answer, added, content_folder, own_store):
+    before = set(own_store)
+    (content_folder / "a.txt").write_text("other")
+    code, found = answer("add", content_folder, "--only-hash")
+
+    assert code == Exit.OK
+    assert set(own_store) == before
+    assert found["cid"] == str(answer("add", content_folder, "--local")[1]["cid"]) != str(added)
+
+
+def test_verbs_of_content_load_nothing_of_the_chain():
+    script = "import sys; from bridge.cli.main import _application as a; a('content'); print('web3' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+
+    assert done.stdout.strip() == "False"
 
 
 def test_stat_of_a_path_is_of_the_file_there(answer, added):

@@ -198,6 +198,8 @@ def test_blocks_that_came_before_their_parents_and_were_collected_are_asked_for_
 
 # --- processes of their own
 
+MAX_MB = 100
+"""What a verb may take whatever the size of its content."""
 MEASURED = """
 import atexit, sys
 from bridge.cli.main import main
@@ -242,11 +244,11 @@ def test_a_hundred_megabytes_take_no_more_memory_than_a_few_bytes(peak, tmp_path
     base = peak("add", small, "--local")
     root = answer("add", large, "--only-hash")[1]["cid"]
 
-    assert peak("add", large, "--local") - base < 64
-    assert peak("export", root, tmp_path / "x.car") - base < 48
+    assert max(peak("add", large, "--only-hash"), peak("add", large, "--local")) < min(MAX_MB, base + 48)
+    assert peak("export", root, tmp_path / "x.car") < min(MAX_MB, base + 48)
     other = BlockStore(tmp_path / "other")
-    assert peak("import", tmp_path / "x.car", "--store", other.root) - base < 64
-    assert peak("fsck", "--store", other.root) - base < 48
+    assert peak("import", tmp_path / "x.car", "--store", other.root) < min(MAX_MB, base + 48)
+    assert peak("fsck", "--store", other.root) < min(MAX_MB, base + 48)
 
 
 def test_an_import_that_is_killed_is_finished_by_the_same_command(program, answer, own_store, tmp_path):
