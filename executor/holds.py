@@ -278,7 +278,11 @@ def _sealed(row: dict[str, Any], texts: Iterable[str], hashes: Iterable[str], ke
 
 
 def _unsealed(sealed: str, texts: Iterable[str], hashes: Iterable[str], key: bytes, about: bytes) -> dict[str, Any]:
-    secret = json.loads(unseal(_row_key(key), b64decode(sealed), about))
+    try:
+        given = b64decode(sealed, validate=True)
+    except ValueError as exc:
+        raise SealBroken("what was sealed is no base64") from exc
+    secret = json.loads(unseal(_row_key(key), given, about))
     return {name: secret[name] for name in texts} | {name: bytes.fromhex(secret[name]) for name in hashes}
 
 

@@ -17,7 +17,7 @@ from executor.agent.errors import GiveBack
 from executor.agent.parts import Decided, Parts, Work
 from executor.agent.staging import Staging
 from executor.audit.policy import Policy, ReleaseRules
-from executor.audit.release import Ruling, rule
+from executor.audit.release import Ruling, rule, was_approved_in_part
 from executor.audit.rules import Verdict
 from executor.content.blocks import BlockSource
 from executor.content.limits import TreeLimits
@@ -136,7 +136,7 @@ def await_ruling(work: Work, hold: Hold) -> Ruling:
             ruling = None
         if ruling is not None:
             work.log.info("phase", phase=ruling.word, signers=[vote.signer for vote in ruling.votes])
-            if ruling.released and hold.gone:
+            if hold.gone and (ruling.released or (ruling.word == "timeout" and _was_to_leave(parts, hold, rules))):
                 raise GiveBack(Reason.NODE_FAULT, hold.gone)
             return ruling
         work.pulse.pause(POLL_SECONDS)
@@ -164,6 +164,10 @@ def quarantine_of(parts: Parts, hold: Hold) -> Quarantine:
     if key is None:
         raise GiveBack(Reason.NODE_FAULT, "the key of the quarantine is gone")
     return Staging(parts.executions / hold.execution_id).quarantine(key)
+
+
+def _was_to_leave(parts: Parts, hold: Hold, rules: ReleaseRules) -> bool:
+    return was_approved_in_part(rules, parts.holds.votes(hold.execution_id))
 
 
 def _forms(parts: Parts, hold: Hold) -> dict[str, Redacted]:

@@ -172,7 +172,8 @@ def release_part(work: Work, hold: Hold, ruling: Ruling) -> Decided:
         raise GiveBack(Reason.NODE_FAULT, exc.problem) from exc
     scanned = Scanning(work, staging, is_reviewed=True).run(quarantine, form.found)
     rows = tuple(one.row() for one in scanned)
-    if audited.refuses(hold, parts.policy) or _is_news(scanned, decided.scanners):
+    was_refused = hold.ruling == "refused"  # before a kill -9; a scanner that has come to itself changes nothing
+    if was_refused or audited.refuses(hold, parts.policy) or _is_news(scanned, decided.scanners):
         work.log.error("the audit refuses a redaction that was approved", redaction=redaction.id)
         parts.holds.overrule(hold.execution_id)  # so that the ledger forgets the original, as of anything withheld
         return replace(decided, outcome=outcomes.withheld(Reason.AUDIT_RULE), scanners=rows)

@@ -90,6 +90,17 @@ def rule(
     return Ruling(decided, Reason.NONE if decided else Reason(reasons[0]), whole)
 
 
+def was_approved_in_part(rules: ReleaseRules, votes: Sequence[Vote]) -> bool:
+    """Whether some redaction has enough approvals, by their signers' names alone.
+
+    Of an output that is gone: what they signed went with it, so this may have a job run again, and let nothing out.
+    """
+    named = [vote for vote in votes if vote.signer in rules.signers]
+    if rules.mode == "person":
+        named = named[:1]
+    return bool(_approved_first([vote for vote in named if vote.redaction], rules.threshold))
+
+
 def _approved_first(valid: Sequence[Vote], threshold: int) -> str:
     """The id of the redaction that had enough approvals before any other form; empty where none did."""
     approvals: Counter[str] = Counter()

@@ -67,7 +67,7 @@ class EgressLimits(_Camel):
 
 
 class EgressRecord(_Camel):
-    """The byproduct `egress` of a receipt. Of an output that was not released it has no more than a number."""
+    """The byproduct `egress` of a receipt. Of an output that was not released whole it has no more than a number."""
 
     reproducible: Literal[False]
     count: Count
@@ -84,6 +84,7 @@ def check_egress(receipt: Mapping[str, Any], job: JobSpec | None, outcome: Outco
     try:
         details = receipt["predicate"]["runDetails"]
         found = [item["annotations"] for item in details["byproducts"] if item["name"] == FIELD]
+        rulings = [item["annotations"].get("ruling") for item in details["byproducts"] if item["name"] == "release"]
         span = tuple(_moment(details["metadata"][name]) for name in ("startedOn", "finishedOn"))
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise InvalidInput(FIELD, "the receipt has another form") from exc
@@ -101,7 +102,7 @@ def check_egress(receipt: Mapping[str, Any], job: JobSpec | None, outcome: Outco
     except ValidationError as exc:
         first = exc.errors()[0]
         raise InvalidInput(FIELD, f"{_path(first['loc'])}: {first['msg']}") from exc
-    _check_openness(record, outcome)
+    _check_openness(record, outcome, is_part="redacted" in rulings)  # whether that is so: `check_release`
     if record.exchanges is not None:
         _check_numbers(record, record.exchanges)
         for number, row in enumerate(record.exchanges):
@@ -110,12 +111,14 @@ def check_egress(receipt: Mapping[str, Any], job: JobSpec | None, outcome: Outco
     return record
 
 
-def _check_openness(record: EgressRecord, outcome: Outcome) -> None:
-    """All or nothing; rows where the output was released, none where it was withheld."""
+def _check_openness(record: EgressRecord, outcome: Outcome, *, is_part: bool) -> None:
+    """All or nothing; rows where the output was released whole, none where all or some of it was withheld."""
     is_open = record.exchanges is not None
     if (record.omitted is not None) is not is_open or (record.limits is not None and not is_open):
         raise InvalidInput(FIELD, "omitted, exchanges and limits are told together, or none of them")
-    if outcome.output_cid and not is_open:
+    if is_part and is_open:
+        raise InvalidInput(FIELD, "the output was released in part, and its exchanges are told all the same")
+    if outcome.output_cid and not is_open and not is_part:
         raise InvalidInput(FIELD, "the output was released, and its exchanges are not told")
     if outcome.status == Status.WITHHELD and is_open:
         raise InvalidInput(FIELD, "the output was withheld, and its exchanges are told all the same")

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import shutil
 import time
 from dataclasses import replace
 
@@ -174,6 +175,21 @@ def test_the_node_keeps_what_proves_later_what_was_taken_out_and_no_byte_of_it(t
         for name, field in (("outcome_hash", "outcomeHash"), ("manifest_hash", "manifestHash"), ("salt", "salt"))
     })  # fmt: skip
     assert (code, opened.hash) == (Exit.OK, record_of(twin, lease).held)
+
+
+@pytest.mark.parametrize("threshold", [1, 2], ids=["approved", "half approved"])
+def test_a_part_that_was_approved_but_is_gone_goes_back_to_run_again(twin, folder, threshold):
+    policy(folder, mode="signers", signers=[key.address for key in KEYS], threshold=threshold)
+    with running(folder, WritesMore()):
+        holding(folder, twin)
+    approve(folder, KEYS[0], redact(folder, ["outputs/private"])["id"])
+    shutil.rmtree(folder / "quarantine-keys")
+
+    with running(folder, WritesMore()):
+        twin.wait_for(lambda: twin.returned or twin.attested)
+
+    assert [found.reason for found in twin.returned] == [Reason.NODE_FAULT] * (threshold == 1)
+    assert [found.decoded().reason for found in twin.attested] == [Reason.RELEASE_TIMEOUT] * (threshold == 2)
 
 
 def test_of_any_other_end_the_ledger_keeps_nothing_of_a_redaction(twin, folder, insula):

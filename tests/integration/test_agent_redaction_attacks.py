@@ -210,6 +210,22 @@ def test_abuse_what_the_audit_refuses_is_withheld_whoever_signed_it(twin, folder
     assert (kept.ruling, kept.root, kept.salt, kept.outcome_hash) == ("refused", "", b"", b"")
 
 
+def test_what_the_audit_refused_before_a_kill_9_is_withheld_after_it(twin, folder):
+    with running(folder, WritesMore()):
+        holding(folder, twin)
+    made = redact(folder, ["outputs/private"])
+    approve(folder, KEYS[0], made["id"])
+    with holds_of(folder) as holds:
+        (hold,) = holds.open()
+        holds.settle(hold.execution_id, lambda votes: Ruling(True, Reason.NONE, votes, made["id"]))
+        holds.overrule(hold.execution_id)
+
+    with running(folder, WritesMore()):
+        outcome = attested(twin)
+
+    assert (outcome.status, outcome.reason, len(twin.received)) == (Status.WITHHELD, Reason.AUDIT_RULE, 0)
+
+
 def accepted(folder, listing):
     """A forged redaction with the right hashes."""
     from executor.agent.holding import manifest_hash, whole_manifest

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.audit.policy import ReleaseRules
-from executor.audit.release import counted, rule
+from executor.audit.release import counted, rule, was_approved_in_part
 from executor.protocol.reasons import Reason
 from executor.protocol.release import Held, Redacted, Subject, Vote, sign_release
 from executor.protocol.signing import Key, Scope
@@ -177,6 +177,20 @@ def test_the_ruling_where_there_are_redactions(rules, votes, word, form):
     ruling = rule(rules, SUBJECT, votes, is_over=False, redactions=FORMS)
 
     assert (ruling and ruling.word, ruling.redaction if ruling else "") == (word, form)
+
+
+GONE = {
+    "person: a redaction": (PERSON, [part(1, A)], True),
+    "person: the whole": (PERSON, [yes(0), part(1, A)], False),
+    "2 of 3: one of two": (TWO_OF_THREE, [yes(2), part(0, A), part(1, B)], False),
+    "2 of 3: both": (TWO_OF_THREE, [part(0, B), part(0, A), part(1, A)], True),
+    "2 of 3: a stranger": (TWO_OF_THREE, [part(0, A), dataclasses.replace(part(1, A), signer=STRANGER.address)], False),
+}
+
+
+@pytest.mark.parametrize(("rules", "votes", "is_so"), GONE.values(), ids=GONE)
+def test_whether_a_part_of_what_is_gone_was_approved(rules, votes, is_so):
+    assert was_approved_in_part(rules, votes) is is_so
 
 
 def test_a_ruling_on_a_redaction_rests_on_its_votes_and_on_rejections():

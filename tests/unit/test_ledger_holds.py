@@ -276,6 +276,16 @@ def test_what_a_redaction_s_row_says_of_it_is_gone_with_the_key(ledger, holds):
     assert holds.redactions("one") == ()
 
 
+@pytest.mark.parametrize("row", ["pattern: a word", "", "AAAA"], ids=["in the clear", "empty", "cut off"])
+def test_a_redaction_s_row_that_does_not_open_is_left_out(ledger, holds, row):
+    holds.propose(redaction())
+    other = holds.propose(redaction(root="another", salt=b"\5" * 32))
+    with ledger.writing() as db:
+        db.execute("UPDATE redactions SET findings = ? WHERE id != ?", (row, other.id))
+
+    assert holds.redactions("one") == (other,)
+
+
 def _killed_while(path, act):
     """A process that gets kill -9 at the last moment before its transaction is committed."""
     ledger = Ledger.open(path, KEY)

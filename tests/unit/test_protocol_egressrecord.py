@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -194,6 +195,27 @@ def test_abuse_exchanges_of_a_withheld_output_are_named():
     assert verdict(bundle_of(GOOD, WITHHELD)) == [
         (False, "the output was withheld, and its exchanges are told all the same")
     ]
+
+
+def in_part(egress, outcome):
+    """The check of a receipt whose reviewers released a part; whether they did is checked elsewhere."""
+    order = Order(spec=spec_with(NETWORK), ttl=600)
+    request = Request(chain_id=1, contract=CONTRACT, id=3, requester=REQUESTER, order=order, deadline=2_000_000)
+    receipt = attest(request, outcome, 0, [], egress=egress, release={"ruling": "redacted"}).receipt
+    return check_egress(parse_receipt(receipt), job_of(order, order.spec), outcome)
+
+
+PARTS = {
+    "of a job that succeeded": replace(OUTPUT, reason=int(Reason.RELEASED_IN_PART)),
+    "of a job that failed": replace(OUTPUT, status=Status.FAILED, reason=int(Reason.EXIT_NON_ZERO), exit_code=3),
+}
+
+
+@pytest.mark.parametrize("what", PARTS)
+def test_of_an_output_that_was_released_in_part_no_exchanges_are_told(what):
+    assert in_part(closed(GOOD), PARTS[what]).count == 3
+    with pytest.raises(InvalidInput, match="released in part, and its exchanges are told all the same"):
+        in_part(GOOD, PARTS[what])
 
 
 def test_two_accounts_are_one_too_many():
