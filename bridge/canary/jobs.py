@@ -163,7 +163,7 @@ class JobProbe:
         found = _asked(http, f"/v1/jobs/{ref}/explain")
         try:
             return self.say_why(found) if found else "the bridge has not seen it, or does not answer"
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError, OSError):  # a moment may be anything
             return "the bridge's explanation is not understood"
 
     def _verified(self, http: Http, ref: str, name: str, end: float) -> Outcome:
@@ -208,7 +208,7 @@ def _asked(http: Http, path: str) -> dict[str, Any]:
     """A JSON object of the bridge's; empty where it does not answer, or does not know."""
     try:
         found = json.loads(http.call("GET", path).body)
-    except (PeerUnavailable, PeerRefused, ValueError):
+    except (PeerUnavailable, PeerRefused, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -21,7 +21,7 @@ ROUNDS: Final = 3
 #: figure -> (growth that is nothing, and the share of the beginning that is nothing beside it)
 ALLOWED: Final = {"fds": (2, 0.0), "threads": (2, 0.0), "rss_bytes": (32 * 2**20, 0.1)}
 _METRICS: Final = {"process_open_fds": "fds", "process_resident_memory_bytes": "rss_bytes"}
-_SAMPLE: Final = re.compile(r"^(process_[a-z_]+) ([0-9.]{1,24}(?:e\+?[0-9]{1,2})?)$", re.MULTILINE)
+_SAMPLE: Final = re.compile(r"^(process_[a-z_]+) ([0-9]{1,24}(?:\.[0-9]{1,24})?(?:e\+?[0-9]{1,2})?)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ MAX_METRICS_BYTES: Final = 4 * 2**20
 MAX_LEFT: Final = 200
 """Things that were left and could not be taken back, before the canary leaves no more."""
 _PROCESS: Final = Path("/proc/self")
+_CHAIN_IDS: Final = 2**63
 
 
 class Stopped(BaseException):  # not of the errors that a probe reports
@@ -143,9 +144,11 @@ class Canary:
             body = http.call("GET", "/v1/status").body
         try:
             status: dict[str, Any] = json.loads(body)
-            chain_id, contract = int(status["chainId"]), status["contract"]
-        except (ValueError, KeyError, TypeError) as exc:
+            chain_id, contract = status["chainId"], status["contract"]
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise InvalidInput("/v1/status", "is not a bridge's") from exc
+        if not isinstance(chain_id, int) or not 0 < chain_id < _CHAIN_IDS:
+            raise InvalidInput("/v1/status", "is not a bridge's: chainId is no chain's")
         return Account(self.bridge, chain_id, checksum_address(contract, "contract"), self.sweeper.account.address)
 
     def _gathered(self, found: Round) -> Round:

@@ -256,15 +256,10 @@ class BlockStore:
     def _write_tmp(self, target: Path, block: bytes) -> _Pending:
         self.meter.reserve(len(block))
         path = self._tmp / f"{os.getpid()}-{secrets.token_hex(8)}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         try:
-            view = memoryview(block)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            _begin_to_sync(descriptor)
+            descriptor = _written(path, block)
         except OSError:
-            os.close(descriptor)
-            path.unlink()
+            path.unlink(missing_ok=True)
             self.meter.release(len(block))
             raise
         return _Pending(target, path, descriptor)
@@ -286,6 +281,20 @@ class BlockStore:
 
 def _is_long(named: Block) -> bool:
     return not isinstance(named, Verified) and len(named[1]) >= LONG_BYTES
+
+
+def _written(path: Path, block: bytes) -> int:
+    """A descriptor of a new file that holds the block."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+    try:
+        view = memoryview(block)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        _begin_to_sync(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _begin_to_sync(descriptor: int) -> None:

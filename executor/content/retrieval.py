@@ -1,9 +1,10 @@
 """Bringing a DAG into a store from several sources, whichever of them has it, is up and is fast.
 
 One source is asked at a time, the best by its record, for what is missing. While it brings no block for as long as
-nearly all its waits were (2 s where it is unknown), further ones are asked too; the first that brings a verified block
-goes on, the others are ended and their sockets closed. Whoever brings nothing for 10 s is dropped, whoever sends wrong
-bytes is never asked again. What one source could not bring is asked of the next: several complete a DAG together.
+nearly all its waits were (2 s where it is unknown, 4 s at most), further ones are asked too; the first that brings a
+verified block goes on, the others are ended and their sockets closed. Whoever brings nothing for 10 s is dropped,
+whoever sends wrong bytes is never asked again. What one source could not bring is asked of the next: several complete
+a DAG together.
 
 Everything is bounded whatever the number of sources: threads and streams by PARALLEL, sources that one DAG is asked of
 by MAX_TRIED, clients by `sources.MAX_OPEN`, waits by the patience of the caller.
@@ -349,7 +350,7 @@ class _Fetch:
         """When the silence has lasted long enough; each further source that is silent too halves what is long."""
         newest = working[-1]
         pace = self.retriever.pace
-        usual = max(self.retriever.score(newest.source).hedge_after(pace.hedge), 1.5 * newest.longest_wait)
+        usual = self.retriever.score(newest.source).hedge_after(pace.hedge, newest.longest_wait)
         if newest.source is self.first:
             usual = max(usual, pace.hedge)
         return max(attempt.last_block for attempt in working) + min(usual, pace.progress) * 0.5 ** (len(working) - 1)

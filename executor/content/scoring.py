@@ -15,6 +15,11 @@ OPEN_AFTER: Final = 5
 """Failures in a row that open the circuit."""
 OPEN_SECONDS: Final = 60.0
 SHORTEST_HEDGE_SECONDS: Final = 0.2
+LONGEST_HEDGE: Final = 2.0
+"""How much longer than an unknown source a slow one is waited for at most: its own waits raise what is usual for it,
+and one that means ill lets each be a little longer than the last."""
+LONGER_WAIT: Final = 1.5
+"""How much longer than its longest wait so far a source may be silent."""
 TYPICAL_BYTES: Final = 2**20
 """Sources are ordered by how long they take for so much."""
 UNKNOWN_WAIT: Final = 1.0
@@ -68,11 +73,13 @@ class Score:
         rate = UNKNOWN_RATE if self.rate is None else self.rate
         return self.failures, wait + TYPICAL_BYTES / max(rate, 1.0)
 
-    def hedge_after(self, default: float) -> float:
-        """Seconds without a block after which another source is asked too: nearly all its waits (p95) were shorter."""
-        if self.wait is None:
-            return default
-        return max(SHORTEST_HEDGE_SECONDS, self.wait + 2 * self.spread)
+    def hedge_after(self, default: float, longest_wait: float = 0.0) -> float:
+        """Seconds without a block after which another source is asked too: nearly all its waits (p95) were shorter.
+
+        default: those of an unknown source. longest_wait: of the try that is under way.
+        """
+        usual = default if self.wait is None else max(SHORTEST_HEDGE_SECONDS, self.wait + 2 * self.spread)
+        return min(max(usual, LONGER_WAIT * longest_wait), max(SHORTEST_HEDGE_SECONDS, LONGEST_HEDGE * default))
 
     def _waited(self, seconds: float) -> Score:
         if self.wait is None:

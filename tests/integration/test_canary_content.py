@@ -18,6 +18,7 @@ from tests.bridge_kit import CHAIN_ID, CONTRACT
 from tests.canary_kit import PACE, UPLOADER, canary_at, pieces_of, serving
 from tests.chain_nodes import free_port
 from tests.faulty_sources import Content, Gateway, Halting, faulty
+from tests.raw_server import RawServer, head, send
 
 DATA = os.urandom(2 * 2**20 + 5)
 CONTENT = Content.of(DATA)
@@ -171,6 +172,26 @@ def test_a_bridge_that_is_not_there_is_unreachable_and_comes_back(tmp_path):
     assert canary.verdict.health is Health.WELL
     assert "1 of the last 2 rounds were not" in canary.verdict.line
     assert canary.worst is Health.UNREACHABLE
+
+
+#: name -> what it says at /v1/status
+NO_BRIDGES = {
+    "nested too deeply": b"[" * 200_000,
+    "a list": b"[]",
+    "no JSON": b"<html>",
+    "a chain of infinity": f'{{"chainId": Infinity, "contract": "{CONTRACT}"}}'.encode(),
+    "a chain of too many digits": f'{{"chainId": {"9" * 400}, "contract": "{CONTRACT}"}}'.encode(),
+    "a chain below zero": f'{{"chainId": -5, "contract": "{CONTRACT}"}}'.encode(),
+    "a contract that is no address": b'{"chainId": 1, "contract": 5}',
+}
+
+
+@pytest.mark.parametrize("what", NO_BRIDGES)
+def test_what_does_not_answer_as_a_bridge_is_unreachable(tmp_path, what):
+    with RawServer(send(head(), NO_BRIDGES[what])) as server, canary_at(server.url, tmp_path) as canary:
+        assert "does not answer as one" in line_of(canary)
+        assert canary.verdict.health is Health.UNREACHABLE
+        assert canary.traces.left() == []
 
 
 #: name -> (the bridge's settings, what the line says)

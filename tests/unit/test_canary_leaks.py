@@ -70,6 +70,11 @@ def test_the_figures_of_a_process_are_found_among_its_metrics():
     assert figures_in(METRICS) == Figures(fds=23, rss_bytes=120 * MIB)
 
 
-@pytest.mark.parametrize("text", ["", "process_open_fds NaN\n", "process_open_fds 1e999999\n", "process_open_fds -1\n"])
+@pytest.mark.parametrize("value", ["NaN", "1e999999", "-1", "1.2.3", "...", "1."])
+def test_figures_that_are_no_numbers_are_passed_over(value):
+    assert figures_in(f"process_open_fds {value}\n") == Figures()
+
+
+@pytest.mark.parametrize("text", ["", "process_open_fds\n"])
 def test_metrics_without_usable_figures_give_none(text):
     assert figures_in(text) == Figures()

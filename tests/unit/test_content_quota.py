@@ -65,6 +65,17 @@ def test_the_group_of_a_refused_block_leaves_nothing_and_counts_nothing(store):
     assert used(store) == 0
 
 
+def test_a_block_whose_file_cannot_be_made_counts_nothing(store):
+    store.meter.set_limits(StoreLimits(min_free_bytes=0))
+    folder = store.root / "tmp"
+    folder.rename(store.root / "away")
+    with pytest.raises(FileNotFoundError):
+        store.put_many([block(1)])
+    (store.root / "away").rename(folder)
+
+    assert used(store) == 0
+
+
 def test_a_million_tiny_blocks_are_not_nothing(store):
     store.meter.set_limits(StoreLimits(10**9, 0))
     store.put_many((Cid.of(RAW, b"%d" % i), b"%d" % i) for i in range(100))

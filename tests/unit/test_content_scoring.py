@@ -95,3 +95,18 @@ def test_an_unsteady_source_is_waited_for_longer_than_its_average():
         score = score.brought(MIB, 2.0, wait)
 
     assert score.hedge_after(2.0) > 1.5
+
+
+def test_the_waits_of_the_try_under_way_count_before_any_score():
+    assert Score().hedge_after(2.0, longest_wait=2.0) == 3.0
+    assert Score().brought(MIB, 2.0, 1.0).hedge_after(2.0, longest_wait=1.0) == 2.0
+
+
+@pytest.mark.parametrize("longest", [0.0, 3.0, 9.9])
+def test_a_source_that_lets_each_wait_grow_raises_its_own_threshold_to_twice_the_usual_and_no_further(longest):
+    score = Score()
+    for wait in (2.9, 4.3, 6.5, 9.7):
+        score = score.brought(MIB, 20.0, wait)
+
+    assert score.hedge_after(2.0, longest) == 4.0
+    assert Score().hedge_after(2.0, longest) <= 4.0
