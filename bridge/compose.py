@@ -98,7 +98,16 @@ class Bridge:
 
             name = "kubo" if number == 1 else f"kubo {number}"
             daemon = self._lock.enter_context(Kubo(address))
-            mirror = Mirror(engine, dispatcher.store, dispatcher.roots, daemon, time.time, replicas=replicas, name=name)
+            mirror = Mirror(
+                engine,
+                dispatcher.store,
+                dispatcher.roots,
+                daemon,
+                time.time,
+                replicas=replicas,
+                name=name,
+                peers=config.content.kubo_peers,
+            )
             self._threads.add(name, mirror, MIRROR_IDLE_SECONDS)
         self._threads.add(
             "relayer",

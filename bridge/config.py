@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from executor.content.kuboaddress import rpc_address
+from executor.content.kuboaddress import rpc_address, swarm_address
 from executor.content.quota import DEFAULT_MIN_FREE_BYTES, StoreLimits
 from executor.errors import InvalidInput
 from executor.protocol.leases import Address, Amount, ByToken
@@ -154,6 +154,7 @@ class ContentConfig(Section):
     store_max_bytes: Count = Field(default=0, ge=0)  # of all blocks; 0: as the disk has room
     store_min_free_bytes: Count = Field(default=DEFAULT_MIN_FREE_BYTES, ge=0)  # of its disk
     kubo: Addresses = ()  # RPC APIs of the operator's Kubos, http://127.0.0.1:5001; public results are copied there
+    kubo_peers: Annotated[tuple[str, ...], Field(max_length=16)] = ()  # /.../p2p/ID that these stay connected to
     replicas: int = Field(default=1, ge=1, le=9)  # places that a result must be at before it goes on-chain; 1: here
 
     @property
@@ -172,8 +173,18 @@ class ContentConfig(Section):
             raise ValueError("a Kubo is named twice")
         return found
 
+    @field_validator("kubo_peers")
+    @classmethod
+    def _kubo_peers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(dict.fromkeys(map(swarm_address, value)))
+        except InvalidInput as exc:
+            raise ValueError(exc.problem) from exc
+
     @model_validator(mode="after")
     def _places(self) -> Self:
+        if self.kubo_peers and not self.kubo:
+            raise ValueError("kubo_peers is for the Kubos of content.kubo, which names none")
         if self.replicas > 1 + len(self.kubo):
             places = f"its own store and {len(self.kubo)} of content.kubo; name more of these, or lower it"
             raise ValueError(f"replicas is {self.replicas}, and this bridge has fewer places: {places}")

@@ -11,7 +11,7 @@ never taken from him. A copy that a job waits for counts once all of it was read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -65,6 +65,9 @@ class PinningPeer(Protocol):
     def unpin(self, root: Cid) -> None:
         """Have it keep a DAG no longer."""
 
+    def peer_with(self, address: str) -> None:
+        """Have it stay connected to a peer. PeerUnavailable, PeerRefused."""
+
     def get_car(self, cid: Cid, *, offline: bool = False) -> AbstractContextManager[Iterator[bytes]]:
         """The DAG below a CID as a CAR stream; offline: from its own disk. PeerUnavailable, PeerRefused."""
 
@@ -81,7 +84,10 @@ class Alone:
 
 
 class Mirror:
-    """`step` moves one root. clock: seconds since 1970. replicas, name: where it is told how this place does."""
+    """`step` moves one root. clock: seconds since 1970. replicas, name: where it is told how this place does.
+
+    peers: addresses that the daemon is to stay connected to; it is told once, and again whenever it was away.
+    """
 
     def __init__(
         self,
@@ -93,6 +99,7 @@ class Mirror:
         *,
         replicas: Replicas | None = None,
         name: str = "kubo",
+        peers: Sequence[str] = (),
     ) -> None:
         self._engine = engine
         self._store = store
@@ -101,6 +108,8 @@ class Mirror:
         self._clock = clock
         self._replicas = replicas or Replicas()
         self._name = name
+        self._peers = peers
+        self._told = ""
         self._refused: dict[Cid, float] = {}
         self._cut: set[Cid] = set()
 
@@ -136,6 +145,7 @@ class Mirror:
             peer = self._daemon.peer_id()
         except PeerUnavailable:
             self._replicas.note(self._name, "does not answer")
+            self._told = ""
             raise
         except PeerRefused as exc:
             self._replicas.note(self._name, f"is no Kubo that can be used: {_line(exc)}")
@@ -143,7 +153,18 @@ class Mirror:
         if not peer:
             self._replicas.note(self._name, "does not say which peer it is")
             raise PeerUnavailable(f"{self._name} does not say which peer it is")
+        if peer != self._told:
+            self._tell_peers(peer)
         return peer
+
+    def _tell_peers(self, peer: str) -> None:
+        """A daemon forgets its peers when it ends. One that does not take an address does without it."""
+        for address in self._peers:
+            try:
+                self._daemon.peer_with(address)
+            except PeerRefused as exc:
+                log.warning("kubo does not take a peer", peer=address, place=self._name, error=_line(exc))
+        self._told = peer
 
     def _pay(self, peer: str, owed: Owed, one: Mirrored) -> None:
         """Give the daemon a result that a job waits for, and read all of it back."""

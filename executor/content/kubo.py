@@ -172,9 +172,11 @@ class Kubo:
             yield pieces
 
     def peer_with(self, address: str) -> None:
-        """Keep a connection to a peer, of which `address` ends with /p2p/ID, until the daemon ends."""
-        for path in ("/swarm/peering/add", "/swarm/connect"):
-            self._rows(path, address)
+        """Have it keep a connection to a peer, whose `address` ends with /p2p/ID, and make it anew whenever it breaks.
+
+        It does so until it ends; its configuration is not changed. Whether the peer is there now is not waited for.
+        """
+        self._rows("/swarm/peering/add", address)
 
     def peers(self) -> tuple[str, ...]:
         """Ids of the peers that it is connected to."""

@@ -11,6 +11,7 @@ from executor.errors import InvalidInput
 
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _NAME: Final = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*{_LABEL}")
+_SWARM: Final = re.compile(r"(?=.{1,400}\Z)(?:/[A-Za-z0-9][A-Za-z0-9._:-]*)+/p2p/[A-Za-z0-9]{40,80}")
 _NUMBERS: Final = re.compile(r"[\d.]+")
 
 
@@ -27,6 +28,17 @@ def rpc_address(address: str) -> str:
         raise InvalidInput("kubo", f"{address!r:.200} is no address of Kubo's RPC API, such as {usual_ones}")
     host = parts.hostname or ""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def swarm_address(address: str) -> str:
+    """The address of a Kubo among peers, as it stands: `/.../p2p/ID`, by which others keep a connection to it.
+
+    InvalidInput("kubo_peers"). The daemon reads it closer: only what could be anything else is refused here.
+    """
+    if not _SWARM.fullmatch(address):
+        problem = f"{address!r:.200} is no address of a peer, such as /ip4/203.0.113.7/tcp/4001/p2p/12D3KooW..."
+        raise InvalidInput("kubo_peers", problem)
+    return address
 
 
 def _is_host(host: str) -> bool:

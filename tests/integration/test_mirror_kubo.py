@@ -14,6 +14,7 @@ from executor.content.kubo import Kubo
 from executor.content.limits import TreeLimits
 from executor.errors import PeerRefused, PeerUnavailable
 from tests.bridge_kit import Bridge
+from tests.chain_nodes import wait_for
 from tests.raw_server import RawServer, head, send
 
 LIMITS = TreeLimits(10**9)
@@ -56,6 +57,9 @@ class Unreliable:
 
     def unpin(self, root):
         self._act("unpin", root)
+
+    def peer_with(self, address):
+        self._act("peer_with", address)
 
 
 class Clock:
@@ -229,6 +233,50 @@ def test_a_root_whose_blocks_went_before_it_was_copied_does_no_harm(bridge, daem
     rest(mirror_of(bridge, daemon, Clock()))
 
     assert known(bridge, daemon) == {root: (True, False)}
+
+
+def test_a_daemon_is_kept_connected_to_the_peers_that_the_operator_names(bridge, daemon, second_kubo):
+    with Kubo(second_kubo.api) as second:
+        facts = second.facts()
+    address = next(item for item in facts.addresses if "/p2p/" in item)
+
+    Mirror(bridge.engine, bridge.store, bridge.dispatcher.roots, daemon, Clock(), peers=(address,)).step()
+
+    wait_for(lambda: facts.peer_id in daemon.peers(), 20, "they are peers")
+
+
+class Told:
+    """A daemon that only has its peers told, and refuses one of them; away: it does not answer."""
+
+    def __init__(self):
+        self.peers = []
+        self.away = False
+
+    def peer_id(self):
+        if self.away:
+            raise PeerUnavailable("it is away")
+        return "12D3"
+
+    def peer_with(self, address):
+        self.peers.append(address)
+        if address == "bad":
+            raise PeerRefused(500, "no such thing")
+
+
+def test_peers_are_told_once_and_again_after_the_daemon_was_away(bridge):
+    daemon = Told()
+    mirror = Mirror(bridge.engine, bridge.store, bridge.dispatcher.roots, daemon, Clock(), peers=("bad", "good"))
+    rest(mirror)
+    rest(mirror)
+    assert daemon.peers == ["bad", "good"]
+
+    daemon.away = True
+    with pytest.raises(PeerUnavailable):
+        mirror.step()
+    daemon.away = False
+    rest(mirror)
+
+    assert daemon.peers == ["bad", "good"] * 2
 
 
 def test_the_doctor_looks_at_a_real_daemon(kubo):

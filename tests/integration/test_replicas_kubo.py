@@ -374,6 +374,15 @@ WRONG = {
     "more places than there are": (('kubo = "http://127.0.0.1:5001"', "replicas = 3"), "replicas is 3"),
     "two places and no Kubo": (("replicas = 2",), "its own store and 0 of content.kubo"),
     "no place": (("replicas = 0",), "replicas"),
+    "peers of no Kubo": (('kubo_peers = ["/dns4/a.example/tcp/4001/p2p/' + "1" * 46 + '"]',), "names none"),
+    "a peer without an id": (
+        ('kubo = "http://127.0.0.1:5001"', 'kubo_peers = ["/ip4/127.0.0.1/tcp/4001"]'),
+        "no address of a peer",
+    ),
+    "a peer that is an option": (
+        ('kubo = "http://127.0.0.1:5001"', 'kubo_peers = ["/ip4/1?arg=/p2p/' + "1" * 46 + '"]'),
+        "no address of a peer",
+    ),
     "a Kubo twice": (('kubo = ["http://127.0.0.1:5001", "http://127.0.0.1:5001/"]',), "named twice"),
     "no address": (('kubo = ["5001"]',), "RPC API"),
     "a number": (("kubo = 5001",), "kubo"),
