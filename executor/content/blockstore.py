@@ -160,10 +160,11 @@ class BlockStore:
     def remove_old_tmp(self, before: float) -> int:
         """Remove what killed writers left in tmp/ and did not touch since `before` (seconds since 1970); how many."""
         removed = 0
-        for path in self.old_tmp(before):
-            with suppress(FileNotFoundError):
-                path.unlink()
-                removed += 1
+        with self.locked(exclusive=True):  # no group is being written now, whatever the clocks say
+            for path in self.old_tmp(before):
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                    removed += 1
         return removed
 
     def old_tmp(self, before: float) -> list[Path]:
