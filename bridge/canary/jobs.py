@@ -41,6 +41,7 @@ INPUT_BYTES: Final = 64 * 2**10
 UPLOAD_SECONDS: Final = 60.0
 ORDER_LOCK_SECONDS: Final = 240.0
 POLL_SECONDS: Final = 0.5
+_SHOWN: Final = 300
 _LIMITS: Final = unixfs.TreeLimits(max_bytes=2**22, max_files=16)
 _SETTLED: Final = ("posted", "final", "expired", "cancelled")
 
@@ -157,13 +158,13 @@ class JobProbe:
             found = _asked(http, f"/v1/jobs/{ref}") or found
         state = found.get("chain_state")
         if state != OnChainState.FULFILLED.name:
-            raise _Wrong(f"{name} ended as {state}: {self._why(http, ref)}")
+            raise _Wrong(f"{name} ended as {state!s:.40}: {self._why(http, ref)}")
 
     def _why(self, http: Http, ref: str) -> str:
         found = _asked(http, f"/v1/jobs/{ref}/explain")
         try:
-            return self.say_why(found) if found else "the bridge has not seen it, or does not answer"
-        except (AttributeError, LookupError, TypeError, ValueError, OverflowError, OSError):  # a moment may be anything
+            return self.say_why(found)[:_SHOWN] if found else "the bridge has not seen it, or does not answer"
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError):  # whatever it may say
             return "the bridge's explanation is not understood"
 
     def _verified(self, http: Http, ref: str, name: str, end: float) -> Outcome:

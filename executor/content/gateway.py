@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,10 +40,13 @@ from executor.protocol.cid import Cid
 log = structlog.get_logger("insula.gateway")
 
 STREAMS_AT_ONCE: Final = 64
-LOOKS_AT_ONCE: Final = 16
-"""Paths that are followed at a time; others wait. The server's other calls need threads, too."""
+PATHS_AT_ONCE: Final = 4
+"""Paths that are followed at a time; others wait. Directories are read by one interpreter: more at once are no faster,
+and keep the server from its other calls."""
+BLOCKS_AT_ONCE: Final = 16
+"""First blocks that are read at a time where there is no path: they do not wait for anybody's."""
 HEAD_SECONDS: Final = 10.0
-"""For finding what a path leads to."""
+"""For finding what a path leads to, and before that for its turn."""
 ANSWER_SECONDS: Final = 3600.0
 """For a whole CAR; who needs longer asks for what is missing then."""
 AGAIN_SECONDS: Final = 5
@@ -131,6 +135,8 @@ class Gateway:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         streams: int = STREAMS_AT_ONCE,
+        paths: int = PATHS_AT_ONCE,
+        head_seconds: float = HEAD_SECONDS,
     ) -> None:
         self._store = store
         self._roots = roots
@@ -139,19 +145,21 @@ class Gateway:
         self._monotonic = monotonic
         self._streams = streams
         self._running = 0
-        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._head_seconds = head_seconds
+        self._paths = asyncio.Semaphore(paths)
+        self._blocks = asyncio.Semaphore(BLOCKS_AT_ONCE)
 
     async def answer(self, request: Request) -> Response:
         """What a GET or HEAD of /ipfs/... gets."""
         try:
             asked = _understood(request)
-            async with self._looks:
+            async with self._turn(asked):
                 opened = await run_in_threadpool(self._open, asked)
         except Unanswerable as exc:
             is_conditional = exc.status == 404 and "only-if-cached" in request.headers.get("cache-control", "")
             return problem(412 if is_conditional else exc.status, exc.detail)
         except _Late:
-            return problem(504, f"the path could not be followed within {HEAD_SECONDS:g} s; try again")
+            return problem(504, f"the path could not be followed within {self._head_seconds:g} s; try again")
         except (ContentError, OSError) as exc:
             log.warning("call failed", path=request.url.path, error=f"{type(exc).__name__}: {exc}")
             return problem(500, "the store failed at this call; its log says why")
@@ -163,6 +171,20 @@ class Gateway:
             return _block(request, asked, opened.end, headers)
         return self._car(request, asked, opened, headers)
 
+    @asynccontextmanager
+    async def _turn(self, asked: Asked) -> AsyncIterator[None]:
+        """A place among those whose answers are looked for. _Late."""
+        places = self._paths if asked.names else self._blocks
+        try:
+            async with asyncio.timeout(self._head_seconds):
+                await places.acquire()
+        except TimeoutError as exc:
+            raise _Late from exc
+        try:
+            yield
+        finally:
+            places.release()
+
     def _open(self, asked: Asked) -> _Opened:
         """Follow the path. Unanswerable."""
         named = asked.named
@@ -173,7 +195,7 @@ class Gateway:
         with self._roots.public_view(self._clock) as is_public:
             if not is_public(named.cid):
                 self._publish()  # who has just seen a result on-chain asks for it before the next housekeeping
-            source = _PublicBlocks(self._store, is_public, self._monotonic, self._monotonic() + HEAD_SECONDS)
+            source = _PublicBlocks(self._store, is_public, self._monotonic, self._monotonic() + self._head_seconds)
             try:
                 found = locate(source, named.cid, asked.names)
                 end = source.get(found.end)

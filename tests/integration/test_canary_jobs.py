@@ -19,6 +19,7 @@ from executor.protocol.nodeauth import Audience
 from executor.protocol.wire import OnChainState
 from tests.bridge_kit import CHAIN_ID, CONTRACT, SCOPE, order_of
 from tests.canary_kit import UPLOADER, serving
+from tests.raw_server import RawServer, head, send
 
 ORDER = order_of(ttl=30)
 PRICE = ORDER.price
@@ -148,6 +149,30 @@ def test_a_job_that_is_said_to_be_done_without_a_record_is_not_believed(probe_of
     trouble = look(probe_of(place), served)
 
     assert trouble.text == "job 1 is settled, but its record does not hold: the bridge shows no record of it"
+
+
+ENDED = b'{"state": "expired", "chain_state": "EXPIRED"}'
+AT_NO_MOMENT = b'{"state": "x", "ended": {"nodes": [1], "at": 1%s, "block_number": 1, "how": "x"}}' % (b"0" * 400)
+LONG = b'{"state": "x", "detail": "%s", "awaiting": "x"}' % (b"long " * 10_000)
+#: name -> (what the bridge says of the job, one call after the other, and what is told)
+MISCHIEF = {
+    "a job nested too deeply": ([b"[" * 200_000], "job 7 is not settled after 30 s: the bridge has not seen it"),
+    "an end at no moment": ([ENDED, AT_NO_MOMENT], "job 7 ended as EXPIRED: the bridge's explanation is not"),
+    "an end by no list": ([ENDED, b'{"ended": {"nodes": 1}}'], "job 7 ended as EXPIRED: the bridge's explanation is"),
+    "a long story": ([ENDED, LONG], "job 7 ended as EXPIRED: x: long long"),
+}
+
+
+@pytest.mark.parametrize("what", MISCHIEF)
+def test_what_a_bridge_says_of_a_job_may_be_anything(probe_of, served, what):
+    answers, said = MISCHIEF[what]
+    takes_all = send(head(), b'{"missing": []}')
+    placed_so = {"requestId": 7, "requestHash": "0x" + "ab" * 32}
+    with RawServer(takes_all, takes_all, *(send(head(), answer) for answer in answers)) as server:
+        trouble = look(probe_of(lambda _: placed_so), served, server.url)
+
+    assert trouble.text.startswith(said)
+    assert len(trouble.text) < 400
 
 
 def test_a_bridge_that_does_not_take_the_program_is_told_and_nothing_is_paid(probe_of, tmp_path, served):

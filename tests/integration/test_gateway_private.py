@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -259,6 +261,40 @@ def test_a_path_that_takes_too_long_is_given_up(chain_of_directories):
 
         assert (response.status_code, response.headers["retry-after"]) == (504, "5")
         assert client.get(f"/ipfs/{root}/a/a?format=car&dag-scope=block").status_code == 200
+
+
+class Slow(BlockStore):
+    """Gives no block of `held` until `go` is set."""
+
+    def __init__(self, root, held):
+        super().__init__(root)
+        self.held, self.go, self.waiting = held, threading.Event(), threading.Event()
+
+    def get(self, cid):
+        if cid == self.held:
+            self.waiting.set()
+            assert self.go.wait(30)
+        return super().get(cid)
+
+
+def test_a_path_that_takes_long_keeps_other_paths_waiting_for_so_long_and_blocks_not_at_all(chain_of_directories):
+    store, roots, root = chain_of_directories
+    other = directory(store, b=leaf(store, b"x"))
+    roots.publish(other, "test")
+    slow = Slow(store.root, root)
+    gateway = Gateway(slow, roots, lambda: 0.0, paths=1, head_seconds=0.3)
+    with served(gateway) as client, ThreadPoolExecutor(1) as pool:
+        try:
+            first = pool.submit(client.get, f"/ipfs/{root}/a?format=car&dag-scope=block", timeout=30)
+            assert slow.waiting.wait(10)
+
+            assert client.get(f"/ipfs/{other}?format=raw").status_code == 200
+            assert client.get(f"/ipfs/{other}?format=car").status_code == 200
+            assert client.get(f"/ipfs/{other}/b?format=car", timeout=20).status_code == 504
+        finally:
+            slow.go.set()
+        assert first.result(20).status_code == 504
+        assert client.get(f"/ipfs/{other}/b?format=car").status_code == 200
 
 
 def test_a_path_of_more_names_than_anybody_needs_is_refused(chain_of_directories):
