@@ -6,6 +6,7 @@ that somebody else moved meanwhile is simply looked at again in the next pass.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -53,6 +54,7 @@ PAGE = 500  # jobs of one kind looked at in one pass
 REVIEW_SECONDS = 5.0  # how often waiting jobs are looked at for why they wait
 HOUSEKEEPING_SECONDS = 60.0
 OUTPUT_LABEL = "job:"  # of roots that are outputs
+_OUTPUT = re.compile(f"{OUTPUT_LABEL}0x([0-9a-f]{{64}})")
 #: Why the leases of a job in one of these states have no point any more.
 DEAD: dict[JobState, str] = {
     JobState.ATTESTED: "a quorum of nodes has answered",
@@ -393,9 +395,9 @@ def root_label(request_hash: bytes) -> str:
 
 
 def hash_of_label(label: str) -> bytes | None:
-    """The request hash of such a label; None of any other."""
-    start = f"{OUTPUT_LABEL}0x"
-    return bytes.fromhex(label.removeprefix(start)) if label.startswith(start) else None
+    """The request hash of such a label; None of any other, that of what a slot's node brought (`.../SLOT`) too."""
+    found = _OUTPUT.fullmatch(label)
+    return None if found is None else bytes.fromhex(found[1])
 
 
 def _was_brought(output: bytes, slots: Sequence[Slot]) -> bool:

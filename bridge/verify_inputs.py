@@ -17,8 +17,13 @@ def check_producers(item: BundleAttestation, request: Request) -> Iterator[Check
     """Of each input that the receipt says an earlier request produced: whether the keys that it names signed so."""
     scope = Scope(request.chain_id, request.contract)
     try:
-        said = list(producers_in(parse_receipt(item.receipt)))
+        receipt = parse_receipt(item.receipt)
     except InvalidInput:  # a receipt that is none is a finding of its own
+        return
+    try:
+        said = list(producers_in(receipt))
+    except InvalidInput as exc:  # else one entry that nobody can read would hide what is wrong with the others
+        yield Check(f"producers, by node {item.node_id}", ok=False, detail=str(exc))
         return
     for name, cid, produced in said:
         check = f"producer of {name}, by node {item.node_id}"

@@ -7,7 +7,8 @@
 Shredding overwrites the key, then removes it, then the blocks. Whatever of the blocks an undelete, a backup or an
 image of the disk still has cannot be opened without the key. What overwriting a file can promise, and where keys
 should lie: docs/operations.md. A kill -9 leaves at most a key or blocks that no hold names: the next start of the
-node shreds them. A quarantine counts only when the hold that names it is written, so its blocks need no second name.
+node shreds them. A quarantine counts only when the hold that names it is written. A block gets its name when it is
+whole: reviewers may propose redactions with the same blocks at the same time.
 """
 
 from __future__ import annotations
@@ -127,11 +128,12 @@ class Quarantine:
         """Encrypt and store blocks as they come, in constant memory; when this returns, all are on disk.
 
         BlockMismatch, ContentTooLarge, DiskFull; some of the blocks are there then, and mean nothing.
+        QuarantineDamaged: the execution ended meanwhile, and its folder is gone.
         """
-        self.root.mkdir(mode=0o700, exist_ok=True)
         count = size = 0
         pending: list[int] = []
         try:
+            self.root.mkdir(mode=0o700, exist_ok=True)
             for cid, block in blocks:
                 if len(block) > MAX_BLOCK_BYTES:
                     raise ContentTooLarge("bytes of a block", MAX_BLOCK_BYTES)
@@ -145,6 +147,9 @@ class Quarantine:
                     size = 0
                     _flush(pending)
             _flush(pending)
+            sync_folder(self.root)
+        except FileNotFoundError as exc:
+            raise QuarantineDamaged("its execution has just ended") from exc
         except OSError as exc:
             if is_disk_full(exc):
                 raise DiskFull("no space left in quarantine") from exc
@@ -152,7 +157,6 @@ class Quarantine:
         finally:
             for descriptor in pending:
                 os.close(descriptor)
-        sync_folder(self.root)
         return count
 
     def get(self, cid: Cid) -> bytes:
@@ -190,11 +194,14 @@ class Quarantine:
         return self.root / hmac.digest(self._name_key, cid.binary, "sha256").hex()
 
     def _write(self, cid: Cid, block: bytes) -> int:
-        descriptor = os.open(self.path(cid), _NEW, 0o400)
+        path = self.path(cid)
+        new = path.with_suffix(f".{secrets.token_hex(8)}")
+        descriptor = os.open(new, _NEW, 0o400)
         view = memoryview(seal(self._block_key, block, cid.binary))
         try:
             while view:
                 view = view[os.write(descriptor, view) :]
+            new.replace(path)
         except OSError:
             os.close(descriptor)
             raise

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from executor.agent.parts import Work
+from executor.agent.publishing import JOB, RESULT
 from executor.errors import ContentError, InvalidInput, PeerError
 from executor.ledger import LedgerError, SignedRecord
 from executor.protocol.cid import Cid
@@ -21,7 +22,6 @@ ASK_SECONDS: Final = 3.0  # for one answer
 ALL_SECONDS: Final = 15.0  # for those of one job
 MAX_BYTES: Final = 40 * 1024  # of one job's, as JSON: they must fit into the receipt
 _LABELS: Final = 32
-_JOB: Final = "job:0x"
 
 
 class Origins:
@@ -63,11 +63,11 @@ class Origins:
             return ()
 
     def _own(self, cid: Cid) -> Iterator[Produced]:
-        """What this node signed itself: what it released is kept under the label of its request."""
+        """What this node signed itself: what it released is kept under the label of its request, public or not."""
         parts = self._work.parts
         try:
             labels = parts.roots.labels(cid, parts.clock(), _LABELS)
-            hashes = [bytes.fromhex(label.removeprefix(_JOB)) for label in labels if label.startswith(_JOB)]
+            hashes = [bytes.fromhex(label.partition("0x")[2]) for label in labels if label.startswith((JOB, RESULT))]
             records = [record for one in hashes if (record := parts.ledger.signed(one)) is not None]
         except (ContentError, LedgerError, ValueError) as exc:
             self._work.log.info("this node does not say who produced an input", error=str(exc))

@@ -4,7 +4,9 @@ import pytest
 
 from bridge.verify_inputs import check_producers
 from executor.agent.provenance import MAX_BYTES
+from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes
+from executor.content.roots import RootSet
 from executor.content.walk import blocks
 from executor.protocol.bundle import BundleAttestation
 from executor.protocol.cid import RAW, Cid
@@ -76,6 +78,19 @@ def test_an_input_that_this_node_made_itself_names_its_own_attestation(twin, nod
     )  # fmt: skip
     (check,) = check_producers(word, lease.request.request())
     assert (check.ok, f"produced by request 0x{first_lease.request_hash.hex()}" in check.detail) == (True, True)
+
+
+def test_an_input_that_this_node_made_itself_and_serves_names_its_own_attestation(twin, folder, node):
+    first_lease, first = run(twin)
+    root = Cid.from_binary(first.decoded().output_cid)
+    twin.blocks.put_many(blocks(twin.received, root))
+    roots = RootSet(BlockStore(folder / "content"))
+    roots.publish(root, f"result:0x{first_lease.request_hash.hex()}")
+    roots.drop(root, f"job:0x{first_lease.request_hash.hex()}")
+
+    _, second = run(twin, root, number=2)
+
+    assert Produced.model_validate(named(second)["/inputs/0"]).request_hash == first_lease.request_hash
 
 
 def test_an_input_that_the_bridge_knows_names_all_that_attested_it(twin, node):

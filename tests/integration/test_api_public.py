@@ -479,6 +479,20 @@ def test_an_output_that_stands_on_the_chain_tells_who_attested_it(api, bridge):
     assert api.get(f"/v1/outputs/{Cid.of(RAW, b'wrong')}").json() == {"produced": []}
 
 
+@pytest.mark.parametrize("is_settled", [True, False], ids=["settled", "not settled"])
+def test_what_a_slot_s_node_brought_is_told_once_it_is_settled(api, bridge, is_settled):
+    job = settled(bridge)
+    bridge.dispatcher.roots.keep(RESULT, f"{root_label(job.request_hash)}/1")
+    if is_settled:
+        bridge.set_job(job.request_hash, state="posted", settled_tx=b"t" * 32, settled_block_number=120)
+        while bridge.dispatcher.step():
+            pass
+
+    answer = api.get(f"/v1/outputs/{RESULT}")
+
+    assert (answer.status_code, len(answer.json()["produced"])) == (200, int(is_settled))
+
+
 def test_an_output_is_not_said_to_be_of_a_request_that_has_another(api, bridge):
     job = settled(bridge)
     bridge.set_job(job.request_hash, state="posted", settled_tx=b"t" * 32, settled_block_number=120)

@@ -383,6 +383,8 @@ REFUSED = {
     "a network by HTTP for a module": (wasm(Network={"Type": "HTTP", "Domains": ["a.example"]}), R.SPEC_UNSUPPORTED,
                                        "Network.Type"),
     "HTTP to nowhere": (wasm(Network={"Type": "HTTP"}), R.SPEC_MISSING_FIELD, "Network.Domains"),
+    "HTTP to a letter that becomes another": (wasm(Network={"Type": "HTTP", "Domains": ["\u212aelvin.example"]}),
+                                              R.SPEC_INVALID_FIELD, "Network.Domains[0]"),
     "HTTP to an address": (wasm(Network={"Type": "HTTP", "Domains": ["192.0.2.1"]}), R.SPEC_INVALID_FIELD,
                            "Network.Domains[0]"),
     "a word of later jobs": (wasm(Network={"Type": "Default"}), R.SPEC_UNSUPPORTED, "Network.Type"),

@@ -119,6 +119,19 @@ def test_a_producer_that_was_tampered_with_and_signed_again_is_named(job, what):
     assert producers_named(bundle) == {}
 
 
+@pytest.mark.parametrize(
+    "entry", [{"uri": "ipfs://none", "annotations": {"producedBy": {}}}, {"uri": "ipfs://none", "annotations": None}]
+)
+def test_abuse_an_entry_that_nobody_can_read_hides_no_lie_about_another(job, entry):
+    receipt = parse_receipt(said(job, {"requestId": "1"}).attestations[0].receipt)
+    receipt["predicate"]["buildDefinition"]["resolvedDependencies"].append({"name": "more", **entry})
+    request, outcome = job.bundle.request.request(), Outcome.decode(job.bundle.outcome)
+
+    bundle = changed(job.bundle, attestations=(with_receipt(request, outcome, 0, canonical_json(receipt)),))
+
+    assert [check.ok for check in verdict(bundle).values()] == [False]
+
+
 def test_an_outcome_with_another_output_says_nothing_of_this_input(job):
     other = made_by(job, cid=Cid.of(RAW, b"other"))
 

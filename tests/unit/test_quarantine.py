@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import signal
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -78,6 +80,31 @@ def test_the_same_block_is_stored_once(quarantine):
 
     assert quarantine.put_many([(CID, SECRET), (CID, SECRET)]) == 2
     assert on_disk(quarantine).read_bytes() == before
+
+
+def test_writers_of_the_same_blocks_at_the_same_time_do_not_meet(quarantine, keys):
+    contents = [b"%d" % number * 100_000 for number in range(20)]
+    met = threading.Barrier(2)
+
+    def write():
+        other = Quarantine(quarantine.root, keys.get("one"))
+        for content in contents:
+            met.wait(30)
+            other.put_many([(Cid.of(RAW, content), content)])
+
+    with ThreadPoolExecutor(2) as pool:
+        for written in [pool.submit(write), pool.submit(write)]:
+            written.result()
+
+    assert [quarantine.get(Cid.of(RAW, content)) for content in contents] == contents
+    assert len(list(quarantine.root.iterdir())) == 1 + len(contents)
+
+
+def test_what_is_put_after_the_end_of_its_execution_is_refused(tmp_path, keys):
+    ended = Quarantine(tmp_path / "gone" / "quarantine", keys.create("one"))
+
+    with pytest.raises(QuarantineDamaged, match="its execution has just ended"):
+        ended.put_many([(CID, SECRET)])
 
 
 def test_every_seal_has_a_nonce_of_its_own():

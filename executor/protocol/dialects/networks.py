@@ -48,7 +48,9 @@ def network(section: Fields, draft: Draft, none: Collection[str]) -> dict[str, A
 
 def _hosts(domains: Iterable[str], path: str) -> Iterable[str]:
     for number, text in enumerate(domains):
-        domain = text.strip(" \t\r\n").lower()
+        domain = text.strip(" \t\r\n")
+        if domain.isascii():  # else a letter that only looks like one of a host name might become it
+            domain = domain.lower()
         name = domain.removeprefix(".")
         if problem := host_problem(name) if not name.startswith("*") else "begins with *; write .example.org":
             refuse(Reason.SPEC_INVALID_FIELD, f"{path}[{number}]", f"({text!r:.60}) {problem}")
