@@ -28,7 +28,7 @@ from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
 
 EXPLAIN_AT_ONCE = 4
-LABELS = 16  # of one root, looked at for who produced it
+LABELS = 64  # of one root, looked at for who produced it; each slot of a request has one, too
 EXPLAIN_SECONDS = 5.0
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import structlog
 
@@ -10,6 +11,7 @@ from executor.agent.parts import Parts
 from executor.agent.staging import Staging
 from executor.errors import InsulaError
 from executor.holds import Hold
+from executor.protocol.wire import Outcome
 from executor.quarantine import QuarantineKeys
 
 log = structlog.get_logger("insula.node")
@@ -25,8 +27,7 @@ def finish(parts: Parts, execution_id: str, state: str, detail: str) -> None:
     """
     hold = parts.holds.get(execution_id)
     is_kept = hold is not None and parts.config.quarantine_keep_days > 0 and is_withheld(hold)
-    is_partial = hold is not None and hold.ruling == "redacted" and not hold.gone
-    opening = {name: getattr(hold, name) for name in _OPENING} if is_partial else None
+    opening = _opening(parts, hold) if hold is not None else None
     parts.ledger.finish(execution_id, state, detail, parts.clock(), keep_hold=is_kept, opening=opening)
     if hold is not None and is_kept:
         parts.room.keep(execution_id, hold.disk_bytes)
@@ -35,6 +36,14 @@ def finish(parts: Parts, execution_id: str, state: str, detail: str) -> None:
         shred(parts, execution_id)
     except OSError as exc:
         log.error("a quarantine cannot be shredded", execution=execution_id, error=str(exc))  # noqa: TRY400 - the text says it
+
+
+def _opening(parts: Parts, hold: Hold) -> dict[str, Any] | None:
+    """What tells of the original of an output, if a part of it was let out; None of what was withheld after all."""
+    record = parts.ledger.signed(hold.request_hash)
+    if hold.ruling != "redacted" or hold.gone or record is None or not Outcome.decode(record.outcome).output_cid:
+        return None
+    return {name: getattr(hold, name) for name in _OPENING}
 
 
 def is_withheld(hold: Hold) -> bool:

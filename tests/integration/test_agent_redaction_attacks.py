@@ -5,6 +5,7 @@ import dataclasses
 import os
 import secrets
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -208,6 +209,28 @@ def test_abuse_what_the_audit_refuses_is_withheld_whoever_signed_it(twin, folder
     with holds_of(folder) as holds:
         kept = holds.get(made.execution_id)
     assert (kept.ruling, kept.root, kept.salt, kept.outcome_hash) == ("refused", "", b"", b"")
+
+
+def test_nothing_of_the_original_is_kept_where_the_part_that_was_approved_is_not_what_was_signed(twin, folder):
+    with running(folder, WritesMore()):
+        holding(folder, twin)
+    made = redact(folder, ["outputs/private"])
+    approve(folder, KEYS[0], made["id"])
+    with holds_of(folder) as holds:
+        (hold,) = holds.open()
+        holds.settle(hold.execution_id, lambda votes: Ruling(True, Reason.NONE, votes, made["id"]))
+    with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as db, db:
+        db.execute("UPDATE redactions SET findings = 'x'")
+        db.execute("UPDATE holds SET until = ?", (time.time(),))
+
+    with running(folder, WritesMore()):
+        twin.wait_for(lambda: twin.attested or twin.returned)
+        twin.wait_for(lambda: not list((folder / "executions").iterdir()))
+
+    with holds_of(folder) as holds:
+        kept = holds.get(hold.execution_id)
+    assert len(twin.received) == 0
+    assert (kept.root, kept.salt, kept.outcome_hash) == ("", b"", b"")
 
 
 def test_what_the_audit_refused_before_a_kill_9_is_withheld_after_it(twin, folder):
