@@ -70,6 +70,10 @@ CONCLUSIONS = {
     "held": (jobs("held"), "waiting for: a person's release at the node (1 job)"),
     "attested": (jobs("attested"), "waiting for: its output to be read back (1 job)"),
     "stored": (jobs("stored"), "waiting for: 7 blocks on top of the request (1 job)"),
+    "without copies": (
+        jobs("stored", Reason.COPIES_MISSING),
+        "waiting for: copies of its output at other places (1 job)",
+    ),
     "posting without a delivery": (jobs("posting"), "waiting for: its delivery (1 job)"),
     "posting with a delivery": (
         {**jobs("posting"), **deliveries("sent")},
