@@ -93,22 +93,7 @@ class Bridge:
         self._threads.add("dispatcher", dispatcher, DISPATCH_IDLE_SECONDS)
         housekeeping = Housekeeping(dispatcher.store, dispatcher.roots, time.time)
         self._threads.add("housekeeping", housekeeping, HOUSEKEEPING_IDLE_SECONDS)
-        for number, address in enumerate(config.content.kubo, 1):
-            from executor.content.kubo import Kubo  # its library takes its time, and most bridges have no Kubo
-
-            name = "kubo" if number == 1 else f"kubo {number}"
-            daemon = self._lock.enter_context(Kubo(address))
-            mirror = Mirror(
-                engine,
-                dispatcher.store,
-                dispatcher.roots,
-                daemon,
-                time.time,
-                replicas=replicas,
-                name=name,
-                peers=config.content.kubo_peers,
-            )
-            self._threads.add(name, mirror, MIRROR_IDLE_SECONDS)
+        self._add_mirrors(engine, dispatcher, replicas)
         self._threads.add(
             "relayer",
             Relayer(engine, self._pool.client(), signer, config, time.time, watch=self.watch),
@@ -121,6 +106,24 @@ class Bridge:
             dispatcher, engine, audience, time.time, self._threads.states, self._threads.wake, watch=self.watch
         )
         self._server = run_server(app, config.listen_host, config.listen_port)
+
+    def _add_mirrors(self, engine: Engine, dispatcher: Dispatcher, replicas: Replicas) -> None:
+        content = self._config.content
+        for number, address in enumerate(content.kubo, 1):
+            from executor.content.kubo import Kubo  # its library takes its time, and most bridges have no Kubo
+
+            name = "kubo" if number == 1 else f"kubo {number}"
+            mirror = Mirror(
+                engine,
+                dispatcher.store,
+                dispatcher.roots,
+                self._lock.enter_context(Kubo(address)),
+                time.time,
+                replicas=replicas,
+                name=name,
+                peers=content.kubo_peers,
+            )
+            self._threads.add(name, mirror, MIRROR_IDLE_SECONDS)
 
     def run(self) -> None:
         """Serve and step until `stop`. Once only."""

@@ -1,6 +1,9 @@
 """A bridge whose results must be at several places, with real daemons or others as these places."""
 
 import os
+from contextlib import ExitStack
+
+import pytest
 
 from bridge.config import ContentConfig
 from bridge.dispatcher import Dispatcher
@@ -10,6 +13,7 @@ from bridge.replicas import Replicas
 from bridge.store.content import slot_owner
 from executor.content.blocks import MemoryBlocks
 from executor.content.importer import import_listing
+from executor.content.kubo import Kubo
 from executor.content.limits import TreeLimits
 from executor.protocol.reasons import Reason
 from tests.bridge_kit import GIB, RELAYER, Bridge, attested, order_of, success
@@ -74,3 +78,21 @@ class Places:
 
 WAITING = (JobState.STORED, Reason.COPIES_MISSING)
 HANDED_OVER = (JobState.POSTING, Reason.NONE)
+
+
+@pytest.fixture
+def places(tmp_path):
+    with ExitStack() as stack:
+
+        def made(wanted, *daemons):
+            found = Places(tmp_path, wanted, *daemons)
+            stack.callback(found.bridge.close)
+            return found
+
+        yield made
+
+
+@pytest.fixture
+def first(kubo):
+    with Kubo(kubo.api) as client:
+        yield client

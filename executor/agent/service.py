@@ -162,11 +162,6 @@ def _parts(
     _remove_left_over(folder / "executions", staying)
     http = Http(config.bridge_url, Signer(key, config.audience, clock))
     stack.callback(http.close)
-    chain = None
-    if config.rpc_url:
-        rpc = Http(config.rpc_url)
-        stack.callback(rpc.close)
-        chain = ChainView(rpc, config.chain_id, config.bridge_contract, config.rpc_depth)
     store = BlockStore(folder / "content")
     store.meter.set_limits(config.store_limits)
     classes = Classes(store, policy.data)
@@ -191,12 +186,21 @@ def _parts(
         roots=RootSet(store),
         classes=classes,
         sandboxes=offered,
-        chain=chain,
+        chain=_chain_view(config, stack),
         room=Room(total),
         gates=_gates(policy),
         outside=outside,
         clock=clock,
     )
+
+
+def _chain_view(config: NodeConfig, stack: ExitStack) -> ChainView | None:
+    """The chain itself, where the operator names an endpoint."""
+    if not config.rpc_url:
+        return None
+    rpc = Http(config.rpc_url)
+    stack.callback(rpc.close)
+    return ChainView(rpc, config.chain_id, config.bridge_contract, config.rpc_depth)
 
 
 def _review_door(config: NodeConfig, stack: ExitStack) -> socket.socket | None:

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-from contextlib import ExitStack
 
 import pytest
 from sqlalchemy import func, select
@@ -24,25 +23,9 @@ from executor.protocol.reasons import Reason
 from executor.protocol.wire import Outcome, Status
 from tests.bridge_kit import order_of, success
 from tests.raw_server import RawServer, head, silent
-from tests.replica_kit import HANDED_OVER, WAITING, Places
+from tests.replica_kit import HANDED_OVER, WAITING, Places, first, places
 
-
-@pytest.fixture
-def places(tmp_path):
-    with ExitStack() as stack:
-
-        def made(wanted, *daemons):
-            found = Places(tmp_path, wanted, *daemons)
-            stack.callback(found.bridge.close)
-            return found
-
-        yield made
-
-
-@pytest.fixture
-def first(kubo):
-    with Kubo(kubo.api) as client:
-        yield client
+__all__ = ["first", "places"]
 
 
 # -- daemons that lie -------------------------------------------------------------------------------------------------

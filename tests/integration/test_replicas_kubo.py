@@ -1,7 +1,5 @@
 """A result goes on-chain once it is at as many places as the operator wants: real Kubos, lying ones, and kill -9."""
 
-from contextlib import ExitStack
-
 import pytest
 from sqlalchemy import select
 
@@ -21,25 +19,9 @@ from executor.protocol.reasons import Reason
 from executor.protocol.wire import OnChainState, Outcome, Status
 from tests.bridge_kit import CHAIN_ID, CONTRACT, attested, order_of
 from tests.kubo_daemon import program, start
-from tests.replica_kit import HANDED_OVER, WAITING, Places
+from tests.replica_kit import HANDED_OVER, WAITING, first, places
 
-
-@pytest.fixture
-def places(tmp_path):
-    with ExitStack() as stack:
-
-        def made(wanted, *daemons):
-            found = Places(tmp_path, wanted, *daemons)
-            stack.callback(found.bridge.close)
-            return found
-
-        yield made
-
-
-@pytest.fixture
-def first(kubo):
-    with Kubo(kubo.api) as client:
-        yield client
+__all__ = ["first", "places"]
 
 
 @pytest.fixture
