@@ -393,7 +393,11 @@ def vault(tmp_path, twin):
 VAULT = {"mode": "person", "signers": [KEYS[0].address], "broken_rule": "hold"}
 
 
-@pytest.mark.parametrize("form", [SECRET, base64.b64encode(SECRET), SECRET[::-1], gzip.compress(SECRET)])
+@pytest.mark.parametrize(
+    "form",
+    [SECRET, base64.b64encode(SECRET), SECRET[::-1], gzip.compress(SECRET)],
+    ids=["plain", "base64", "reversed", "compressed"],
+)
 def test_abuse_a_replacement_that_holds_a_secret_is_refused_whoever_may_judge_broken_rules(vault, twin, form):
     with running(vault, WritesMore()):
         held(twin, vault)
