@@ -1,4 +1,4 @@
-"""Who may import what: design rules that a reader can rely on."""
+"""Who may import what, and how long a piece may be: design rules that a reader can rely on."""
 
 import ast
 import subprocess
@@ -40,6 +40,9 @@ IMPURE_ALLOWED = {  # they write and read times that they are given
     ("executor/protocol/receipt.py", "datetime"),
     ("executor/protocol/egressrecord.py", "datetime"),
 }
+
+#: lines; how branched a function may be is ruff's C901
+MAX_FILE, MAX_FUNCTION = 499, 60
 
 
 def sources():
@@ -107,6 +110,18 @@ def test_a_pure_module_imports_no_io_clock_or_random(module):
     found = {i.split(".")[0] for i in imports(ROOT / module)} & banned
 
     assert {name for name in found if (module, name) not in IMPURE_ALLOWED} == set()
+
+
+def test_no_file_and_no_function_is_too_long_to_read_at_once():
+    long = {name_of(p): lines for p in sources() if (lines := len(p.read_text().splitlines())) > MAX_FILE}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > MAX_FUNCTION:
+                    long[f"{name_of(path)}:{node.name}"] = lines
+
+    assert long == {}
 
 
 @pytest.mark.parametrize("module", ["bridge.compose", "executor.agent.service", "bridge.cli.job_verbs"])
