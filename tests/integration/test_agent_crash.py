@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import wasmtime
 
-from executor.agent.config import init_node
 from executor.agent.service import node_status
 from executor.content.importer import import_bytes
 from executor.ledger import Ledger
 from executor.protocol.wire import Status
-from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, Fault, order
+from tests.agent_kit import new_node
+from tests.agent_twin import Fault, order
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = '(module (memory (export "memory") 1) (func (export "_start")))'
@@ -38,22 +38,8 @@ run_node(Path(sys.argv[1]), threading.Event(), [ProvedWasm()])
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def folder(tmp_path, twin):
-    init_node(
-        tmp_path / "node",
-        bridge_url=twin.url,
-        chain_id=CHAIN_ID,
-        bridge_contract=CONTRACT,
-        registry=CONTRACT,
-        tiers=("wasm",),
-        poll_seconds=0.1,
-    )
+    new_node(twin, tmp_path / "node", tiers=("wasm",))
     return tmp_path / "node"
 
 

@@ -50,10 +50,9 @@ from tests.integration.test_agent_release import (
     shown,
     still_held,
     subject,
-    twin,
 )
 
-__all__ = ["folder", "twin"]
+__all__ = ["folder"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PRIVATE = (b"the answer is 42", b"and 43", b"private/")

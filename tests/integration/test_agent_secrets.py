@@ -11,8 +11,7 @@ from structlog.testing import capture_logs
 
 from bridge.demo.image import build_image_archive
 from bridge.demo.programs.build import WASM_TARGET, compile_c, native_target
-from executor.agent.config import init_node
-from executor.agent.service import node_status, run_node
+from executor.agent.service import node_status
 from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes, import_file, import_listing
 from executor.content.limits import TreeLimits
@@ -27,7 +26,8 @@ from executor.sandbox.escapes import names
 from executor.sandbox.mounts import quota_mounts
 from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
-from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, order
+from tests.agent_kit import new_node, node_running
+from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, order
 from tests.docker_engine import docker_engine, needs_root
 
 __all__ = ["docker_engine"]
@@ -96,22 +96,8 @@ def chain():
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def folder(tmp_path, twin, chain):
-    init_node(
-        tmp_path / "node",
-        bridge_url=twin.url,
-        chain_id=CHAIN_ID,
-        bridge_contract=CONTRACT,
-        registry=CONTRACT,
-        rpc_url=chain.url,
-        poll_seconds=0.1,
-    )
+    new_node(twin, tmp_path / "node", rpc_url=chain.url)
     secret = tmp_path / "node" / "token"
     secret.write_bytes(VALUE + b"\n")
     secret.chmod(0o600)
@@ -134,15 +120,8 @@ class ProvedDocker(DockerSandbox):
 
 @contextmanager
 def running(folder, *sandboxes):
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, sandboxes or [ProvedWasm()]))
-    thread.start()
-    try:
+    with node_running(folder, *(sandboxes or [ProvedWasm()])):
         yield
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def offer(twin, chain, spec, *, requester=REQUESTER, known=True, request_id=1, **changes):
