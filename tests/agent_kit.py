@@ -1,12 +1,19 @@
-"""A node in the hands of a test: its work folder, and the node itself in a thread of this process."""
+"""A node in the hands of a test: its work folder, the node in a thread or a process, an endpoint that it may ask."""
 
+import json
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from executor.agent.config import init_node
 from executor.agent.service import run_node
 from tests.agent_twin import CHAIN_ID, CONTRACT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def new_node(twin, folder, **fields):
@@ -28,3 +35,40 @@ def node_running(folder, *sandboxes, clock=time.time):
         stop.set()
         thread.join(60)
         assert not thread.is_alive()
+
+
+@contextmanager
+def killed_at_the_end(program, *args):
+    """Python runs `program` in a process of its own; that process."""
+    command = [sys.executable, "-c", program, *map(str, args)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait(10)
+
+
+@contextmanager
+def endpoint_of(answer):
+    """A JSON-RPC endpoint over HTTP that says to each call what `answer` makes of it, in bytes; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            body = answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

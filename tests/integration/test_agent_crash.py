@@ -1,7 +1,5 @@
 """A node that is killed with kill -9: nothing is left over, nothing is signed twice."""
 
-import os
-import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from executor.agent.service import node_status
 from executor.content.importer import import_bytes
 from executor.ledger import Ledger
 from executor.protocol.wire import Status
-from tests.agent_kit import new_node
+from tests.agent_kit import killed_at_the_end, new_node
 from tests.agent_twin import Fault, order
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,18 +44,9 @@ def folder(tmp_path, twin):
 @contextmanager
 def node_process(folder):
     """A node in a process of its own, killed at the end."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(folder)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with killed_at_the_end(PROCESS, folder) as child:
         yield child
         assert child.poll() is None, "the node ended by itself"
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
 
 
 def job(twin, text):

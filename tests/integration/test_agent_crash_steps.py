@@ -2,12 +2,8 @@
 
 import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import docker
 import pytest
@@ -19,14 +15,13 @@ from executor.protocol.leases import Phase
 from executor.protocol.signing import Key
 from executor.protocol.wire import Status
 from executor.sandbox import mounts
-from tests.agent_kit import new_node
+from tests.agent_kit import killed_at_the_end, new_node
 from tests.agent_twin import Fault, order
 from tests.sandbox.kit import abuse_image
 
 __all__ = ["abuse_image"]
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
-ROOT = Path(__file__).resolve().parents[2]
 REVIEWER = Key.from_hex(f"{11:064x}")
 NODE = "test-crash-steps"
 
@@ -100,20 +95,8 @@ def folder(tmp_path, twin):
     return tmp_path / "node"
 
 
-@contextlib.contextmanager
 def process(folder, engine, step=""):
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(folder), engine, NODE, step],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield child
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
+    return killed_at_the_end(PROCESS, folder, engine, NODE, step)
 
 
 def boxes(api):

@@ -1,15 +1,10 @@
 """An output that waits for its reviewers: nothing of it leaves, only the right signatures end it, whatever dies."""
 
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -33,10 +28,9 @@ from executor.protocol.releaserecord import check_release
 from executor.protocol.signing import Key, Scope
 from executor.protocol.wire import Status
 from executor.sandbox.types import Probe, RunReport
-from tests.agent_kit import new_node, node_running
+from tests.agent_kit import killed_at_the_end, new_node, node_running
 from tests.agent_twin import CHAIN_ID, CONTRACT, Fault, order
 
-ROOT = Path(__file__).resolve().parents[2]
 KEYS = [Key.from_hex(f"{number:064x}") for number in (11, 12, 13)]
 STRANGER = Key.from_hex(f"{99:064x}")
 SECRET = b"the answer is 42"
@@ -414,15 +408,9 @@ run_node(Path(sys.argv[1]), threading.Event(), [Writes()])
 
 @contextmanager
 def node_process(folder):
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(folder)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
+    with killed_at_the_end(PROCESS, folder) as child:
         yield child
         assert child.poll() is None, "the node ended by itself"
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
 
 
 @pytest.mark.parametrize("approve", [True, False], ids=["approved", "rejected"])

@@ -1,9 +1,7 @@
 """Secrets and private data of an operator, end to end: given to whom they are for, in memory, and not let out again."""
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,7 @@ from executor.sandbox.escapes import names
 from executor.sandbox.mounts import quota_mounts
 from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
-from tests.agent_kit import new_node, node_running
+from tests.agent_kit import endpoint_of, new_node, node_running
 from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, order
 from tests.docker_engine import docker_engine, needs_root
 
@@ -52,31 +50,8 @@ class Chain:
         number = int(call["params"][0]["data"][10:], 16)
         return f"0x{self.hashes.get(number, bytes(32)).hex()}"
 
-    @contextmanager
     def running(self):
-        chain = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def do_POST(self):
-                call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": chain.answer(call)}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+        return endpoint_of(lambda call: json.dumps({"jsonrpc": "2.0", "id": 1, "result": self.answer(call)}).encode())
 
 
 @pytest.fixture(scope="module")
