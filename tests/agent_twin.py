@@ -236,8 +236,12 @@ def _route(twin, method, path, body):
     if words[:2] != ["v1", "leases"]:
         return _content(twin, method, words, query, body)
     if len(words) == 2:
+        advert = Advert.model_validate_json(body)
+        twin.adverts.append(advert)
+        end = time.monotonic() + advert.wait_seconds
+        while not twin.leases and time.monotonic() < end and not twin.stopped.wait(0.01):
+            pass
         with twin.lock:
-            twin.adverts.append(Advert.model_validate_json(body))
             lease = twin.leases.pop(0) if twin.leases else None
         return (200, lease.model_dump_json().encode()) if lease else (204, b"")
     if twin.gone:

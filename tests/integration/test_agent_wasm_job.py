@@ -340,6 +340,20 @@ def test_a_second_lease_for_a_signed_request_brings_the_same_bytes_again(twin, n
     assert missing(twin.received, Cid.from_binary(first.decoded().output_cid)) == []
 
 
+def test_a_lease_is_taken_whose_earlier_attempt_ended_while_the_bridge_held_the_call_for_work(twin, tmp_path):
+    folder = new_node(twin, tmp_path / "node", tiers=("wasm",), poll_seconds=20.0)
+    job = order(spec_of(twin, PROGRAM.format(code=0)))
+    with node_running(folder, ProvedWasm()):
+        twin.offer(job, token=1)
+        twin.wait_for(lambda: twin.attested and len(twin.adverts) == 2)
+        twin.wait_for(lambda: not any(thread.name.startswith("lease-") for thread in threading.enumerate()))
+        twin.offer(job, token=2, attempt=2)
+
+        twin.wait_for(lambda: len(twin.attested) == 2 or twin.returned)
+
+    assert (len(twin.attested), twin.returned) == (2, [])
+
+
 def test_a_lease_for_another_slot_of_a_signed_request_goes_back(twin, node):
     job = order(spec_of(twin, PROGRAM.format(code=0)), nodes=3, quorum=2)
     twin.offer(job, token=1, slot=1)
