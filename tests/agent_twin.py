@@ -71,6 +71,7 @@ class BridgeTwin:
     faults: dict = field(default_factory=dict)  # part of a path -> Fault
     go_on: bool = True
     gone: bool = False  # every lease is gone
+    holds_calls: bool = False  # one for work is held as long as it asks, as by a bridge
     url: str = ""
     nonces: set = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -238,7 +239,7 @@ def _route(twin, method, path, body):
     if len(words) == 2:
         advert = Advert.model_validate_json(body)
         twin.adverts.append(advert)
-        end = time.monotonic() + advert.wait_seconds
+        end = time.monotonic() + (advert.wait_seconds if twin.holds_calls else 0)
         while not twin.leases and time.monotonic() < end and not twin.stopped.wait(0.01):
             pass
         with twin.lock:

@@ -341,6 +341,7 @@ def test_a_second_lease_for_a_signed_request_brings_the_same_bytes_again(twin, n
 
 
 def test_a_lease_is_taken_whose_earlier_attempt_ended_while_the_bridge_held_the_call_for_work(twin, tmp_path):
+    twin.holds_calls = True
     folder = new_node(twin, tmp_path / "node", tiers=("wasm",), poll_seconds=20.0)
     job = order(spec_of(twin, PROGRAM.format(code=0)))
     with node_running(folder, ProvedWasm()):
