@@ -71,6 +71,7 @@ class BridgeTwin:
     faults: dict = field(default_factory=dict)  # part of a path -> Fault
     go_on: bool = True
     gone: bool = False  # every lease is gone
+    holds_calls: bool = False  # one for work is held as long as it asks, as by a bridge
     url: str = ""
     nonces: set = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -236,8 +237,12 @@ def _route(twin, method, path, body):
     if words[:2] != ["v1", "leases"]:
         return _content(twin, method, words, query, body)
     if len(words) == 2:
+        advert = Advert.model_validate_json(body)
+        twin.adverts.append(advert)
+        end = time.monotonic() + (advert.wait_seconds if twin.holds_calls else 0)
+        while not twin.leases and time.monotonic() < end and not twin.stopped.wait(0.01):
+            pass
         with twin.lock:
-            twin.adverts.append(Advert.model_validate_json(body))
             lease = twin.leases.pop(0) if twin.leases else None
         return (200, lease.model_dump_json().encode()) if lease else (204, b"")
     if twin.gone:

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from bridge.api.auth import Gate, claimed_key, require_body
-from bridge.api.body import parse, pieces_of, read_car, read_json
+from bridge.api.body import pieces_of, read_car, read_json
 from bridge.api.places import UploadPlaces
 from bridge.api.problems import not_here
 from bridge.api.waiting import Waiting, wait
@@ -36,6 +36,7 @@ from executor.protocol.leases import (
     Lease,
     LeaseReturn,
     Missing,
+    parse_body,
 )
 
 LOOK_AGAIN_SECONDS = 5.0  # a waiting node is looked at again even if nothing seems to have changed
@@ -70,7 +71,7 @@ def _add_leases(
     async def ask(request: Request) -> Response:
         """Ask for work; waits up to `wait_seconds` for some."""
         key, body = await signed(request)
-        lease = await _ask(dispatcher, waiting, request, key, parse(Advert, body))
+        lease = await _ask(dispatcher, waiting, request, key, parse_body(Advert, body))
         if lease is None:
             return Response(status_code=204)
         return Response(lease.model_dump_json(), media_type="application/json")
@@ -79,20 +80,20 @@ def _add_leases(
     async def heartbeat(lease_id: str, request: Request) -> HeartbeatAnswer:
         """Renew a lease, or hear why to stop."""
         key, body = await signed(request)
-        return await run_in_threadpool(dispatcher.heartbeat, key, lease_id, parse(Heartbeat, body))
+        return await run_in_threadpool(dispatcher.heartbeat, key, lease_id, parse_body(Heartbeat, body))
 
     @routes.post("/{lease_id}/return", status_code=204, openapi_extra=_body(LeaseReturn))
     async def give_back(lease_id: str, request: Request) -> None:
         """Give a lease back for a reason of the node's own."""
         key, body = await signed(request)
-        await run_in_threadpool(dispatcher.give_back, key, lease_id, parse(LeaseReturn, body))
+        await run_in_threadpool(dispatcher.give_back, key, lease_id, parse_body(LeaseReturn, body))
         waiting.changed()
 
     @routes.post("/{lease_id}/attestation", status_code=204, openapi_extra=_body(Attested))
     async def attest(lease_id: str, request: Request) -> None:
         """Hand in a signed outcome; the same bytes again are fine."""
         key, body = await signed(request)
-        await run_in_threadpool(dispatcher.accept_attestation, key, lease_id, parse(Attested, body))
+        await run_in_threadpool(dispatcher.accept_attestation, key, lease_id, parse_body(Attested, body))
         wake()
 
 

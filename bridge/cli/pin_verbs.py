@@ -11,7 +11,17 @@ import typer
 
 from bridge.cli.output import Exit, JsonFlag, emit, fail, one_line
 from bridge.cli.progress import progress
-from bridge.cli.stores import PIN_PREFIX, ContentArgument, StoreOption, found_at, named, pin_for, pin_label, store_at
+from bridge.cli.stores import (
+    PIN_PREFIX,
+    ContentArgument,
+    PinSecondsOption,
+    StoreOption,
+    found_at,
+    named,
+    pin_for,
+    pin_label,
+    store_at,
+)
 from executor.content import unixfs
 from executor.content.arrival import ARRIVING
 from executor.content.blockstore import BlockStore
@@ -173,7 +183,7 @@ def _emit_list(
 def pin(
     cid: Annotated[str, typer.Argument(metavar="CID", help="The CID of something that is here in full.")],
     label: Annotated[str, typer.Option(help="Why; one DAG may be pinned under several labels.")] = "pinned",
-    seconds: Annotated[float | None, typer.Option("--for", help="Seconds to keep it; else until `unpin`.")] = None,
+    seconds: PinSecondsOption = None,
     store: StoreOption = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -22,12 +22,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from executor.audit.policy import Policy
+from executor.audit.policy import LabelWords, Policy
 from executor.content.kuboaddress import rpc_address
 from executor.content.quota import DEFAULT_MIN_FREE_BYTES, StoreLimits
 from executor.errors import InvalidInput
 from executor.ledger import Ledger
-from executor.protocol.labels import Label
 from executor.protocol.leases import Address, Amount
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Key, Scope
@@ -48,7 +47,7 @@ class NodeConfig(BaseModel):
     bridge_contract: Address
     registry: Address
     key: str = "file:key"  # env:NAME, file:PATH or keystore:PATH, relative to the work folder
-    labels: tuple[str, ...] = Field(default=(), max_length=64)
+    labels: LabelWords = Field(default=(), max_length=64)
     tiers: tuple[Tier, ...] = ("wasm", "container", "gvisor")  # wanted; offered where their probe holds
     slots: int = Field(default=2, ge=1, le=256)
     cpu_millis: int = Field(default=2000, ge=100)
@@ -96,14 +95,6 @@ class NodeConfig(BaseModel):
     def _kubo(cls, value: str) -> str:
         try:
             return rpc_address(value) if value else ""
-        except InvalidInput as exc:
-            raise ValueError(exc.problem) from exc
-
-    @field_validator("labels")
-    @classmethod
-    def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return tuple(str(Label.parse(word)) for word in value)
         except InvalidInput as exc:
             raise ValueError(exc.problem) from exc
 

@@ -112,7 +112,8 @@ class Node:
         return self.running == 0
 
     def _start(self, lease: Lease) -> None:
-        if lease.request_hash in self._threads:
+        earlier = self._threads.get(lease.request_hash)
+        if earlier is not None and earlier.is_alive():  # it may have ended while the bridge held our call
             # The bridge has given up an attempt that is still being cleaned up here.
             self._refuse(lease, "an earlier attempt at this request is still being ended here")
             return

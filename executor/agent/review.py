@@ -112,13 +112,13 @@ class Review:
         }
 
     def find_shown(self, word: str) -> Hold:
-        """As `find`, for an approval: by execution id only. InvalidInput("ID").
+        """As `find`, for an approval or a redaction: by execution id only. InvalidInput("ID").
 
         A request that ran again holds another output under the same id and hash than the one that was looked at.
         """
         hold = self.find(word)
         if word != hold.execution_id:
-            problem = "an approval is for one output: give its own id, as `insula release show` of it says"
+            problem = "this is for one output: give its own id, as `insula release show` of it says"
             raise InvalidInput("ID", problem)
         return hold
 

@@ -200,10 +200,10 @@ class RemoteReview:
         raise InvalidInput("ID", f"nothing of {word!r:.100} waits for this reviewer; see `insula release list`")
 
     def find_shown(self, word: str) -> HeldRow:
-        """As `find`, for an approval: by execution id only. InvalidInput("ID")."""
+        """As `find`, for an approval or a redaction: by execution id only. InvalidInput("ID")."""
         row = self.find(word)
         if word != row.id:
-            problem = "an approval is for one output: give its own id, as `insula release show` of it says"
+            problem = "this is for one output: give its own id, as `insula release show` of it says"
             raise InvalidInput("ID", problem)
         return row
 

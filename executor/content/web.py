@@ -195,13 +195,19 @@ class Http:
 
 
 class HttpPeer:
-    """A DAG's peer over HTTP: see `executor.content.transfer.Peer`. The paths are templates with {cid}."""
+    """A DAG's peer over HTTP: see `executor.content.transfer.Peer`. The paths are templates with {cid}.
 
-    def __init__(self, http: Http, *, car: str, missing: str = "", content: str = "") -> None:
+    upload_seconds: for one CAR on its way there, and for the answer to it.
+    """
+
+    def __init__(
+        self, http: Http, *, car: str, missing: str = "", content: str = "", upload_seconds: float = UPLOAD_SECONDS
+    ) -> None:
         self._http = http
         self._car = car
         self._missing = missing
         self._content = content
+        self._upload_seconds = upload_seconds
 
     @contextmanager
     def get_car(self, cid: Cid) -> Iterator[Iterator[bytes]]:
@@ -215,14 +221,12 @@ class HttpPeer:
 
     def put_car(self, root: Cid, car: bytes) -> tuple[Cid, ...]:
         """Give the peer blocks below `root`; what it lacks then."""
-        path = self._content.format(cid=root)
-        reply = self._http.call(
-            "PUT", path, car, content_type=MEDIA_TYPE, seconds=UPLOAD_SECONDS, silence_seconds=UPLOAD_SECONDS
-        )
+        path, seconds = self._content.format(cid=root), self._upload_seconds
+        reply = self._http.call("PUT", path, car, content_type=MEDIA_TYPE, seconds=seconds, silence_seconds=seconds)
         return _missing(reply)
 
 
-def lease_peer(http: Http, lease_id: str, token: int) -> HttpPeer:
+def lease_peer(http: Http, lease_id: str, token: int, *, upload_seconds: float = UPLOAD_SECONDS) -> HttpPeer:
     """The content of one lease: its inputs come from there, its output goes there."""
     base = f"/v1/leases/{quote(lease_id, safe='').replace('{', '').replace('}', '')}"
     return HttpPeer(
@@ -230,6 +234,7 @@ def lease_peer(http: Http, lease_id: str, token: int) -> HttpPeer:
         car=f"{base}/car/{{cid}}",
         missing=f"{base}/missing?root={{cid}}&token={token}",
         content=f"{base}/content?root={{cid}}&token={token}",
+        upload_seconds=upload_seconds,
     )
 
 

@@ -4,17 +4,15 @@ import base64
 import json
 import shutil
 import sqlite3
-import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 import wasmtime
 
 from bridge.cli.output import Exit
-from executor.agent.config import NodeConfig, init_node
+from executor.agent.config import NodeConfig
 from executor.agent.review import open_review
-from executor.agent.service import node_status, run_node
+from executor.agent.service import node_status
 from executor.content.importer import import_bytes
 from executor.content.limits import TreeLimits
 from executor.content.reader import manifest
@@ -24,23 +22,27 @@ from executor.protocol.reasons import Reason
 from executor.protocol.release import sign_release
 from executor.protocol.wire import Status
 from executor.quarantine import Quarantine, QuarantineKeys
-from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, order
+from tests.agent_twin import order
 from tests.integration.test_agent_release import (
     KEYS,
     SECRET,
     Writes,
     attested,
     decide,
+    folder,
     held,
     holds_of,
     job,
     policy,
     push,
     released,
+    running,
     shown,
     subject_of_hold,
 )
 from tests.integration.test_agent_wasm_job import ProvedWasm
+
+__all__ = ["folder"]
 
 DAY = 86400.0
 MARKER = bytes((number * 7 + 13) ^ 0x5A for number in range(35))
@@ -60,38 +62,11 @@ PROGRAM = """
 """
 
 
-@pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
-def folder(tmp_path, twin):
-    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
-    init_node(tmp_path / "node", **fields, poll_seconds=0.1, slots=1, disk_bytes=2**30, memory_bytes=2**29)
-    policy(tmp_path / "node", mode="person", signers=[KEYS[0].address])
-    return tmp_path / "node"
-
-
 def configure(folder, **fields):
     """Change fields of node.toml."""
     lines = [line for line in (folder / "node.toml").read_text().splitlines() if line.split(" =")[0] not in fields]
     lines += [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
     (folder / "node.toml").write_text("\n".join(lines) + "\n")
-
-
-@contextmanager
-def running(folder, sandbox=None, clock=time.time):
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [sandbox or Writes()], clock))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def keys_of(folder):

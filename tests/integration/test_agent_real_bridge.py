@@ -15,7 +15,7 @@ from bridge.config import DispatchConfig
 from bridge.jobs import JobState
 from executor.agent.config import init_node
 from executor.agent.review import open_review
-from executor.agent.service import node_status, run_node
+from executor.agent.service import node_status
 from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
@@ -29,6 +29,7 @@ from executor.protocol.signing import Key
 from executor.protocol.wire import Outcome, ResultKind, Status
 from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
+from tests.agent_kit import node_running
 from tests.bridge_kit import CHAIN_ID, CONTRACT, CURATOR, SCOPE, Bridge, operator_of, order_of, spec_bytes
 
 ECHO = """
@@ -114,15 +115,8 @@ def running_node(bridge, url, folder, policy="", **fields):
     node_id = bridge.registry.register(made["key"], operator_of("a"), ["node=admitted", "site=camera"])
     bridge.registry.vouch(CURATOR, node_id, "node=admitted", "site=camera")
     (folder / "policy.toml").write_text(policy)
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [ProvedWasm()]))
-    thread.start()
-    try:
+    with node_running(folder, ProvedWasm()):
         yield folder
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def wait_for(condition, seconds=30.0):

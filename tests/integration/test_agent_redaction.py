@@ -38,11 +38,10 @@ from tests.integration.test_agent_release import (
     running,
     shown,
     still_held,
-    twin,
 )
 from tests.integration.test_agent_secrets import Chain
 
-__all__ = ["folder", "twin"]
+__all__ = ["folder"]
 
 FILES = {"report.csv": b"name,count\nanne,3\n", "private/a.txt": b"the answer is 42", "private/b.txt": b"and 43"}
 STDOUT = b"anne has 3\n"

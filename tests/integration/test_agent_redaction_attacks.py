@@ -2,14 +2,10 @@
 
 import contextlib
 import dataclasses
-import os
 import secrets
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -24,6 +20,7 @@ from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.release import Changes, Redacted, sign_release
 from executor.protocol.wire import Status
+from tests.agent_kit import killed_at_the_end
 from tests.integration.test_agent_redaction import (
     STDOUT,
     WritesMore,
@@ -50,12 +47,10 @@ from tests.integration.test_agent_release import (
     shown,
     still_held,
     subject,
-    twin,
 )
 
-__all__ = ["folder", "twin"]
+__all__ = ["folder"]
 
-ROOT = Path(__file__).resolve().parents[2]
 PRIVATE = (b"the answer is 42", b"and 43", b"private/")
 
 
@@ -309,18 +304,8 @@ run_node(Path(sys.argv[1]), threading.Event(), [WritesMore()])
 """
 
 
-@contextlib.contextmanager
 def process(folder, step=""):
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(folder), step], cwd=ROOT, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        yield child
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
+    return killed_at_the_end(PROCESS, folder, step)
 
 
 def propose_and_approve(folder):

@@ -22,7 +22,8 @@ from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import ResultKind, Status
 from executor.sandbox.types import Probe, RunReport, SandboxUnavailable
-from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, order
+from tests.agent_kit import new_node, node_running
+from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, order
 
 
 class Scripted:
@@ -52,30 +53,16 @@ class Scripted:
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def folder(tmp_path, twin):
-    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
-    init_node(tmp_path / "node", **fields, poll_seconds=0.1, disk_bytes=2**30, memory_bytes=2**29, cpu_millis=2000)
+    new_node(twin, tmp_path / "node", disk_bytes=2**30, memory_bytes=2**29, cpu_millis=2000)
     return tmp_path / "node"
 
 
 @contextmanager
 def running(folder, act=lambda execution: None):
     sandbox = Scripted(act)
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [sandbox]))
-    thread.start()
-    try:
+    with node_running(folder, sandbox):
         yield sandbox
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def spec(twin, **changes):

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from executor.agent.classes import Classes
-from executor.agent.config import init_node
 from executor.agent.outside import outside_of
-from executor.agent.service import node_status, run_node
+from executor.agent.service import node_status
 from executor.audit.policy import DataClass
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
@@ -28,7 +27,8 @@ from executor.protocol.cid import RAW
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import Status
-from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, Fault, order
+from tests.agent_kit import new_node, node_running
+from tests.agent_twin import REQUESTER, Fault, order
 from tests.api_kit import serving
 from tests.bridge_kit import Bridge
 from tests.chain_nodes import wait_for
@@ -46,12 +46,6 @@ HAS_IT_NOT = {"status": 404, "times": 10**6}
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def fresh():
     """A tree that no other test has, and its blocks."""
     return Content(blocks := MemoryBlocks(), import_listing(blocks, {"a": os.urandom(MIB + 5), "d/b": b"b"}, LIMITS))
@@ -62,20 +56,11 @@ def node(tmp_path, twin, act=lambda execution: None, policy="", sandbox=None, **
     """A running node; its folder and its sandbox."""
     folder = tmp_path / "node"
     if not folder.exists():
-        init_node(
-            folder, bridge_url=twin.url, chain_id=CHAIN_ID, bridge_contract=CONTRACT, registry=CONTRACT,
-            poll_seconds=0.1, **fields,
-        )  # fmt: skip
+        new_node(twin, folder, **fields)
         (folder / "policy.toml").write_text(policy)
-    sandbox, stop = sandbox or Scripted(act), threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [sandbox]))
-    thread.start()
-    try:
+    sandbox = sandbox or Scripted(act)
+    with node_running(folder, sandbox):
         yield folder, sandbox
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def job_of(twin, root, **changes):

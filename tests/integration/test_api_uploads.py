@@ -16,7 +16,6 @@ from executor.content.quota import StoreLimits
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.leases import Withdrawn
 from executor.protocol.nodeauth import BODY, SIGNATURE
-from tests.api_kit import serving
 from tests.bridge_kit import Bridge, key_of
 from tests.chain_nodes import wait_for
 
@@ -34,12 +33,6 @@ def bridge(tmp_path):
     bridge = Bridge(tmp_path, content=content)
     yield bridge
     bridge.close()
-
-
-@pytest.fixture
-def api(bridge):
-    with serving(bridge) as api:
-        yield api
 
 
 def begin(api, headers, length):

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from executor.content import dagpb, unixfs_node
 from executor.content.blocks import MemoryBlocks
-from executor.content.dagpb import Link, Node
+from executor.content.dagpb import Link
 from executor.content.importer import file_blocks, only_hash, tree_blocks
 from executor.content.unixfs import (
     EMPTY_DIRECTORY,
@@ -27,14 +26,14 @@ from executor.content.unixfs import (
     manifest,
     read_file,
 )
-from executor.content.unixfs_node import TYPE_DIRECTORY, TYPE_FILE, Data
 from executor.errors import (
     ContentTooLarge,
     InvalidInput,
     SourceChanged,
     UnsafeName,
 )
-from executor.protocol.cid import DAG_PB, RAW, Cid
+from executor.protocol.cid import RAW, Cid
+from tests.dag_kit import directory, raw
 
 LIMITS = TreeLimits(max_bytes=50_000_000)
 MIB = 1024 * 1024
@@ -43,29 +42,6 @@ MIB = 1024 * 1024
 @pytest.fixture
 def store():
     return MemoryBlocks()
-
-
-def put(store, node):
-    block = dagpb.encode(node)
-    cid = Cid.of(DAG_PB, block)
-    store.put_many([(cid, block)])
-    return cid
-
-
-def directory(store, *links):
-    return put(store, Node(links, unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
-
-
-def file(store, children, size=None):
-    sizes = tuple(of for _, of in children)
-    data = Data(TYPE_FILE, file_size=sum(sizes) if size is None else size, block_sizes=sizes)
-    return put(store, Node(tuple(Link("", cid, 0) for cid, _ in children), unixfs_node.encode_data(data)))
-
-
-def raw(store, content):
-    cid = Cid.of(RAW, content)
-    store.put_many([(cid, content)])
-    return cid
 
 
 def contents(folder):

@@ -2,10 +2,9 @@
 
 import pytest
 
-from executor.content import dagpb, unixfs_node
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
-from executor.content.dagpb import Link, Node
+from executor.content.dagpb import Link
 from executor.content.unixfs import (
     EMPTY_DIRECTORY,
     EMPTY_FILE,
@@ -20,13 +19,13 @@ from executor.content.unixfs import (
     stored_size,
     walk,
 )
-from executor.content.unixfs_node import TYPE_DIRECTORY, Data
 from executor.errors import (
     BlockMissing,
     InvalidInput,
     MalformedBlock,
 )
-from executor.protocol.cid import DAG_CBOR, DAG_PB, RAW, Cid
+from executor.protocol.cid import DAG_CBOR, RAW, Cid
+from tests.dag_kit import directory
 
 LIMITS = TreeLimits(max_bytes=50_000_000)
 MIB = 1024 * 1024
@@ -35,17 +34,6 @@ MIB = 1024 * 1024
 @pytest.fixture
 def store():
     return MemoryBlocks()
-
-
-def put(store, node):
-    block = dagpb.encode(node)
-    cid = Cid.of(DAG_PB, block)
-    store.put_many([(cid, block)])
-    return cid
-
-
-def directory(store, *links):
-    return put(store, Node(links, unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
 
 
 def contents(folder):
