@@ -27,8 +27,8 @@ from executor.content.cancel import Cancelled, cancellable
 NO_COOKIES: Final = DefaultCookiePolicy(allowed_domains=[])
 """A long-lived client would keep what a peer sets, without end."""
 _READ_BYTES = 127 * 1024
-"""Of one read, where httpcore asks for 64 KiB; it passes on whatever comes. For 128 KiB and more, malloc asks the system
-each time."""
+"""Of one read, where httpcore asks for 64 KiB; it passes on whatever comes. For 128 KiB and more, malloc would ask the
+system each time."""
 _WRITE_BYTES = 256 * 1024
 _MAX_ADDRESSES = 4
 _thread = threading.local()
