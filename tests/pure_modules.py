@@ -59,6 +59,7 @@ PURE = (
     "executor/content/hamt.py",
     "executor/content/limits.py",
     "executor/content/murmur3.py",
+    "executor/content/pacing.py",
     "executor/content/profiles.py",
     "executor/content/protobuf.py",
     "executor/content/scoring.py",

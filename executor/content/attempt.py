@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from executor.content.blocks import BlockStoreLike
 from executor.content.cancel import Cancel
+from executor.content.pacing import Measured, Runner
 from executor.content.patience import Patience
 from executor.content.sources import OpenSources, Source
 from executor.content.transfer import CarSource, Download
@@ -39,8 +40,9 @@ class Attempt:
     """What a source brings until it has no more, fails or is ended.
 
     taken: verified blocks. sizes: theirs. blocks, bytes: those that were not here, and their bytes. longest_wait:
-    seconds between two blocks. ended_for: why it was ended from outside. failure: what the source did, or the error of
-    the content itself or the store (`is_fatal`), which no other source can mend.
+    seconds between two blocks. measured: its rate. is_slow: others are asked because of that. ended_for: why it was
+    ended from outside. failure: what the source did, or the error of the content itself or the store (`is_fatal`),
+    which no other source can mend.
     """
 
     def __init__(self, source: Source, wake: Callable[[], None], watcher: Watcher | None = None) -> None:
@@ -55,6 +57,8 @@ class Attempt:
         self.started = time.monotonic()
         self.last_block = self.last_progress = self.started
         self.longest_wait = 0.0
+        self.measured = Measured(self.started)
+        self.is_slow = False
         self.race_mark: int | None = None
         self._unfinished = 0
         self._wake = wake
@@ -84,6 +88,10 @@ class Attempt:
     def leads(self) -> bool:
         """Whether it brought a block since the race began."""
         return self.race_mark is not None and self.taken > self.race_mark
+
+    def runner(self, now: float) -> Runner:
+        """How it does in a race of rates."""
+        return Runner(self.bytes / max(now - self.started, 1e-3), self.measured.rate, self.is_slow, self.leads)
 
     def end(self, why: str) -> None:
         """Have it stop at once; its sockets are closed by its own thread, which this wakes."""
@@ -149,8 +157,9 @@ class Attempt:
             self.longest_wait = max(self.longest_wait, now - self.last_block)
             self.last_block = self.last_progress = now
             self.taken, self._unfinished = taken, 0
-            if self._watcher is not None and download is not None:
-                self._watcher.brought(self, size_before + download.bytes)
+            self.bytes = size_before + (download.bytes if download else 0)
+            if self._watcher is not None:
+                self._watcher.brought(self, self.bytes)
             if self.leads:
                 self._wake()
         elif self._unfinished >= PROGRESS_BYTES:

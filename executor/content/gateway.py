@@ -305,16 +305,18 @@ def _all_of(request: Request, name: str) -> str | None:
 
 def _batched(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes in larger pieces, each of which costs a change of threads; none is held back by an error."""
-    held = bytearray()
+    held: list[bytes] = []
+    size = 0
     try:
         for piece in pieces:
-            held += piece
-            if len(held) >= _BATCH_BYTES:
-                yield bytes(held)
-                held.clear()
+            held.append(piece)
+            size += len(piece)
+            if size >= _BATCH_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
     except ContentError:
         if held:
-            yield bytes(held)
+            yield b"".join(held)
         raise
     if held:
-        yield bytes(held)
+        yield b"".join(held)
