@@ -25,7 +25,7 @@ from bridge.cli.context import (
 )
 from bridge.cli.output import JsonFlag, emit
 from bridge.cli.pin_verbs import ls, pin, stat, unpin
-from bridge.cli.progress import Watched, WatchedSink, WatchedSource, is_shown, progress
+from bridge.cli.progress import Watched, WatchedSink, WatchedSource, WatchedUpload, is_shown, progress
 from bridge.cli.stores import (
     LIMITS,
     MAX_TREE_BYTES,
@@ -47,6 +47,7 @@ from executor.content.profiles import V1_2025, Profile, profile_named
 from executor.content.retrieval import Retriever
 from executor.content.roots import RootSet
 from executor.content.sources import gateway_source, kubo_source
+from executor.content.survey import survey
 from executor.content.transfer import fetch_dag, upload_dag
 from executor.content.walk import missing
 from executor.content.web import Http, gateway_peer, upload_peer, withdraw_upload
@@ -101,11 +102,13 @@ def _bytes_below(path: Path, *, as_json: bool) -> int | None:
 
 
 def upload(
-    http: Http, store: BlockStore, root: Cid, *, public: bool, requester: str, seconds: float
+    http: Http, store: BlockStore, root: Cid, *, public: bool, requester: str, seconds: float, as_json: bool
 ) -> dict[str, object]:
     """Bring a DAG to a bridge; `http` signs. What was moved."""
     peer = upload_peer(http, public=public, requester=requester)
-    moved = upload_dag(peer, store, root, patience=Patience(time.time() + seconds))
+    total = survey(store, root).bytes if is_shown(as_json=as_json) else None
+    with progress("uploading", total, as_json=as_json) as advance:
+        moved = upload_dag(WatchedUpload(peer, advance), store, root, patience=Patience(time.time() + seconds))
     return {"cid": str(root), "blocksSent": moved.blocks, "bytesSent": moved.bytes, "public": public}
 
 
@@ -177,7 +180,7 @@ def add(
         emit({"ok": True, **_called(root, by), "blocksSent": 0}, as_json=as_json, text=by.text_of(root))
         return
     with uploads_at(bridge, key, contract) as http:
-        result = upload(http, own, root, public=public, requester=meant_for, seconds=timeout)
+        result = upload(http, own, root, public=public, requester=meant_for, seconds=timeout, as_json=as_json)
     emit({"ok": True, **result, **_called(root, by)}, as_json=as_json, text=by.text_of(root))
 
 

@@ -184,7 +184,8 @@ def pin(
     blocks = store_at(store)
     roots = RootSet(blocks)
     before = next((known for known in roots.live(now) if (known.cid, known.label) == (root, kept.label)), None)
-    found = survey(blocks, root)
+    with progress("looking", None, as_json=as_json) as advance:
+        found = survey(blocks, root, watch=advance)
     if found.whole:
         roots.keep(root, kept.label, kept.expires_at)
         found = survey(blocks, root)  # garbage collection may have been at it until then
