@@ -174,6 +174,9 @@ def add(
     if store is not None:
         _add_to(store, path, pin_for(ADD_LABEL, keep, time.time()), by, public=public, as_json=as_json)
         return
+    if (public or requester) and (local or not bridge):
+        what = "--public" if public else "--for"
+        raise InvalidInput(what, "says who gets it from a bridge, and nothing is sent: name one (--to URL)")
     own = local_store()
     root = keep_path(own, path, Kept(pin_label(ADD_LABEL)), by, public=False, as_json=as_json)
     if local or not bridge:
