@@ -61,6 +61,8 @@ ADD_LABEL = "added"
 GET_LABEL = "fetched"
 GET_SECONDS = 30 * 86400.0
 """How long what was fetched is kept, so that it is here when it is asked for again."""
+UPLOAD_IDLE_SECONDS = 300.0
+"""A bridge that took nothing for so long is given up; the same command goes on later."""
 _IMPORTS = 3
 
 
@@ -108,7 +110,8 @@ def upload(
     peer = upload_peer(http, public=public, requester=requester)
     total = survey(store, root).bytes if is_shown(as_json=as_json) else None
     with progress("uploading", total, as_json=as_json) as advance:
-        moved = upload_dag(WatchedUpload(peer, advance), store, root, patience=Patience(time.time() + seconds))
+        patience = Patience(time.time() + seconds, stubborn=UPLOAD_IDLE_SECONDS)
+        moved = upload_dag(WatchedUpload(peer, advance), store, root, patience=patience)
     return {"cid": str(root), "blocksSent": moved.blocks, "bytesSent": moved.bytes, "public": public}
 
 

@@ -305,6 +305,57 @@ def test_abuse_an_upload_to_a_peer_that_always_lacks_another_block_ends_in_time(
         )
 
 
+class Clock:
+    """Stands still but for pauses."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def pause(self, seconds):
+        self.now += seconds
+
+
+def test_an_upload_that_a_bridge_takes_nothing_of_is_given_up_with_what_it_did(twin, peer):
+    store, clock = MemoryBlocks(), Clock()
+    root = tree(store)
+    twin.faults["/content"] = Fault(status=503, times=1000)
+
+    with pytest.raises(PeerUnavailable, match="503"):
+        upload_dag(peer, store, root, patience=Patience(3600, clock, clock.pause, stubborn=300))
+
+    assert 300 <= clock.now < 320
+
+
+class Slow:
+    """A peer that is away for 250 s before each segment that it takes."""
+
+    def __init__(self, clock, lacks):
+        self.clock, self.lacks, self.ready = clock, lacks, 250.0
+
+    def missing(self, _):
+        return tuple(self.lacks[:1])
+
+    def put_car(self, root, _):
+        if self.clock.now < self.ready:
+            raise PeerUnavailable("it is away")
+        self.ready = self.clock.now + 250.0
+        self.lacks.pop(0)
+        return self.missing(root)
+
+
+def test_an_upload_goes_on_for_as_long_as_each_segment_arrives_in_time():
+    store, clock = MemoryBlocks(), Clock()
+    lacks = list(walk(store, tree(store)))[:4]
+
+    upload_dag(Slow(clock, lacks), store, lacks[0], patience=Patience(3600, clock, clock.pause, stubborn=300))
+
+    assert lacks == []
+    assert clock.now > 900
+
+
 def test_whoever_waits_can_end_an_upload_between_two_segments():
     class Enough(Exception):
         pass
