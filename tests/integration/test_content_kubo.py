@@ -1,6 +1,7 @@
 """Kubo's daemon as store and source: what holds against a real, current one, and against one that fails or lies."""
 
 import gzip
+import hashlib
 import json
 import os
 import time
@@ -8,7 +9,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from executor.content.blocks import MemoryBlocks
@@ -373,6 +374,20 @@ def test_the_cid_of_any_tree_is_kubos(kubo, tmp_path_factory, tree, seed):
     arguments = ("--hidden", "--only-hash", "-rQ", str(folder))
 
     assert str(import_tree(MemoryBlocks(), folder, LIMITS)) == kubo.run("add", *arguments)
+
+
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@given(count=st.integers(900, 1200), length=st.integers(150, 220), seed=st.integers(0, 2**32))
+@example(count=6000, length=20, seed=0)
+def test_the_cid_of_any_directory_around_the_size_where_it_is_sharded_is_kubos(
+    kubo, tmp_path_factory, count, length, seed
+):
+    folder = tmp_path_factory.mktemp("large")
+    for number in range(count):
+        name = hashlib.shake_256(f"{seed} {number}".encode()).hexdigest(length // 2)
+        (folder / name).write_bytes(name[: number % 3].encode())
+
+    assert str(import_tree(MemoryBlocks(), folder, LIMITS)) == kubo.run("add", "--only-hash", "-rQ", str(folder))
 
 
 OLD_SIZES = st.one_of(st.integers(0, 300), st.sampled_from([2**18 - 1, 2**18, 2**18 + 1, 3 * 2**18]))
