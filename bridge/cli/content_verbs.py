@@ -20,6 +20,7 @@ from bridge.cli.context import (
     bridge_at,
     contract_of,
     get_json,
+    required,
     signed_bridge,
     understood,
 )
@@ -260,19 +261,16 @@ def get(
     kept = pin_for(GET_LABEL, seconds, now)
     if output.exists() or output.is_symlink():
         raise InvalidInput("--output", f"{output} exists already")
+    if not gateway and not kubo:
+        required(bridge, "--bridge", "INSULA_BRIDGE")
     store = local_store()
-    shares: list[dict[str, object]] = []
     with arriving(RootSet(store), [root], kept, now), progress("fetching", None, as_json=as_json) as advance:
         watched = Watched(store, advance)
-        if gateway or kubo:
-            shares = retrieve(watched, root, timeout, bridge=bridge, gateways=gateway or [], kubos=kubo or [])
-        else:
-            with bridge_at(bridge) as http:
-                download(http, watched, root, timeout)
+        shares = retrieve(watched, root, timeout, bridge=bridge, gateways=gateway or [], kubos=kubo or [])
     target = unixfs.resolve(store, root, inner)
     with progress("writing", None, as_json=as_json) as advance:
         write_out(WatchedSource(store, advance), target, output)
-    result = {"ok": True, "cid": str(target), "output": str(output), **({"sources": shares} if shares else {})}
+    result = {"ok": True, "cid": str(target), "output": str(output), "sources": shares}
     emit(result, as_json=as_json, text=str(output))
 
 

@@ -459,6 +459,19 @@ def test_the_command_line_fetches_from_gateways_and_says_what_each_brought(tmp_p
     assert [share["source"] for share in json.loads(out)["sources"]] == [good.url]
 
 
+def test_the_command_line_fetches_from_a_bridge_alone_in_the_same_way(tmp_path, insula):
+    content = Content.of(b"one source")
+    with Gateway(content) as bridge:
+        options = ["--bridge", bridge.url, "--output", str(tmp_path / "out"), "--json"]
+        out = insula("content", "get", str(content.root), *options)[1]
+    with faulty("nobody listens", CONTENT) as url:
+        code, _, err = insula("content", "get", str(CONTENT.root), "--bridge", url, "--output", str(tmp_path / "no"))
+
+    assert [share["source"] for share in json.loads(out)["sources"]] == [bridge.url]
+    assert code == 3
+    assert f"no source has it. {url}: " in err
+
+
 def test_the_command_line_names_each_source_that_failed(tmp_path, insula):
     with faulty("wrong block", CONTENT) as liar, faulty("has it not", CONTENT) as empty:
         options = ["--bridge", empty, "--gateway", liar, "--output", str(tmp_path / "out")]
