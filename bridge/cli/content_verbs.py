@@ -64,6 +64,7 @@ GET_SECONDS = 30 * 86400.0
 """How long what was fetched is kept, so that it is here when it is asked for again."""
 UPLOAD_IDLE_SECONDS = 300.0
 """A bridge that took nothing for so long is given up; the same command goes on later."""
+DOWNLOAD_IDLE_SECONDS = 60.0
 _IMPORTS = 3
 
 
@@ -118,7 +119,8 @@ def upload(
 
 def download(http: Http, store: BlockStoreLike, root: Cid, seconds: float) -> None:
     """Fetch a DAG from a gateway, every block verified."""
-    fetch_dag(gateway_peer(http), store, root, max_bytes=MAX_TREE_BYTES, patience=Patience(time.time() + seconds))
+    patience = Patience(time.time() + seconds, stubborn=DOWNLOAD_IDLE_SECONDS)
+    fetch_dag(gateway_peer(http), store, root, max_bytes=MAX_TREE_BYTES, patience=patience)
 
 
 def retrieve(

@@ -20,7 +20,7 @@ LONGEST_PAUSE_SECONDS = 10.0
 class Patience:
     """Until when to try. `deadline` is a time of `clock`; `pause` waits (and may raise to end everything).
 
-    stubborn: for how long one call is repeated that brings nothing forward, in seconds.
+    stubborn: seconds after which nothing is tried again that has brought nothing forward meanwhile.
     """
 
     deadline: float

@@ -2,11 +2,13 @@
 
 import itertools
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
+from executor.content.car import write_car
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
 from executor.content.patience import Patience
@@ -316,6 +318,37 @@ class Clock:
 
     def pause(self, seconds):
         self.now += seconds
+
+
+class Dripping:
+    """A source whose answer takes a minute to fail; of the first `good` answers something comes."""
+
+    def __init__(self, clock, blocks, root, good=0):
+        self.clock, self.blocks, self.root, self.good, self.calls = clock, blocks, root, good, 0
+
+    @contextmanager
+    def get_car(self, cid):
+        self.calls += 1
+        yield self._pieces(cid)
+
+    def _pieces(self, cid):
+        if self.calls <= self.good:
+            yield b"".join(write_car([cid], [(cid, self.blocks.get(cid))]))
+        self.clock.now += 60.0
+        raise PeerUnavailable("its head drips")
+
+
+def test_a_download_that_brings_nothing_for_long_is_given_up_after_one_try(twin):
+    clock, root = Clock(), tree(twin.blocks)
+    for good in (0, 3):
+        source, store = Dripping(clock, twin.blocks, root, good), MemoryBlocks()
+        with pytest.raises(PeerUnavailable, match="drips"):
+            fetch_dag(
+                source, store, root, max_bytes=10 * MIB,
+                patience=Patience(clock.now + 3600, clock, clock.pause, stubborn=60),
+            )  # fmt: skip
+
+        assert (source.calls, len(store)) == (good + 1, good)
 
 
 def test_an_upload_that_a_bridge_takes_nothing_of_is_given_up_with_what_it_did(twin, peer):
