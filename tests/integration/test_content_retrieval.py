@@ -316,18 +316,21 @@ def _trickle(car):
     return script
 
 
-def test_whoever_waits_can_end_it_and_no_thread_stays(retriever_of):
+def test_whoever_waits_can_end_it_and_no_socket_and_no_thread_stays(retriever_of):
     class Enough(Exception):
         pass
 
     def pause(_):
-        raise Enough
+        if len(first.calls) == len(second.calls) == 1:
+            raise Enough
 
-    with RawServer(silent) as never:
-        retriever = retriever_of(never.url, pace=Pace(hedge=0.1, progress=30))
+    ended = []
+    with RawServer(watched(ended)) as first, RawServer(watched(ended)) as second:
+        retriever = retriever_of(first.url, second.url, pace=Pace(hedge=0.1, progress=30))
         started = time.monotonic()
         with pytest.raises(Enough):
             retriever.fetch(CONTENT.root, max_bytes=MIB, patience=Patience(time.time() + 60, pause=pause))
+        wait_for(lambda: len(ended) == 2, 10, "both to be hung up on, though the retriever lives")
         retriever.close()
 
     assert time.monotonic() - started < 10
