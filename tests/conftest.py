@@ -4,6 +4,7 @@ import os
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from tests.chain_nodes import _anvil, _hardhat, _standing, anvil_chain, any_chain, both_chains, devnet, hardhat_chain
 from tests.docker_engine import docker_engine, gvisor_engine
@@ -24,6 +25,10 @@ __all__ = [
     "kubo",
     "second_kubo",
 ]
+
+# An example that takes longer than another one has no fault: other programs use the machine, too.
+settings.register_profile("unhurried", settings(), deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,8 +2,12 @@
 
 import contextlib
 import gzip
+import random
 import socket
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from executor.content.blocks import MemoryBlocks
 from executor.content.car import export_car, write_car
@@ -35,6 +39,16 @@ class Content:
     def of_store(cls, store, root):
         """All that another store has of a DAG."""
         return cls(MemoryBlocks(dag_blocks(store, root)), root)
+
+    @property
+    def half(self):
+        """The first half of its CAR."""
+        return memoryview(self.car)[: len(self.car) // 2]
+
+    @cached_property
+    def packed(self):
+        """Its CAR as gzip."""
+        return gzip.compress(self.car, 0)
 
     @property
     def leaves(self):
@@ -119,9 +133,14 @@ class Pacing(RawServer):
             connection.sendall(start + next(pieces))
 
 
+def garbled_parts(car):
+    """The CAR with a wrong bit in its last block, without a copy of all of it."""
+    return memoryview(car)[:-1], bytes([car[-1] ^ 1])
+
+
 def garbled(car):
-    """The CAR with a wrong bit in its last block."""
-    return car[:-1] + bytes([car[-1] ^ 1])
+    """The same in one."""
+    return b"".join(garbled_parts(car))
 
 
 def other_car(root):
@@ -172,17 +191,17 @@ def around(connection, _):
 
 #: name -> the script of a server that has this content
 FAULTS = {
-    "stalls after the first block": lambda content: stall(head(), content.car[: len(content.car) // 2]),
+    "stalls after the first block": lambda content: stall(head(), content.half),
     "stalls inside the header": lambda content: stall(head(), content.car[:5]),
     "drips a byte at a time": lambda content: drip_bytes(content.car),
-    "wrong block": lambda content: _send(head(), garbled(content.car)),
+    "wrong block": lambda content: _send(head(), *garbled_parts(content.car)),
     "right block of another CID": lambda content: _send(head(), other_car(content.root)),
-    "cut CAR": lambda content: _send(head(), content.car[: len(content.car) // 2]),
+    "cut CAR": lambda content: _send(head(), content.half),
     "empty CAR": lambda content: _send(head(), _header_of(content.root)),
     "200, then reset": lambda content: reset(head(), content.car[:40]),
     "endless redirects": lambda content: around,
     "head without end": lambda content: flood(b"HTTP/1.1 200 OK\r\n", b"X-More: " + b"x" * 8000 + b"\r\n"),
-    "gzip": lambda content: _send(head(Content_Encoding="gzip"), gzip.compress(content.car, 1)),
+    "gzip": lambda content: _send(head(Content_Encoding="gzip"), content.packed),
     "head one byte at a time": lambda content: drip(b"H", seconds=0.05),
     "silent": lambda content: silent,
     "busy": lambda content: _send(head("503 Service Unavailable")),
@@ -226,3 +245,31 @@ def part_of(content, share):
     """The first blocks of a DAG."""
     cids = list(walk(content.blocks, content.root))
     return set(cids[: int(len(cids) * share)])
+
+
+def seeded():
+    """Content that two processes agree on."""
+    return Content.of(random.Random(0).randbytes(4 * 2**20 + 5))
+
+
+@contextlib.contextmanager
+def elsewhere():
+    """Sources of `seeded()` in a process of their own, which hold nothing of ours: the faulty URLs, and a good one."""
+    command = [sys.executable, "-m", "tests.faulty_sources"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        *urls, good = process.stdout.readline().split()
+        yield urls, good
+        process.stdin.close()
+
+
+def main():
+    """Serve until standard input ends."""
+    content = seeded()
+    with contextlib.ExitStack() as stack:
+        urls = [stack.enter_context(faulty(fault, content)) for fault in ALL_FAULTS]
+        print(*urls, stack.enter_context(Gateway(content)).url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

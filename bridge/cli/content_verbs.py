@@ -20,12 +20,13 @@ from bridge.cli.context import (
     bridge_at,
     contract_of,
     get_json,
+    required,
     signed_bridge,
     understood,
 )
 from bridge.cli.output import JsonFlag, emit
 from bridge.cli.pin_verbs import ls, pin, stat, unpin
-from bridge.cli.progress import Watched, WatchedSink, WatchedSource, is_shown, progress
+from bridge.cli.progress import Watched, WatchedSink, WatchedSource, WatchedUpload, is_shown, progress
 from bridge.cli.stores import (
     LIMITS,
     MAX_TREE_BYTES,
@@ -47,6 +48,7 @@ from executor.content.profiles import V1_2025, Profile, profile_named
 from executor.content.retrieval import Retriever
 from executor.content.roots import RootSet
 from executor.content.sources import gateway_source, kubo_source
+from executor.content.survey import survey
 from executor.content.transfer import fetch_dag, upload_dag
 from executor.content.walk import missing
 from executor.content.web import Http, gateway_peer, upload_peer, withdraw_upload
@@ -60,6 +62,9 @@ ADD_LABEL = "added"
 GET_LABEL = "fetched"
 GET_SECONDS = 30 * 86400.0
 """How long what was fetched is kept, so that it is here when it is asked for again."""
+UPLOAD_IDLE_SECONDS = 300.0
+"""A bridge that took nothing for so long is given up; the same command goes on later."""
+DOWNLOAD_IDLE_SECONDS = 60.0
 _IMPORTS = 3
 
 
@@ -101,17 +106,21 @@ def _bytes_below(path: Path, *, as_json: bool) -> int | None:
 
 
 def upload(
-    http: Http, store: BlockStore, root: Cid, *, public: bool, requester: str, seconds: float
+    http: Http, store: BlockStore, root: Cid, *, public: bool, requester: str, seconds: float, as_json: bool
 ) -> dict[str, object]:
     """Bring a DAG to a bridge; `http` signs. What was moved."""
     peer = upload_peer(http, public=public, requester=requester)
-    moved = upload_dag(peer, store, root, patience=Patience(time.time() + seconds))
+    total = survey(store, root).bytes if is_shown(as_json=as_json) else None
+    with progress("uploading", total, as_json=as_json) as advance:
+        patience = Patience(time.time() + seconds, stubborn=UPLOAD_IDLE_SECONDS)
+        moved = upload_dag(WatchedUpload(peer, advance), store, root, patience=patience)
     return {"cid": str(root), "blocksSent": moved.blocks, "bytesSent": moved.bytes, "public": public}
 
 
 def download(http: Http, store: BlockStoreLike, root: Cid, seconds: float) -> None:
     """Fetch a DAG from a gateway, every block verified."""
-    fetch_dag(gateway_peer(http), store, root, max_bytes=MAX_TREE_BYTES, patience=Patience(time.time() + seconds))
+    patience = Patience(time.time() + seconds, stubborn=DOWNLOAD_IDLE_SECONDS)
+    fetch_dag(gateway_peer(http), store, root, max_bytes=MAX_TREE_BYTES, patience=patience)
 
 
 def retrieve(
@@ -171,13 +180,16 @@ def add(
     if store is not None:
         _add_to(store, path, pin_for(ADD_LABEL, keep, time.time()), by, public=public, as_json=as_json)
         return
+    if (public or requester) and (local or not bridge):
+        what = "--public" if public else "--for"
+        raise InvalidInput(what, "says who gets it from a bridge, and nothing is sent: name one (--to URL)")
     own = local_store()
     root = keep_path(own, path, Kept(pin_label(ADD_LABEL)), by, public=False, as_json=as_json)
     if local or not bridge:
         emit({"ok": True, **_called(root, by), "blocksSent": 0}, as_json=as_json, text=by.text_of(root))
         return
     with uploads_at(bridge, key, contract) as http:
-        result = upload(http, own, root, public=public, requester=meant_for, seconds=timeout)
+        result = upload(http, own, root, public=public, requester=meant_for, seconds=timeout, as_json=as_json)
     emit({"ok": True, **result, **_called(root, by)}, as_json=as_json, text=by.text_of(root))
 
 
@@ -251,19 +263,16 @@ def get(
     kept = pin_for(GET_LABEL, seconds, now)
     if output.exists() or output.is_symlink():
         raise InvalidInput("--output", f"{output} exists already")
+    if not gateway and not kubo:
+        required(bridge, "--bridge", "INSULA_BRIDGE")
     store = local_store()
-    shares: list[dict[str, object]] = []
     with arriving(RootSet(store), [root], kept, now), progress("fetching", None, as_json=as_json) as advance:
         watched = Watched(store, advance)
-        if gateway or kubo:
-            shares = retrieve(watched, root, timeout, bridge=bridge, gateways=gateway or [], kubos=kubo or [])
-        else:
-            with bridge_at(bridge) as http:
-                download(http, watched, root, timeout)
+        shares = retrieve(watched, root, timeout, bridge=bridge, gateways=gateway or [], kubos=kubo or [])
     target = unixfs.resolve(store, root, inner)
     with progress("writing", None, as_json=as_json) as advance:
         write_out(WatchedSource(store, advance), target, output)
-    result = {"ok": True, "cid": str(target), "output": str(output), **({"sources": shares} if shares else {})}
+    result = {"ok": True, "cid": str(target), "output": str(output), "sources": shares}
     emit(result, as_json=as_json, text=str(output))
 
 

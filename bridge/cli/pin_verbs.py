@@ -194,7 +194,8 @@ def pin(
     blocks = store_at(store)
     roots = RootSet(blocks)
     before = next((known for known in roots.live(now) if (known.cid, known.label) == (root, kept.label)), None)
-    found = survey(blocks, root)
+    with progress("looking", None, as_json=as_json) as advance:
+        found = survey(blocks, root, watch=advance)
     if found.whole:
         roots.keep(root, kept.label, kept.expires_at)
         found = survey(blocks, root)  # garbage collection may have been at it until then
@@ -205,8 +206,10 @@ def pin(
     if found.absent:
         what = f"{len(found.absent)} blocks of it are not here, the first is {found.absent[0]}: nothing was pinned"
         raise fail(f"{what}; `insula content get` or `import` brings it", code=Exit.NOT_SO, as_json=as_json)
-    row = _row(Root(root, kept.label, public=False, expires_at=kept.expires_at))
-    emit({"ok": True, "cid": str(root), **row, "blocks": found.blocks, "bytes": found.bytes}, as_json=as_json)
+    made = Root(root, kept.label, public=False, expires_at=kept.expires_at)
+    result = {"ok": True, "cid": str(root), **_row(made), "blocks": found.blocks, "bytes": found.bytes}
+    text = f"pinned {root} ({_label(made)}, {_until(made)}): {found.blocks} blocks, {found.bytes} bytes"
+    emit(result, as_json=as_json, text=text)
 
 
 def _unkeep(roots: RootSet, root: Cid, label: str, before: Root | None) -> None:

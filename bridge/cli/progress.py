@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bridge.cli.output import errors
 from executor.content.blocks import Block, BlockSink, BlockSource, BlockStoreLike
+from executor.content.transfer import CarSink
 from executor.protocol.cid import Cid
 
 Advance = Callable[[int], object]
@@ -92,3 +93,21 @@ class WatchedSource:
     def has(self, cid: Cid) -> bool:
         """See BlockSource."""
         return self.source.has(cid)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedUpload:
+    """A place that takes blocks as CAR, and tells of the bytes that it took."""
+
+    sink: CarSink
+    sent: Advance
+
+    def missing(self, root: Cid) -> tuple[Cid, ...]:
+        """See CarSink."""
+        return self.sink.missing(root)
+
+    def put_car(self, root: Cid, car: bytes) -> tuple[Cid, ...]:
+        """See CarSink."""
+        left = self.sink.put_car(root, car)
+        self.sent(len(car))
+        return left

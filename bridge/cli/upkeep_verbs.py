@@ -40,7 +40,8 @@ def gc(
             f"block {holes[0]} below a pin is missing or damaged, so what is below it is not known: nothing was removed"
         )
         raise fail(f"{what}. Run `insula content fsck --repair URL`, or unpin it", code=Exit.NOT_SO, as_json=as_json)
-    found = (collectable if dry_run else collect_garbage)(blocks, roots, time.time())
+    with progress("collecting", _count(blocks, as_json=as_json), as_json=as_json, unit="blocks") as advance:
+        found = (collectable if dry_run else collect_garbage)(blocks, roots, time.time(), watch=advance)
     if found.holes:  # below what a bridge or node keeps
         what = f"kept content has lost {len(found.holes)} blocks, the first is {found.holes[0]}: nothing was removed"
         raise fail(f"{what}. Run `insula content fsck --repair URL`", code=Exit.NOT_SO, as_json=as_json)
@@ -117,9 +118,13 @@ def fsck(
     _tell(found, lost, problems, as_json=as_json)
 
 
+def _count(store: BlockStore, *, as_json: bool) -> int | None:
+    """How many blocks there are, where a bar is measured by it."""
+    return sum(1 for _ in store) if is_shown(as_json=as_json) else None
+
+
 def _hash_all(store: BlockStore, found: _Check, *, as_json: bool) -> None:
-    total = sum(1 for _ in store) if is_shown(as_json=as_json) else None
-    with progress("hashing", total, as_json=as_json, unit="blocks") as advance:
+    with progress("hashing", _count(store, as_json=as_json), as_json=as_json, unit="blocks") as advance:
         for cid in store:
             try:
                 store.get(cid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -32,8 +33,14 @@ class Collected:
     holes: tuple[Cid, ...] = ()
 
 
-def collect_garbage(store: BlockStore, roots: RootSet, now: float, grace_seconds: float = GRACE_SECONDS) -> Collected:
-    """Mark and sweep. `now`: seconds since 1970.
+def collect_garbage(
+    store: BlockStore,
+    roots: RootSet,
+    now: float,
+    grace_seconds: float = GRACE_SECONDS,
+    watch: Callable[[int], object] = lambda _: None,
+) -> Collected:
+    """Mark and sweep. `now`: seconds since 1970. watch: told how many blocks were looked at, step by step.
 
     A block stays if a live root reaches it (as far as its DAG is here), or if it was put less than grace_seconds ago:
     an import has that long from its first block until its root is kept. Roots and blocks that arrive meanwhile are seen
@@ -61,6 +68,7 @@ def collect_garbage(store: BlockStore, roots: RootSet, now: float, grace_seconds
                 elif store.delete(cid):
                     removed += 1
                     freed += size
+        watch(len(step))
     leftovers = store.remove_old_tmp(now - grace_seconds)
     store.meter.recount()
     marks.note_whole()
@@ -78,13 +86,23 @@ def tell_holes(log: Any, holes: tuple[Cid, ...], said: tuple[Cid, ...]) -> tuple
     return holes
 
 
-def collectable(store: BlockStore, roots: RootSet, now: float, grace_seconds: float = GRACE_SECONDS) -> Collected:
+def collectable(
+    store: BlockStore,
+    roots: RootSet,
+    now: float,
+    grace_seconds: float = GRACE_SECONDS,
+    watch: Callable[[int], object] = lambda _: None,
+) -> Collected:
     """What `collect_garbage` would remove now; nothing is removed."""
     marks = _Marks(store, roots, now)
     marks.update()
     if marks.holes:
         return Collected(0, 0, roots.count_expired(now), len(store.old_tmp(now - grace_seconds)), 0, marks.holes)
-    sizes = [_size_if_old(store, cid, now - grace_seconds) for cid in store if cid not in marks.reached]
+    sizes: list[int | None] = []
+    for cid in store:
+        watch(1)
+        if cid not in marks.reached:
+            sizes.append(_size_if_old(store, cid, now - grace_seconds))
     old = [size for size in sizes if size is not None]
     tmp_files = len(store.old_tmp(now - grace_seconds))
     return Collected(len(old), sum(old), roots.count_expired(now), tmp_files, len(sizes) - len(old))

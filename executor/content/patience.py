@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +18,15 @@ LONGEST_PAUSE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Patience:
-    """Until when to try. `deadline` is a time of `clock`; `pause` waits (and may raise to end everything)."""
+    """Until when to try. `deadline` is a time of `clock`; `pause` waits (and may raise to end everything).
+
+    stubborn: seconds after which nothing is tried again that has brought nothing forward meanwhile.
+    """
 
     deadline: float
     clock: Callable[[], float] = time.time
     pause: Callable[[float], object] = time.sleep
+    stubborn: float = math.inf
 
     @property
     def left(self) -> float:
@@ -37,12 +42,12 @@ class Patience:
         return True
 
     def persist(self, call: Callable[[], T]) -> T:
-        """Call until it does not raise PeerUnavailable; the last one when the time is over."""
-        tries = 0
+        """Call until it does not raise PeerUnavailable; the last one when the time is over, or `stubborn` is."""
+        tries, began = 0, self.clock()
         while True:
             try:
                 return call()
             except PeerUnavailable:
                 tries += 1
-                if not self.rest(tries):
+                if self.clock() - began >= self.stubborn or not self.rest(tries):
                     raise

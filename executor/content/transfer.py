@@ -91,7 +91,7 @@ def _fetch_absent(
     patience: Patience,
     sizes: dict[Cid, int],
 ) -> Moved:
-    idle = 0
+    idle, since = 0, patience.clock()
     while absent := missing(store, root, limit=1):
         download = Download(source, store, patience, max_bytes - moved.bytes)
         try:
@@ -100,10 +100,11 @@ def _fetch_absent(
             failure = exc
         else:
             failure = PeerUnavailable(f"{root}: the peer ends the stream before the whole DAG is here")
-        idle = 0 if download.blocks else idle + 1
+        idle, since = (0, patience.clock()) if download.blocks else (idle + 1, since)
         moved = Moved(moved.blocks + download.blocks, moved.bytes + download.bytes)
         sizes |= download.sizes
-        if (download.failed or not download.blocks) and (idle >= TRIES or not patience.rest(max(1, idle))):
+        is_hopeless = idle >= TRIES or (idle and patience.clock() - since >= patience.stubborn)
+        if (download.failed or not download.blocks) and (is_hopeless or not patience.rest(max(1, idle))):
             raise failure
     return moved
 

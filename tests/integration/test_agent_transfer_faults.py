@@ -2,11 +2,13 @@
 
 import itertools
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
+from executor.content.car import write_car
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
 from executor.content.patience import Patience
@@ -296,6 +298,88 @@ def test_abuse_an_upload_to_a_peer_that_always_lacks_another_block_ends_in_time(
         upload_dag(
             Forgetful(walk(store, root)), store, root, patience=Patience(10, lambda: next(ticks), lambda _: None)
         )
+
+
+class Clock:
+    """Stands still but for pauses."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def pause(self, seconds):
+        self.now += seconds
+
+
+class Dripping:
+    """A source whose answer takes a minute to fail; of the first `good` answers something comes."""
+
+    def __init__(self, clock, blocks, root, good=0):
+        self.clock, self.blocks, self.root, self.good, self.calls = clock, blocks, root, good, 0
+
+    @contextmanager
+    def get_car(self, cid):
+        self.calls += 1
+        yield self._pieces(cid)
+
+    def _pieces(self, cid):
+        if self.calls <= self.good:
+            yield b"".join(write_car([cid], [(cid, self.blocks.get(cid))]))
+        self.clock.now += 60.0
+        raise PeerUnavailable("its head drips")
+
+
+def test_a_download_that_brings_nothing_for_long_is_given_up_after_one_try(twin):
+    clock, root = Clock(), tree(twin.blocks)
+    for good in (0, 3):
+        source, store = Dripping(clock, twin.blocks, root, good), MemoryBlocks()
+        with pytest.raises(PeerUnavailable, match="drips"):
+            fetch_dag(
+                source, store, root, max_bytes=10 * MIB,
+                patience=Patience(clock.now + 3600, clock, clock.pause, stubborn=60),
+            )  # fmt: skip
+
+        assert (source.calls, len(store)) == (good + 1, good)
+
+
+def test_an_upload_that_a_bridge_takes_nothing_of_is_given_up_with_what_it_did(twin, peer):
+    store, clock = MemoryBlocks(), Clock()
+    root = tree(store)
+    twin.faults["/content"] = Fault(status=503, times=1000)
+
+    with pytest.raises(PeerUnavailable, match="503"):
+        upload_dag(peer, store, root, patience=Patience(3600, clock, clock.pause, stubborn=300))
+
+    assert 300 <= clock.now < 320
+
+
+class Slow:
+    """A peer that is away for 250 s before each segment that it takes."""
+
+    def __init__(self, clock, lacks):
+        self.clock, self.lacks, self.ready = clock, lacks, 250.0
+
+    def missing(self, _):
+        return tuple(self.lacks[:1])
+
+    def put_car(self, root, _):
+        if self.clock.now < self.ready:
+            raise PeerUnavailable("it is away")
+        self.ready = self.clock.now + 250.0
+        self.lacks.pop(0)
+        return self.missing(root)
+
+
+def test_an_upload_goes_on_for_as_long_as_each_segment_arrives_in_time():
+    store, clock = MemoryBlocks(), Clock()
+    lacks = list(walk(store, tree(store)))[:4]
+
+    upload_dag(Slow(clock, lacks), store, lacks[0], patience=Patience(3600, clock, clock.pause, stubborn=300))
+
+    assert lacks == []
+    assert clock.now > 900
 
 
 def test_whoever_waits_can_end_an_upload_between_two_segments():

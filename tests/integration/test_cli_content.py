@@ -1,6 +1,7 @@
 """`insula content`: what is here, what stays and what is damaged, in a real store with real files."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -166,6 +167,13 @@ def test_young_blocks_stay_and_are_counted(insula, answer, added, own_store):
 
     assert (found["blocks"], found["young"]) == (0, len(list(own_store)))
     assert "younger than an hour" in insula("content", "gc", "--dry-run")[1]
+
+
+def test_a_pin_is_told_in_words(insula, added):
+    code, out, _ = insula("content", "pin", str(added), "--for", "86400", "--label", "thesis")
+
+    assert code == Exit.OK
+    assert re.match(rf"pinned {added} \(thesis, until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\): \d+ blocks, ", out)
 
 
 def test_two_labels_keep_one_dag_until_both_are_gone(answer, added):
@@ -455,6 +463,9 @@ BAD_CALLS = {
     "import of a folder": (["import", "/"], "FILE.car"),
     "export over a file": (["export", ROOT, "/dev/null"], "FILE.car"),
     "get for no time": (["get", ROOT, "-o", "x", "--for", "-1"], "--for"),
+    "add for all to see, and nowhere": (["add", __file__, "--public"], "--public"),
+    "add for all to see, and only here": (["add", __file__, "--public", "--local"], "--public"),
+    "add for somebody, and nowhere": (["add", __file__, "--for", f"0x{'11' * 20}"], "--for"),
 }
 
 

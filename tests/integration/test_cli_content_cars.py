@@ -1,6 +1,7 @@
 """`insula content export|import`: streams that are cut, wrong or killed, beside other processes, in bounded memory."""
 
 import fcntl
+import filecmp
 import os
 import pty
 import subprocess
@@ -20,8 +21,10 @@ from executor.content.roots import RootSet
 from executor.content.unixfs import walk
 from executor.errors import CarError
 from executor.protocol.cid import RAW, Cid
+from tests.canary_kit import key_file, serving
 from tests.chain_nodes import wait_for
 from tests.content_kit import BIG, CONTENT, age, flip, path_of, raw_leaf
+from tests.faulty_sources import Content, Gateway
 
 
 def car_file(tmp_path, content):
@@ -213,11 +216,10 @@ main()
 def program(tmp_path):
     """Start the program as a process of its own."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("INSULA_")}
-    env["INSULA_HOME"] = str(tmp_path / "home")
 
-    def start(*words, **options):
+    def start(*words, home=tmp_path / "home", **options):
         command = [sys.executable, "-c", MEASURED, "content", *map(str, words)]
-        return subprocess.Popen(command, env=env, **options)
+        return subprocess.Popen(command, env={**env, "INSULA_HOME": str(home)}, **options)
 
     return start
 
@@ -226,8 +228,8 @@ def program(tmp_path):
 def peak(program):
     """Run a verb; the most memory it had, in MB."""
 
-    def run(*words):
-        with program(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    def run(*words, **options):
+        with program(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options) as process:
             said = process.communicate(timeout=120)[1].decode()
         assert process.returncode == 0, said
         return int(said.rpartition("peak ")[2]) / 1024
@@ -249,6 +251,12 @@ def test_a_hundred_megabytes_take_no_more_memory_than_a_few_bytes(peak, tmp_path
     other = BlockStore(tmp_path / "other")
     assert peak("import", tmp_path / "x.car", "--store", other.root) < min(MAX_MB, base + 48)
     assert peak("fsck", "--store", other.root) < min(MAX_MB, base + 48)
+    with Gateway(Content.of_store(other, Cid.parse(root))) as gateway:
+        for kind in ("--bridge", "--gateway"):
+            out, home = tmp_path / f"out{kind}", tmp_path / f"home{kind}"
+            got = peak("get", root, kind, gateway.url, "-o", out, home=home)
+            assert got < min(MAX_MB, base + 48), kind
+            assert filecmp.cmp(out, large, shallow=False)
 
 
 def test_an_import_that_is_killed_is_finished_by_the_same_command(program, answer, own_store, tmp_path):
@@ -322,15 +330,39 @@ BARS = {"a terminal": ([], True), "a terminal and --json": (["--json"], False)}
 @pytest.mark.parametrize("what", BARS)
 def test_a_bar_is_shown_on_terminals_and_never_with_json(program, content_folder, what):
     options, shown = BARS[what]
+
+    assert (b"adding" in on_a_terminal(program, "add", content_folder, "--local", *options)) == shown
+
+
+def test_what_takes_long_shows_how_far_it_is(program, added, content_folder, tmp_path):
+    with serving(tmp_path / "bridge") as served:
+        add = ("add", content_folder, "--to", served.url, "--key", key_file(tmp_path), "--public")
+        assert b"uploading" in on_a_terminal(program, *add)
+        get = on_a_terminal(program, "get", added, "--bridge", served.url, "-o", tmp_path / "out")
+    assert b"fetching" in get
+    assert b"writing" in get
+    car = tmp_path / "x.car"
+    verbs = {
+        b"exporting": ("export", added, car),
+        b"importing": ("import", car),
+        b"looking": ("pin", added),
+        b"collecting": ("gc",),
+        b"hashing": ("fsck",),
+    }
+    for bar, words in verbs.items():
+        assert bar in on_a_terminal(program, *words), words
+
+
+def on_a_terminal(program, *words):
+    """What a verb shows there on standard error."""
     ours, theirs = pty.openpty()
-    with program("add", content_folder, "--local", *options, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+    with program(*words, stdout=subprocess.DEVNULL, stderr=theirs) as process:
         os.close(theirs)
         said = b"".join(iter(lambda: read_terminal(ours), b""))
         process.wait(60)
     os.close(ours)
-
-    assert process.returncode == Exit.OK
-    assert (b"adding" in said) == shown
+    assert process.returncode == Exit.OK, said
+    return said
 
 
 def read_terminal(descriptor):

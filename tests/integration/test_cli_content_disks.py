@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -167,6 +168,51 @@ def test_a_disk_that_became_read_only_is_named(name, tmp_path):
     assert code != Exit.OK
     assert "Read-only file system" in said["error"] or "readonly database" in said["error"]
     assert not (tmp_path / "out").exists()
+
+
+NO_LONGER_OURS = """
+import contextlib, io, json, os, sys
+from pathlib import Path
+from bridge.cli.main import _application, run
+from executor.content.blockstore import BlockStore
+from executor.content.roots import RootSet
+
+home, words = Path(sys.argv[1]), sys.argv[2:]
+store = BlockStore(home / "content")
+RootSet(store)
+os.environ["INSULA_HOME"] = str(home)
+application = _application()
+
+def call(*words):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = run(lambda: application(["content", *words, "--json"]), as_json=True)
+    return int(code), json.loads(out.getvalue())
+
+call("ls")  # loads what another user may not be able to read
+if os.geteuid() == 0:  # whom no permission stops
+    for path in (home, *home.rglob("*")):
+        os.chown(path, 65534, 65534)
+    os.setuid(65534)
+(store.root / "tmp").chmod(0o500)
+answer = call(*words)
+assert list(store) == []
+print(json.dumps(answer))
+"""
+
+
+@pytest.mark.parametrize("name", ["add", "import", "get", "get from several"])
+def test_a_store_that_may_not_be_written_any_longer_is_named(name, tmp_path):
+    with TemporaryDirectory() as reachable, Gateway(CONTENT) as gateway:
+        Path(reachable).chmod(0o777)
+        words = [str(word) for word in verbs(Path(reachable), gateway.url)[name]]
+        command = [sys.executable, "-c", NO_LONGER_OURS, str(Path(reachable) / "home"), *words]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    code, said = json.loads(done.stdout)
+
+    assert code != Exit.OK
+    assert "Permission denied" in said["error"]
+    assert "\n" not in said["error"]
 
 
 @pytest.fixture

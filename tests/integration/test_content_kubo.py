@@ -1,16 +1,19 @@
 """Kubo's daemon as store and source: what holds against a real, current one, and against one that fails or lies."""
 
 import gzip
+import hashlib
 import json
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from executor.content.blocks import MemoryBlocks
+from executor.content.blockstore import BlockStore
 from executor.content.car import export_car
 from executor.content.importer import import_bytes, import_file, import_listing, import_tree
 from executor.content.kubo import Kubo, KuboFacts
@@ -109,14 +112,37 @@ def test_what_kubo_added_itself_comes_here(kubo, daemon, tmp_path):
     assert missing(store, root) == []
 
 
-def test_a_large_dag_is_published_in_constant_memory_and_comes_back(daemon):
-    store, root = made(random_files(40 * MIB))
+def test_a_large_dag_is_published_in_constant_memory_and_comes_back(daemon, tmp_path):
+    store, root = made(random_files(64 * MIB))
+    again = BlockStore(tmp_path)
+    tracemalloc.start()
+    try:
+        daemon.publish(store, root)
+        given = tracemalloc.get_traced_memory()[1]
+        fetch_dag(Offline(daemon), again, root, max_bytes=70 * MIB, patience=patience(120))
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
-    daemon.publish(store, root)
+    assert missing(again, root, verify=True) == []
+    assert given < 8 * MIB
+    assert taken < 32 * MIB  # a batch that is stored, and the next one
+
+
+def test_a_daemon_that_lacks_a_block_is_noticed_by_what_does_not_come(kubo, daemon):
+    """It says 200 and ends the stream between two blocks; why stands in a trailer, which the client does not show."""
+    store, root = made({name: os.urandom(40_000) for name in ("a", "b", "c")})
+    lost = resolve(store, root, "b")
+    for cid in store:
+        if cid != lost:
+            kubo.run("block", "put", f"--cid-codec={'raw' if cid.codec == RAW else 'dag-pb'}", data=store.get(cid))
     again = MemoryBlocks()
-    fetch_dag(Offline(daemon), again, root, max_bytes=50 * MIB, patience=patience(60))
 
-    assert missing(again, root) == []
+    with pytest.raises((PeerUnavailable, PeerRefused)):
+        fetch_dag(Offline(daemon), again, root, max_bytes=MIB, patience=patience(3))
+
+    assert root in set(again)
+    assert lost in missing(again, root)
 
 
 def test_absent_content_is_refused_where_nobody_is_asked_and_given_up_where_nobody_answers(kubo):
@@ -348,6 +374,20 @@ def test_the_cid_of_any_tree_is_kubos(kubo, tmp_path_factory, tree, seed):
     arguments = ("--hidden", "--only-hash", "-rQ", str(folder))
 
     assert str(import_tree(MemoryBlocks(), folder, LIMITS)) == kubo.run("add", *arguments)
+
+
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
+@given(count=st.integers(900, 1200), length=st.integers(150, 220), seed=st.integers(0, 2**32))
+@example(count=6000, length=20, seed=0)
+def test_the_cid_of_any_directory_around_the_size_where_it_is_sharded_is_kubos(
+    kubo, tmp_path_factory, count, length, seed
+):
+    folder = tmp_path_factory.mktemp("large")
+    for number in range(count):
+        name = hashlib.shake_256(f"{seed} {number}".encode()).hexdigest(length // 2)
+        (folder / name).write_bytes(name[: number % 3].encode())
+
+    assert str(import_tree(MemoryBlocks(), folder, LIMITS)) == kubo.run("add", "--only-hash", "-rQ", str(folder))
 
 
 OLD_SIZES = st.one_of(st.integers(0, 300), st.sampled_from([2**18 - 1, 2**18, 2**18 + 1, 3 * 2**18]))

@@ -2,12 +2,10 @@
 
 import json
 import os
-import resource
 import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import pytest
 
@@ -55,10 +53,6 @@ def fetch(retriever, content=CONTENT, seconds=BUDGET):
 
 def names(retrieved):
     return [share.source for share in retrieved.shares]
-
-
-def open_files():
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def watched(ended):
@@ -111,7 +105,7 @@ def test_a_faulty_source_alone_ends_in_an_error_that_names_it_and_nothing_wrong_
     assert time.monotonic() - started < BUDGET
     assert url in str(caught.value)
     assert len(str(caught.value)) < 1000
-    assert all(CONTENT.blocks.has(cid) for cid in store)
+    assert all(store.get(cid) == CONTENT.blocks.get(cid) for cid in store)
 
 
 @pytest.mark.parametrize("fault", ALL_FAULTS)
@@ -121,7 +115,7 @@ def test_a_faulty_source_that_is_preferred_delays_the_good_one_and_no_more(store
         retrieved = fetch(retriever_of(url, good.url))
 
     assert time.monotonic() - started < 10
-    assert missing(store, CONTENT.root) == []
+    assert {cid: store.get(cid) for cid in store} == {cid: CONTENT.blocks.get(cid) for cid in CONTENT.blocks}
     assert good.url in names(retrieved)
 
 
@@ -143,19 +137,25 @@ def test_a_good_source_before_2500_that_are_gone_is_all_it_takes(retriever_of):
     assert retrieved.tried == 1
 
 
-def test_one_good_source_is_found_among_50_bad_ones(store, retriever_of):
-    started = time.monotonic()
+def test_60_mb_of_one_good_source_among_50_bad_ones_come_within_3_times_what_it_takes_alone():
+    """Patience is a tenth of the usual one, and the good source's line ten times as fast as in `./dev bench search`."""
+    large, next_one = Content.of(os.urandom(60 * 10**6)), Content.of(os.urandom(MIB + 1))
     with ExitStack() as stack:
-        bad = [stack.enter_context(faulty(ALL_FAULTS[n % len(ALL_FAULTS)], CONTENT)) for n in range(50)]
-        good = stack.enter_context(Gateway(CONTENT))
-        retriever = retriever_of(*bad, good.url, max_tried=64)
-        fetch(retriever)
+        bad = [stack.enter_context(faulty(ALL_FAULTS[n % len(ALL_FAULTS)], large)) for n in range(50)]
+        good = stack.enter_context(Gateway(large, bytes_per_second=20 * MIB))
+        seconds = []
+        for urls in ([good.url], [*bad, good.url]):
+            sources = [patient_source(url) for url in urls]
+            pace = Pace(hedge=0.2, progress=1.0)
+            retriever = stack.enter_context(Retriever(sources, MemoryBlocks(), pace=pace, max_tried=len(sources)))
+            started = time.monotonic()
+            fetch(retriever, large, seconds=60)
+            seconds.append(time.monotonic() - started)
+            assert all(retriever.store.get(cid) == large.blocks.get(cid) for cid in large.blocks)
 
-        assert time.monotonic() - started < BUDGET
-        assert missing(store, CONTENT.root) == []
-        again = Content.of(os.urandom(MIB + 1))
-        good._content = again
-        assert names(fetch(retriever, again)) == [good.url]  # by now it is known who is good
+        assert seconds[1] < 3 * seconds[0]
+        good._content = next_one
+        assert names(fetch(retriever, next_one)) == [good.url]  # by now it is known who is good
 
 
 def test_two_sources_that_have_a_part_each_complete_a_dag_together(store, retriever_of):
@@ -316,18 +316,21 @@ def _trickle(car):
     return script
 
 
-def test_whoever_waits_can_end_it_and_no_thread_stays(retriever_of):
+def test_whoever_waits_can_end_it_and_no_socket_and_no_thread_stays(retriever_of):
     class Enough(Exception):
         pass
 
     def pause(_):
-        raise Enough
+        if len(first.calls) == len(second.calls) == 1:
+            raise Enough
 
-    with RawServer(silent) as never:
-        retriever = retriever_of(never.url, pace=Pace(hedge=0.1, progress=30))
+    ended = []
+    with RawServer(watched(ended)) as first, RawServer(watched(ended)) as second:
+        retriever = retriever_of(first.url, second.url, pace=Pace(hedge=0.1, progress=30))
         started = time.monotonic()
         with pytest.raises(Enough):
             retriever.fetch(CONTENT.root, max_bytes=MIB, patience=Patience(time.time() + 60, pause=pause))
+        wait_for(lambda: len(ended) == 2, 10, "both to be hung up on, though the retriever lives")
         retriever.close()
 
     assert time.monotonic() - started < 10
@@ -365,35 +368,6 @@ def test_a_loser_is_asked_again_when_the_winner_stalls(store, retriever_of):
 def test_a_dag_over_the_limit_is_too_large(retriever_of):
     with Gateway(CONTENT) as good, pytest.raises(ContentTooLarge):
         retriever_of(good.url).fetch(CONTENT.root, max_bytes=2 * MIB, patience=patience())
-
-
-def test_no_descriptor_and_no_thread_is_left_after_all_faults():
-    with faulty("nobody listens", CONTENT):
-        files, threads = open_files(), threading.active_count()
-    for _ in range(2):
-        with ExitStack() as stack:
-            urls = [stack.enter_context(faulty(fault, CONTENT)) for fault in ALL_FAULTS]
-            good = stack.enter_context(Gateway(CONTENT))
-            sources = [patient_source(url) for url in [*urls, good.url]]
-            with Retriever(sources, MemoryBlocks(), pace=PACE, max_tried=len(sources)) as retriever:
-                fetch(retriever)
-
-    wait_for(lambda: threading.active_count() <= threads, 10, "the end of all threads")
-    assert open_files() <= files
-
-
-def test_memory_does_not_grow_with_each_retrieval():
-    with ExitStack() as stack:
-        urls = [stack.enter_context(faulty(fault, CONTENT)) for fault in ALL_FAULTS]
-        good = stack.enter_context(Gateway(CONTENT))
-        used = []
-        for _ in range(4):
-            sources = [patient_source(url) for url in [*urls, good.url]]
-            with Retriever(sources, MemoryBlocks(), pace=PACE, max_tried=len(sources)) as retriever:
-                fetch(retriever)
-            used.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize())
-
-    assert used[-1] - used[1] < 32 * MIB
 
 
 def test_a_full_disk_is_the_error_whatever_other_sources_there_are():
@@ -486,6 +460,19 @@ def test_the_command_line_fetches_from_gateways_and_says_what_each_brought(tmp_p
     assert code == 0
     assert (tmp_path / "out").read_bytes() == data
     assert [share["source"] for share in json.loads(out)["sources"]] == [good.url]
+
+
+def test_the_command_line_fetches_from_a_bridge_alone_in_the_same_way(tmp_path, insula):
+    content = Content.of(b"one source")
+    with Gateway(content) as bridge:
+        options = ["--bridge", bridge.url, "--output", str(tmp_path / "out"), "--json"]
+        out = insula("content", "get", str(content.root), *options)[1]
+    with faulty("nobody listens", CONTENT) as url:
+        code, _, err = insula("content", "get", str(CONTENT.root), "--bridge", url, "--output", str(tmp_path / "no"))
+
+    assert [share["source"] for share in json.loads(out)["sources"]] == [bridge.url]
+    assert code == 3
+    assert f"no source has it. {url}: " in err
 
 
 def test_the_command_line_names_each_source_that_failed(tmp_path, insula):

@@ -208,7 +208,8 @@ class WatchedStore(BlockStore):
         return super().get(cid)
 
 
-def test_what_is_private_takes_the_same_steps_as_what_is_absent(tmp_path):
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_is_private_takes_the_same_steps_as_what_is_absent(tmp_path, method):
     store = WatchedStore(tmp_path)
     roots, looked = RootSet(store), []
     private = directory(store, a=leaf(store, b"private"))
@@ -217,7 +218,7 @@ def test_what_is_private_takes_the_same_steps_as_what_is_absent(tmp_path):
     with served(gateway) as client:
         for cid in (private, ABSENT):
             for rest in ("?format=raw", "?format=car", "/a?format=car"):
-                assert client.get(f"/ipfs/{cid}{rest}").status_code == 404
+                assert client.request(method, f"/ipfs/{cid}{rest}").status_code == 404
                 assert looked == [1]
                 assert store.read == []
                 looked.clear()

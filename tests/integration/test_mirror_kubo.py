@@ -286,6 +286,36 @@ def test_the_doctor_looks_at_a_real_daemon(kubo):
     assert "0.43.0" in found[0].detail
 
 
+#: name -> (a setting and its value, what the doctor says)
+SETTINGS = {
+    "nothing is provided": ("Provide.Enabled", "false", "nobody is told of results"),
+    "results are not provided": ("Provide.Strategy", '"mfs"', "results may not be found by others"),
+    "a limit of its store": ("Datastore.StorageMax", '"7GB"', "Datastore.StorageMax 7GB"),
+}
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+def test_the_doctor_reads_the_configuration_of_a_real_daemon(kubo, what):
+    name, value, words = SETTINGS[what]
+    config = kubo.repo / "config"
+    before = config.read_bytes()
+    try:
+        kubo.run("config", "--json", name, value)
+        found = list(check_kubo(kubo.api))
+    finally:
+        config.write_bytes(before)
+
+    assert any(words in finding.detail for finding in found), found
+
+
+def test_the_doctor_names_a_daemon_that_is_too_old():
+    answers = [b'{"ID": "12D3KooW", "Addresses": []}', b'{"Version": "0.8.0"}']
+    with RawServer(*(send(head(), answer) for answer in answers)) as server:
+        (found,) = check_kubo(server.url)
+
+    assert (found.level, "Kubo 0.8.0 is too old" in found.detail) == ("problem", True)
+
+
 def test_the_doctor_names_a_daemon_that_is_away_and_what_is_no_kubo():
     (away,) = check_kubo("http://127.0.0.1:1")
     with RawServer(send(head(), b"<html>")) as server:

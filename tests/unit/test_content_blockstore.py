@@ -228,6 +228,32 @@ def test_no_file_stays_open(store):
     assert set(Path("/proc/self/fd").iterdir()) == before
 
 
+def test_blocks_are_on_disk_before_they_have_names_and_the_names_before_put_returns(store, monkeypatch):
+    """What a power cut leaves cannot be tried; the order of what makes it safe can be seen."""
+    steps = []
+    sync, rename = os.fsync, os.replace
+
+    def synced(descriptor):
+        sync(descriptor)
+        steps.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    def renamed(source, target, **options):
+        rename(source, target, **options)
+        steps.append(("name", Path(source), Path(target)))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    blocks = [raw(b"one"), raw(b"two"), raw(b"three")]
+
+    store.put_many(blocks)
+
+    files, names, folders = steps[:3], steps[3:6], steps[6:]
+    assert {("sync", step[1]) for step in names} == set(files)
+    assert {step[2] for step in names} == {file_of(store, cid) for cid, _ in blocks}
+    assert {step[1] for step in folders} == {step[2].parent for step in names} | {store.root / "blocks"}
+    assert {step[0] for step in folders} == {"sync"}
+
+
 WRITER = """
 import sys
 import time
