@@ -358,6 +358,8 @@ def test_what_was_rejected_is_kept_for_the_operator_s_days_and_shown_with_the_da
         saved = ("--file", "outputs/answer.txt", "--save", str(tmp_path / "saved"))
         assert insula("release", "show", execution_id, *place, *saved)[0] == Exit.OK
         assert (tmp_path / "saved").read_bytes() == SECRET
+        code, out, err = insula("release", "opening", execution_id, *place)
+        assert (code, out, "released in part" in err) == (Exit.BAD_INPUT, "", True)
         words = traces(SECRET, cids_of(folder, execution_id))
         assert found_in(folder, words) == []
         with open_review(folder) as review, pytest.raises(InvalidInput, match="rejected it already"):
