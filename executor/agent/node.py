@@ -58,9 +58,12 @@ class Node:
         return (self._parts.folder / DRAIN_FILE).exists()
 
     def resume(self) -> int:
-        """Go on with the leases whose outputs were held when the node ended; how many. Shreds what was kept enough."""
+        """Go on with the leases whose outputs are held and nobody works on; how many. Shreds what was kept enough.
+
+        At a start these are those that were held when the node ended; later, those whose end could not be written down.
+        """
         shred_due(self._parts)
-        holds = self._parts.holds.open()
+        holds = [hold for hold in self._parts.holds.open() if hold.request_hash not in self._threads]
         for hold in holds:
             self._parts.room.hold(hold.execution_id, hold.disk_bytes)
             runner = LeaseRunner(self._parts, Lease.model_validate_json(hold.lease), hold.execution_id)
@@ -146,7 +149,7 @@ class Node:
         if now - self._tidied < (TIGHT_SECONDS if is_tight else TIDY_SECONDS):
             return
         self._tidied = now
-        shred_due(self._parts)
+        self.resume()
         try:
             grace = TIGHT_GRACE_SECONDS if is_tight else GRACE_SECONDS
             gone = collect_garbage(self._parts.store, self._parts.roots, now, grace)

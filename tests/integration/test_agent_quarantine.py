@@ -1,6 +1,7 @@
 """What a held output leaves on the node's disk: nothing to be read while it waits, nothing to be opened afterwards."""
 
 import base64
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -385,6 +386,29 @@ def test_what_was_kept_is_shredded_on_time(twin, folder):
         assert review.listing() == []
     with holds_of(folder) as holds:
         assert holds.kept() == []
+
+
+def test_what_ended_while_the_ledger_could_not_be_written_is_shredded_when_it_can(twin, folder):
+    clock = Clock()
+    with running(folder, clock=clock):
+        twin.offer(job(twin))
+        held(twin, folder)
+        with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as db:
+            db.execute(
+                "CREATE TRIGGER full BEFORE UPDATE OF closed_at ON holds BEGIN SELECT raise(ABORT, 'disk is full'); END"
+            )
+            decide(folder, KEYS[0], approve=False)
+            attested(twin)
+            seen = len(twin.calls)
+            twin.wait_for(lambda: len(twin.calls) > seen + 2)  # its only slot is free again
+            assert not is_clean(folder)
+            db.execute("DROP TRIGGER full")
+
+        clock.ahead = 2 * 3600.0
+        twin.wait_for(lambda: is_clean(folder))
+
+    with holds_of(folder) as holds:
+        assert holds.open() == []
 
 
 def test_what_was_kept_is_shredded_at_a_start_that_comes_later(twin, folder):
