@@ -33,6 +33,7 @@ from bridge.store.mirror import (
     unposted_roots,
 )
 from executor.content.blocks import Block, BlockSource
+from executor.content.kuboaddress import by_peer
 from executor.content.patience import Patience
 from executor.content.roots import RootSet
 from executor.content.transfer import Download
@@ -47,6 +48,8 @@ AGAIN_SECONDS = 600.0
 OWED_AGAIN_SECONDS = 30.0
 """One that a job waits for, sooner."""
 READ_BACK_SECONDS = 3600.0
+PEERS_AGAIN_SECONDS = 60.0
+"""A daemon that was started anew between two looks has forgotten its peers, and nothing shows it."""
 _SHOWN = 160
 
 
@@ -65,8 +68,8 @@ class PinningPeer(Protocol):
     def unpin(self, root: Cid) -> None:
         """Have it keep a DAG no longer."""
 
-    def peer_with(self, address: str) -> None:
-        """Have it stay connected to a peer. PeerUnavailable, PeerRefused."""
+    def peer_with(self, *addresses: str) -> None:
+        """Have it stay connected to a peer, at all of these addresses. PeerUnavailable, PeerRefused."""
 
     def get_car(self, cid: Cid, *, offline: bool = False) -> AbstractContextManager[Iterator[bytes]]:
         """The DAG below a CID as a CAR stream; offline: from its own disk. PeerUnavailable, PeerRefused."""
@@ -86,7 +89,7 @@ class Alone:
 class Mirror:
     """`step` moves one root. clock: seconds since 1970. replicas, name: where it is told how this place does.
 
-    peers: addresses that the daemon is to stay connected to; it is told once, and again whenever it was away.
+    peers: addresses that the daemon is to stay connected to; it is told again and again, since it forgets them.
     """
 
     def __init__(
@@ -108,8 +111,10 @@ class Mirror:
         self._clock = clock
         self._replicas = replicas or Replicas()
         self._name = name
-        self._peers = peers
+        self._peers = by_peer(peers)
         self._told = ""
+        self._tell_again = 0.0
+        self._not_taken: set[str] = set()
         self._refused: dict[Cid, float] = {}
         self._cut: set[Cid] = set()
 
@@ -153,18 +158,26 @@ class Mirror:
         if not peer:
             self._replicas.note(self._name, "does not say which peer it is")
             raise PeerUnavailable(f"{self._name} does not say which peer it is")
-        if peer != self._told:
+        now = self._clock()
+        if peer != self._told or now >= self._tell_again:
+            self._told, self._tell_again = peer, now + PEERS_AGAIN_SECONDS
             self._tell_peers(peer)
         return peer
 
-    def _tell_peers(self, peer: str) -> None:
-        """A daemon forgets its peers when it ends. One that does not take an address does without it."""
-        for address in self._peers:
+    def _tell_peers(self, own: str) -> None:
+        """What is no copy keeps no copy waiting: a daemon that does not take a peer does without it until next time."""
+        for peer, addresses in self._peers.items():
+            if peer == own:  # one list is for several daemons, and may name each of them
+                continue
             try:
-                self._daemon.peer_with(address)
-            except PeerRefused as exc:
-                log.warning("kubo does not take a peer", peer=address, place=self._name, error=_line(exc))
-        self._told = peer
+                self._daemon.peer_with(*addresses)
+                self._not_taken.discard(peer)
+            except (PeerRefused, PeerUnavailable) as exc:
+                if peer not in self._not_taken:
+                    log.warning("kubo does not take a peer", peer=peer, place=self._name, error=_line(exc))
+                self._not_taken.add(peer)
+                if isinstance(exc, PeerUnavailable):
+                    return  # if it is away, what comes next says so
 
     def _pay(self, peer: str, owed: Owed, one: Mirrored) -> None:
         """Give the daemon a result that a job waits for, and read all of it back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import IO, Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -12,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from bridge.api.auth import Gate, require_body
 from bridge.api.body import pieces_of, read_car, read_json
 from bridge.api.node_routes import CAR_BODY, Root
-from bridge.api.places import UploadPlaces
+from bridge.api.places import Turns, UploadPlaces
 from bridge.dispatcher import Dispatcher
 from bridge.store.content import (
     BLOCK_OVERHEAD_BYTES,
@@ -35,7 +36,7 @@ Requester = Annotated[str, Query(max_length=42)]
 def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIRouter:
     """The routes. wake: called when content has arrived for which a job may wait."""
     routes = APIRouter(prefix="/v1/content", tags=["uploads"])
-    places = UploadPlaces()
+    places, turns = UploadPlaces(), Turns()
     # Each block is counted with more than what a CAR adds to it: a longer body cannot fit.
     longest = dispatcher.config.content.upload_quota_bytes + BLOCK_OVERHEAD_BYTES
 
@@ -59,9 +60,9 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         with places.taken(account):
             async with read_car(request, longest) as (file, digest):
                 require_body(digest, declared)
-                found = await run_in_threadpool(
-                    _upload, dispatcher, account, Cid.parse(root, "root"), bool(public), meant_for or account, file
-                )
+                cid = Cid.parse(root, "root")
+                act = partial(_upload, dispatcher, account, cid, bool(public), meant_for or account, file)
+                found = await run_in_threadpool(turns.run, account, act)
         wake()
         return found
 
@@ -74,7 +75,8 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         gate.require_headers(request)
         body = await read_json(request)
         account = await gate.uploader(request, hashlib.sha256(body).digest())
-        return await run_in_threadpool(_withdraw, dispatcher, account, Cid.parse(root, "root"))
+        act = partial(_withdraw, dispatcher, account, Cid.parse(root, "root"))
+        return await run_in_threadpool(turns.run, account, act)
 
     return routes
 

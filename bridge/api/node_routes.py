@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import IO, Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from bridge.api.auth import Gate, claimed_key, require_body
 from bridge.api.body import pieces_of, read_car, read_json
-from bridge.api.places import UploadPlaces
+from bridge.api.places import Turns, UploadPlaces
 from bridge.api.problems import not_here
 from bridge.api.waiting import Waiting, wait
 from bridge.dispatcher import Dispatcher
@@ -98,7 +99,7 @@ def _add_leases(
 
 
 def _add_content(routes: APIRouter, dispatcher: Dispatcher, signed: Signed, gate: Gate) -> None:
-    places = UploadPlaces()
+    places, turns = UploadPlaces(), Turns()
 
     @routes.get("/{lease_id}/car/{cid}", response_class=StreamingResponse)
     async def content(lease_id: str, cid: str, request: Request) -> Response:
@@ -123,7 +124,8 @@ def _add_content(routes: APIRouter, dispatcher: Dispatcher, signed: Signed, gate
         with places.taken(key):
             async with read_car(request) as (file, digest):
                 require_body(digest, declared)
-                return await run_in_threadpool(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
+                act = partial(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
+                return await run_in_threadpool(turns.run, key, act)
 
 
 def _body(model: type) -> dict[str, object]:

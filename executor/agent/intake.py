@@ -143,8 +143,10 @@ def fetch(work: Work, name: str, cid: Cid, max_bytes: int, seconds: float) -> De
         fetched_at = clock()
         size = stored_size(store, cid)
     except ContentTooLarge:
+        work.parts.roots.drop(cid, work.label)
         raise
-    except DiskFull as exc:
+    except DiskFull as exc:  # what came of it would keep the store full, and every other job away
+        work.parts.roots.drop(cid, work.label)
         raise GiveBack(Reason.DISK_FULL, str(exc)) from exc
     except (PeerUnavailable, PeerRefused, CarError, ContentError) as exc:
         raise GiveBack(Reason.INPUT_NOT_FOUND, f"{name} ({cid}): {exc}") from exc

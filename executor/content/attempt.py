@@ -39,10 +39,10 @@ class Watcher(Protocol):
 class Attempt:
     """What a source brings until it has no more, fails or is ended.
 
-    taken: verified blocks. sizes: theirs. blocks, bytes: those that were not here, and their bytes. longest_wait:
-    seconds between two blocks. measured: its rate. is_slow: others are asked because of that. ended_for: why it was
-    ended from outside. failure: what the source did, or the error of the content itself or the store (`is_fatal`),
-    which no other source can mend.
+    taken: verified blocks. sizes: theirs. had: those of them that were here. blocks, bytes: those that were not, and
+    their bytes. longest_wait: seconds between two blocks. measured: its rate. is_slow: others are asked because of
+    that. ended_for: why it was ended from outside. failure: what the source did, or the error of the content itself or
+    the store (`is_fatal`), which no other source can mend.
     """
 
     def __init__(self, source: Source, wake: Callable[[], None], watcher: Watcher | None = None) -> None:
@@ -54,6 +54,7 @@ class Attempt:
         self.blocks = 0
         self.bytes = 0
         self.sizes: dict[Cid, int] = {}
+        self.had: set[Cid] = set()
         self.started = time.monotonic()
         self.last_block = self.last_progress = self.started
         self.longest_wait = 0.0
@@ -144,6 +145,7 @@ class Attempt:
             self.blocks = blocks + download.blocks
             self.bytes = size + download.bytes
             self.sizes |= download.sizes
+            self.had |= download.had
         if not download.taken:
             raise PeerUnavailable("the stream ends before its first block")
 

@@ -171,12 +171,13 @@ class Kubo:
         with self._answer("/dag/export", (str(cid),), options, seconds=EXPORT_SECONDS) as pieces:
             yield pieces
 
-    def peer_with(self, address: str) -> None:
-        """Have it keep a connection to a peer, whose `address` ends with /p2p/ID, and make it anew whenever it breaks.
+    def peer_with(self, *addresses: str) -> None:
+        """Have it keep a connection to a peer, whose addresses end with /p2p/ID, and make it anew whenever it breaks.
 
-        It does so until it ends; its configuration is not changed. Whether the peer is there now is not waited for.
+        All addresses of one peer at once: they take the place of those that it was told before. It does so until it
+        ends; its configuration is not changed. Whether the peer is there now is not waited for.
         """
-        self._rows("/swarm/peering/add", address)
+        self._rows("/swarm/peering/add", *addresses)
 
     def peers(self) -> tuple[str, ...]:
         """Ids of the peers that it is connected to."""

@@ -278,8 +278,9 @@ class _Fetch:
         score, record = retriever.score(attempt.source), self.records[attempt.source.name]
         if retriever.watcher is not None:
             retriever.watcher.ended(attempt)
-        record.blocks += attempt.blocks
-        record.bytes += attempt.bytes
+        new = attempt.sizes.keys() - attempt.had - self.sizes.keys()  # in a race two sources bring the same blocks
+        record.blocks += len(new)
+        record.bytes += sum(attempt.sizes[cid] for cid in new)
         self.sizes |= attempt.sizes
         if attempt.taken:
             silence = now - attempt.last_block if attempt.failure else 0.0

@@ -119,6 +119,15 @@ class RootSet:
             _forget_whole(db)
             return found > 0
 
+    def shorten(self, label: str, until: float, *, but: Cid | None = None) -> int:
+        """Keep what is private under this label, all `but` one, until then at most; how many roots that changed."""
+        with self._writing() as db:
+            return db.execute(
+                "UPDATE roots SET expires_at = :until WHERE label = :label AND public = 0 AND root IS NOT :but"
+                " AND (expires_at IS NULL OR expires_at > :until)",
+                {"until": until, "label": label, "but": but.binary if but else None},
+            ).rowcount
+
     def drop_expired(self, now: float) -> int:
         """Forget every root whose time is over; how many."""
         with self._writing() as db:

@@ -168,7 +168,8 @@ class Download:
     """One CAR stream into the store. Only blocks that the DAG needs are taken: each must be linked by one before it.
 
     room: bytes of blocks that may come. progress: told after each piece how many bytes it had. sizes: of the verified
-    blocks that came. taken, blocks, bytes: their number, that of those that the store had not, and the bytes of these.
+    blocks that came; had: those of them that the store had before. taken, blocks, bytes: the number of all, that of
+    those that the store had not, and the bytes of these.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class Download:
         self._room = max(0, room)
         self._wanted: set[Cid] = set()
         self.sizes: dict[Cid, int] = {}
+        self.had: set[Cid] = set()
         self._batch: list[Block] = []
         self._batch_bytes = 0
         self._storer = ThreadPoolExecutor(1, thread_name_prefix="storing")
@@ -261,7 +263,9 @@ class Download:
         with self._lock:
             self._batch.append(block)
             self._batch_bytes += len(content)
-        if not self._store.has(cid):  # a subtree that is asked for may hold blocks that came with another one
+        if self._store.has(cid):  # a subtree that is asked for may hold blocks that came with another one
+            self.had.add(cid)
+        else:
             self.bytes += len(content)
             self.blocks += 1
         self._last = self._patience.clock()

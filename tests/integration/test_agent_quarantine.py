@@ -1,6 +1,7 @@
 """What a held output leaves on the node's disk: nothing to be read while it waits, nothing to be opened afterwards."""
 
 import base64
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -333,6 +334,8 @@ def test_what_was_rejected_is_kept_for_the_operator_s_days_and_shown_with_the_da
         saved = ("--file", "outputs/answer.txt", "--save", str(tmp_path / "saved"))
         assert insula("release", "show", execution_id, *place, *saved)[0] == Exit.OK
         assert (tmp_path / "saved").read_bytes() == SECRET
+        code, out, err = insula("release", "opening", execution_id, *place)
+        assert (code, out, "released in part" in err) == (Exit.BAD_INPUT, "", True)
         words = traces(SECRET, cids_of(folder, execution_id))
         assert found_in(folder, words) == []
         with open_review(folder) as review, pytest.raises(InvalidInput, match="rejected it already"):
@@ -358,6 +361,29 @@ def test_what_was_kept_is_shredded_on_time(twin, folder):
         assert review.listing() == []
     with holds_of(folder) as holds:
         assert holds.kept() == []
+
+
+def test_what_ended_while_the_ledger_could_not_be_written_is_shredded_when_it_can(twin, folder):
+    clock = Clock()
+    with running(folder, clock=clock):
+        twin.offer(job(twin))
+        held(twin, folder)
+        with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as db:
+            db.execute(
+                "CREATE TRIGGER full BEFORE UPDATE OF closed_at ON holds BEGIN SELECT raise(ABORT, 'disk is full'); END"
+            )
+            decide(folder, KEYS[0], approve=False)
+            attested(twin)
+            seen = len(twin.calls)
+            twin.wait_for(lambda: len(twin.calls) > seen + 2)  # its only slot is free again
+            assert not is_clean(folder)
+            db.execute("DROP TRIGGER full")
+
+        clock.ahead = 2 * 3600.0
+        twin.wait_for(lambda: is_clean(folder))
+
+    with holds_of(folder) as holds:
+        assert holds.open() == []
 
 
 def test_what_was_kept_is_shredded_at_a_start_that_comes_later(twin, folder):

@@ -12,8 +12,10 @@ import pytest
 from executor.agent.review import open_review
 from executor.agent.service import node_status
 from executor.audit.release import Ruling
+from executor.content.blockstore import BlockStore
 from executor.content.importer import import_listing
 from executor.content.limits import TreeLimits
+from executor.content.roots import RootSet
 from executor.errors import InvalidInput
 from executor.holds import Redaction
 from executor.protocol.cid import RAW, Cid
@@ -237,11 +239,14 @@ def test_what_the_audit_refused_before_a_kill_9_is_withheld_after_it(twin, folde
         (hold,) = holds.open()
         holds.settle(hold.execution_id, lambda votes: Ruling(True, Reason.NONE, votes, made["id"]))
         holds.overrule(hold.execution_id)
+    roots = RootSet(BlockStore(folder / "content"))
+    roots.keep(Cid.parse(made["outputCid"]), f"job:0x{hold.request_hash.hex()}")  # it was let out, and not yet signed
 
     with running(folder, WritesMore()):
         outcome = attested(twin)
 
     assert (outcome.status, outcome.reason, len(twin.received)) == (Status.WITHHELD, Reason.AUDIT_RULE, 0)
+    assert roots.live(time.time(), Cid.parse(made["outputCid"])) == []
 
 
 def accepted(folder, listing):
@@ -349,6 +354,9 @@ def test_kill_9_of_the_node_at_every_step_of_a_partial_release(twin, folder, ste
     assert sorted(came_out(twin)) == ["outputs/report.csv", "stderr", "stdout"]
     assert [word for word in PRIVATE if word in everything_sent(twin)] == []
     assert record_of(twin, lease).ruling == "redacted"
+    with open_review(folder) as review:
+        opening = review.opening(node_status(folder)["last"][0]["execution_id"])
+    assert opening["held"].hex() in twin.attested[0].receipt.decode()
     assert node_status(folder)["signed"] == 1
 
 

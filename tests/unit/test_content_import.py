@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from executor.content.unixfs import (
 )
 from executor.errors import (
     ContentTooLarge,
+    DiskFull,
     InvalidInput,
     SourceChanged,
     UnsafeName,
@@ -75,6 +77,28 @@ def test_import_keeps_one_chunk_in_memory(tmp_path):
             return sum(1 for _ in stream)
 
     assert str(import_file(Counting(), path, 40 * MIB)) == str(only_hash(file_blocks([bytes(MIB)] * 40)).cid)
+
+
+class Full:
+    """A sink that has room for two blocks."""
+
+    def put_many(self, stream):
+        for count, _ in enumerate(stream):
+            if count == 2:
+                raise DiskFull("no space left")
+
+
+@pytest.mark.parametrize("what", ["a file", "a folder"])
+def test_what_a_sink_does_not_take_leaves_no_thread_and_no_file_open_behind_its_error(tmp_path, what):
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(12 * MIB))
+    before = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+    with pytest.raises(DiskFull) as caught:
+        import_file(Full(), path, 12 * MIB) if what == "a file" else import_tree(Full(), tmp_path, LIMITS)
+
+    assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == before
+    assert caught.value.__traceback__  # which has hold of the frames that read
 
 
 def test_hidden_files_are_imported(store, tmp_path):

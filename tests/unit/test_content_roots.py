@@ -432,3 +432,19 @@ def test_the_reasons_to_keep_one_root_can_be_asked_for_alone(store, roots):
 
     assert [kept.label for kept in roots.live(0.0, root)] == ["a"]
     assert len(roots.live(0.0)) == 2
+
+
+def test_what_is_private_under_a_label_is_shortened_and_nothing_else_is(store, roots):
+    one, sooner, signed, public, other = (import_bytes(store, b"%d" % number) for number in range(5))
+    roots.keep(one, "job")
+    roots.keep(sooner, "job", 1500.0)
+    roots.keep(signed, "job", 9000.0)
+    roots.publish(public, "job", 9000.0)
+    roots.keep(other, "another job", 9000.0)
+
+    assert roots.shorten("job", 2000.0, but=signed) == 1
+    assert roots.shorten("job", 2000.0, but=signed) == 0
+
+    ends = {root.cid: root.expires_at for root in roots.live(1000.0)}
+    assert ends == {one: 2000.0, sooner: 1500.0, signed: 9000.0, public: 9000.0, other: 9000.0}
+    assert roots.shorten("job", 2000.0) == 1
