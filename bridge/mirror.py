@@ -29,6 +29,7 @@ from bridge.store.mirror import (
     keep_copy,
     keep_mirrored,
     mirrored,
+    note_peer,
     owed_copies,
     unposted_roots,
 )
@@ -86,6 +87,8 @@ class Alone:
 class Mirror:
     """`step` moves one root. clock: seconds since 1970. replicas, name: where it is told how this place does.
 
+    address: where the daemon is, by which it is known after a restart that another one answers there now.
+
     peers: addresses that the daemon is to stay connected to; it is told once, and again whenever it was away.
     """
 
@@ -99,6 +102,7 @@ class Mirror:
         *,
         replicas: Replicas | None = None,
         name: str = "kubo",
+        address: str = "",
         peers: Sequence[str] = (),
     ) -> None:
         self._engine = engine
@@ -108,6 +112,7 @@ class Mirror:
         self._clock = clock
         self._replicas = replicas or Replicas()
         self._name = name
+        self._address = address
         self._peers = peers
         self._told = ""
         self._refused: dict[Cid, float] = {}
@@ -154,8 +159,17 @@ class Mirror:
             self._replicas.note(self._name, "does not say which peer it is")
             raise PeerUnavailable(f"{self._name} does not say which peer it is")
         if peer != self._told:
+            self._meet(peer)
             self._tell_peers(peer)
         return peer
+
+    def _meet(self, peer: str) -> None:
+        """Another daemon than at the last call, or the first one."""
+        with transaction(self._engine) as connection:
+            earlier = note_peer(connection, self._address, peer, self._clock())
+        self._replicas.found(self._name, peer)
+        if earlier:
+            log.warning("another kubo answers at this address", place=self._name, peer=peer, earlier=earlier)
 
     def _tell_peers(self, peer: str) -> None:
         """A daemon forgets its peers when it ends. One that does not take an address does without it."""
