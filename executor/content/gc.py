@@ -62,7 +62,7 @@ def collect_garbage(store: BlockStore, roots: RootSet, now: float, grace_seconds
                     removed += 1
                     freed += size
     leftovers = store.remove_old_tmp(now - grace_seconds)
-    store.meter.recount()
+    store.recount()
     marks.note_whole()
     return Collected(removed, freed, expired, leftovers, young, marks.holes)
 
