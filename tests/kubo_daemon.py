@@ -116,13 +116,14 @@ def init(ipfs, repo, profile):
     path.write_text(json.dumps(config))
 
 
-def start(ipfs, repo, profile="unixfs-v1-2025"):
+def start(ipfs, repo, profile="unixfs-v1-2025", *options):
     """A daemon on `repo` (made if it is not there), on a leash: it dies with this process. profile: how it imports."""
     if not (repo / "config").exists():
         repo.mkdir(parents=True, exist_ok=True)
         init(ipfs, repo, profile)
     log = repo / "daemon.log"
-    command = [sys.executable, "-m", "bridge.devnet.leash", str(os.getpid()), str(ipfs), "daemon", "--enable-gc"]
+    leash = [sys.executable, "-m", "bridge.devnet.leash", str(os.getpid())]
+    command = [*leash, str(ipfs), "daemon", "--enable-gc", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env={**os.environ, **environment(repo)}, stdout=output, stderr=output, stdin=subprocess.DEVNULL
