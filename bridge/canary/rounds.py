@@ -20,6 +20,7 @@ from bridge.canary.records import Blame, Figures, Round, Trouble
 from bridge.canary.sweeping import SUBJECT, Sweeper
 from bridge.canary.traces import LOCK_SECONDS, Traces
 from executor.content.web import Http, Signer
+from executor.content.weburl import shown
 from executor.errors import InvalidInput, PeerError
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
@@ -123,10 +124,13 @@ class Canary:
         try:
             account = self._account()
         except (PeerError, InvalidInput) as exc:
-            return [Trouble("bridge", f"the bridge {self.bridge} does not answer as one: {exc}", Blame.UNREACHABLE)]
+            return [
+                Trouble("bridge", f"the bridge {shown(self.bridge)} does not answer as one: {exc}", Blame.UNREACHABLE)
+            ]
         troubles = self._bury()
         if (count := len(self.traces.left())) > MAX_LEFT:
-            text = f"nothing new is left at {self.bridge}: {count} things of earlier rounds cannot be taken back yet"
+            what = f"{count} things of earlier rounds cannot be taken back yet"
+            text = f"nothing new is left at {shown(self.bridge)}: {what}"
             return [*troubles, Trouble(SUBJECT, text, Blame.OWN)]
         audience = Audience(Scope(account.chain_id, account.contract), self.bridge)
         with Http(self.bridge, Signer(self.sweeper.account, audience)) as http:
@@ -174,7 +178,7 @@ class Canary:
 
     def _figures(self) -> tuple[tuple[str, Figures], ...]:
         gc.collect()  # what nobody can reach is no leak
-        return (("this canary", own_figures()), (f"the bridge {self.bridge}", self._of_the_bridge()))
+        return (("this canary", own_figures()), (f"the bridge {shown(self.bridge)}", self._of_the_bridge()))
 
     def _of_the_bridge(self) -> Figures:
         try:
