@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bridge.cli.beside import folder_beside
 from bridge.cli.car_verbs import export, import_car
 from bridge.cli.context import (
     BridgeOption,
@@ -291,13 +290,9 @@ def get(
 
 def write_out(store: BlockSource, cid: Cid, output: Path) -> None:
     """Write a DAG beside its goal, then put it in place: a reader never sees half of it."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".insula-", dir=output.parent))
-    try:
+    with folder_beside(output) as partial:
         unixfs.export_tree(store, cid, partial / "content", LIMITS)
         (partial / "content").rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 app.command()(stat)
