@@ -29,6 +29,7 @@ from bridge.store.mirror import (
     keep_copy,
     keep_mirrored,
     mirrored,
+    note_peer,
     owed_copies,
     unposted_roots,
 )
@@ -89,7 +90,8 @@ class Alone:
 class Mirror:
     """`step` moves one root. clock: seconds since 1970. replicas, name: where it is told how this place does.
 
-    peers: addresses that the daemon is to stay connected to; it is told again and again, since it forgets them.
+    address: where the daemon is, by which it is known after a restart that another one answers there now. peers:
+    addresses that the daemon is to stay connected to; it is told again and again, since it forgets them.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Mirror:
         *,
         replicas: Replicas | None = None,
         name: str = "kubo",
+        address: str = "",
         peers: Sequence[str] = (),
     ) -> None:
         self._engine = engine
@@ -111,6 +114,7 @@ class Mirror:
         self._clock = clock
         self._replicas = replicas or Replicas()
         self._name = name
+        self._address = address
         self._peers = by_peer(peers)
         self._told = ""
         self._tell_again = 0.0
@@ -158,11 +162,21 @@ class Mirror:
         if not peer:
             self._replicas.note(self._name, "does not say which peer it is")
             raise PeerUnavailable(f"{self._name} does not say which peer it is")
+        if peer != self._told:
+            self._meet(peer)
         now = self._clock()
         if peer != self._told or now >= self._tell_again:
             self._told, self._tell_again = peer, now + PEERS_AGAIN_SECONDS
             self._tell_peers(peer)
         return peer
+
+    def _meet(self, peer: str) -> None:
+        """Another daemon than at the last call, or the first one."""
+        with transaction(self._engine) as connection:
+            earlier = note_peer(connection, self._address, peer, self._clock())
+        self._replicas.found(self._name, peer)
+        if earlier:
+            log.warning("another kubo answers at this address", place=self._name, peer=peer, earlier=earlier)
 
     def _tell_peers(self, own: str) -> None:
         """What is no copy keeps no copy waiting: a daemon that does not take a peer does without it until next time."""

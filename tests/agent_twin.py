@@ -34,6 +34,7 @@ from executor.protocol.nodeauth import Audience, check_call
 from executor.protocol.produced import Producers
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Order, Request
+from tests.chain_nodes import wait_for
 
 CHAIN_ID = 31337
 CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -107,11 +108,7 @@ class BridgeTwin:
 
     def wait_for(self, condition, seconds=20.0):
         """Until the condition holds; what it gave."""
-        end = time.monotonic() + seconds
-        while not (found := condition()):
-            assert time.monotonic() < end, "the condition did not come true in time"
-            time.sleep(0.02)
-        return found
+        return wait_for(condition, seconds, "what the node is to do")
 
     @contextmanager
     def running(self):

@@ -66,6 +66,7 @@ PURE = (
     "executor/content/selection.py",
     "executor/content/unixfs_node.py",
     "executor/content/varint.py",
+    "executor/content/weburl.py",
     "executor/egress/addresses.py",
     "executor/egress/clienthello.py",
     "executor/egress/heads.py",

@@ -18,13 +18,13 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from executor.audit.policy import LabelWords, Policy
 from executor.content.kuboaddress import rpc_address
 from executor.content.quota import DEFAULT_MIN_FREE_BYTES, StoreLimits
+from executor.content.weburl import is_base_url, shown
 from executor.errors import InvalidInput
 from executor.ledger import Ledger
 from executor.protocol.leases import Address, Amount
@@ -83,7 +83,9 @@ class NodeConfig(BaseModel):
     @classmethod
     def _gateways(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for place, url in enumerate(value):
-            if not _is_gateway(url):  # told without the URL, which may hold what is nobody's business
+            if (
+                not is_base_url(url) or shown(url) != url
+            ):  # told without the URL, which may hold what is nobody's business
                 raise ValueError(f"entry {place + 1} must be https://host or http://host, with no user and no query")
         found = tuple(url.rstrip("/") for url in value)
         if len(set(found)) != len(found):
@@ -173,16 +175,6 @@ class NodeConfig(BaseModel):
             "min_fail_price": max(policy.min_fail_price, self.min_fail_price),
         }
         return policy.model_copy(update=prices)
-
-
-def _is_gateway(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        is_place = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a bracket that does not close, a port that is none
-        return False
-    extras = parts.username or parts.password or parts.query or parts.fragment
-    return is_place and not extras and url.isprintable() and not {" ", "?", "#", "{", "}"}.intersection(url)
 
 
 def init_node(folder: Path, *, accepts_known_escapes: bool = False, **fields: Any) -> dict[str, Any]:

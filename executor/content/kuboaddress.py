@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
+from executor.content.weburl import shown
 from executor.errors import InvalidInput
 
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -26,7 +27,7 @@ def rpc_address(address: str) -> str:
     usual = parts.scheme == "http" and port and parts.path in ("", "/") and not parts.username
     if not usual or not _is_host(parts.hostname or ""):
         usual_ones = "http://127.0.0.1:5001, or a name of letters, digits, dots and hyphens in the place of 127.0.0.1"
-        raise InvalidInput("kubo", f"{address!r:.200} is no address of Kubo's RPC API, such as {usual_ones}")
+        raise InvalidInput("kubo", f"{shown(address)!r:.200} is no address of Kubo's RPC API, such as {usual_ones}")
     host = parts.hostname or ""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -161,6 +161,12 @@ def seconds_left(timeout: float | None) -> float | None:
     return _seconds(timeout, TimeoutError)
 
 
+def is_over() -> bool:
+    """Whether the time of the `until` around this has run out."""
+    deadline: float | None = getattr(_thread, "deadline", None)
+    return deadline is not None and deadline <= time.monotonic()
+
+
 def _seconds(timeout: float | None, late: type[httpcore.TimeoutException | TimeoutError]) -> float | None:
     deadline: float | None = getattr(_thread, "deadline", None)
     if deadline is None:

@@ -4,12 +4,14 @@ import json
 import os
 
 import pytest
+from sqlalchemy import select
 
 from bridge.cli.kubo_checks import check_kubo
 from bridge.config import ContentConfig
 from bridge.mirror import AGAIN_SECONDS, PEERS_AGAIN_SECONDS, Mirror
-from bridge.store.engine import reading
-from bridge.store.mirror import mirrored
+from bridge.store.engine import reading, transaction
+from bridge.store.mirror import KEPT_PEERS, Mirrored, keep_mirrored, mirrored, note_peer
+from bridge.store.schema import mirror_peers, mirrored_roots
 from executor.content.importer import import_listing
 from executor.content.kubo import Kubo
 from executor.content.limits import TreeLimits
@@ -199,6 +201,49 @@ def test_another_daemon_at_the_same_address_gets_everything_anew_and_loses_nothi
 
     assert daemon.is_pinned(root)
     assert known(bridge, daemon) == {root: (True, True)}
+
+
+class Nameless:
+    """A daemon that calls itself something else at each call."""
+
+    def __init__(self, daemon):
+        self._daemon = daemon
+        self.names = 0
+
+    def peer_id(self):
+        self.names += 1
+        return f"12D3 {self.names}"
+
+    def __getattr__(self, name):
+        return getattr(self._daemon, name)
+
+
+def test_abuse_a_daemon_with_a_new_name_at_each_call_leaves_a_bounded_number_of_rows(bridge, daemon):
+    stored(bridge)
+    nameless = Nameless(daemon)
+    for _ in range(3 * KEPT_PEERS):  # a mirror each: what is remembered outlives the process
+        mirror_of(bridge, nameless, Clock()).step()
+
+    with reading(bridge.engine) as connection:
+        given = connection.execute(select(mirrored_roots.c.peer)).scalars().all()
+        names = connection.execute(select(mirror_peers.c.peer)).scalars().all()
+    assert len(given) == len(names) == KEPT_PEERS
+    assert f"12D3 {nameless.names}" in given
+
+
+def test_a_daemon_that_is_at_another_address_too_is_remembered_when_it_leaves_one(bridge):
+    root = stored(bridge)
+    with transaction(bridge.engine) as connection:
+        for address in ("one", "other"):
+            note_peer(connection, address, "shared", 1.0)
+        for peer in ("shared", "gone"):
+            keep_mirrored(connection, peer, Mirrored(root, ours=True, done=True))
+        note_peer(connection, "one", "gone", 0.0)
+        said = [note_peer(connection, "one", f"peer {number}", 2.0 + number) for number in range(KEPT_PEERS)]
+
+        assert said == ["shared", "peer 0", "peer 1", "peer 2"]
+        assert mirrored(connection, "shared") == [Mirrored(root, ours=True, done=True)]
+        assert mirrored(connection, "gone") == []
 
 
 def test_a_root_that_is_refused_waits_and_keeps_no_other_one(bridge, daemon):
