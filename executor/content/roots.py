@@ -87,6 +87,15 @@ class RootSet:
             count: int = db.execute("SELECT count(*) FROM reachable").fetchone()[0]
             return count
 
+    def prolong(self, root: Cid, label: str, expires_at: float | None = None) -> bool:
+        """As `publish` for a DAG that is public already, which costs no walk; False, and no change, where it is not."""
+        with self._writing() as db:
+            db.execute("BEGIN IMMEDIATE")
+            is_public = db.execute("SELECT 1 FROM roots WHERE root = ? AND public = 1", (root.binary,)).fetchone()
+            if is_public:
+                _insert_root(db, Root(root, label, public=True, expires_at=expires_at))
+            return is_public is not None
+
     def note_whole(self, cids: Iterable[Cid]) -> None:
         """These DAGs are all here: if a block of one is missing later, garbage collection knows it for a loss."""
         with self._writing() as db:
