@@ -106,7 +106,7 @@ class AskedTooOften(BridgeError):
 
     def __init__(self, seconds: float) -> None:
         self.seconds = math.ceil(seconds)
-        super().__init__(f"what is here was looked through too often; ask again in {self.seconds} s")
+        super().__init__(f"what is here is being looked through, or was too often; ask again in {self.seconds} s")
 
 
 class FatalError(BridgeError):

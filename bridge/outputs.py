@@ -109,12 +109,14 @@ class Holdings:
         """Which blocks below `root` this owner has not brought yet, at most MAX_MISSING; none: complete.
 
         While some are missing, only what came since the last call is looked at; before nothing is, all of it again.
-        who: against whom it counts where all that is here has to be looked at; AskedTooOften. brought: what came with
+        who: against whom it counts where all that is here has to be looked at; AskedTooOften then, and where that is
+        being done. brought: what came with
         this call, which does not count. verify: read every block, so that those that are damaged on our disk are asked
         for again; what is known already is said instead where that was asked for too often. MalformedBlock where a
         block is no dag-pb.
         """
-        with self._walks.of(owner, root) as walk:
+        waits = who is None or brought is not None  # of uploads, few run at a time
+        with self._walks.of(owner, root, waits=waits) as walk:
             with reading(self._engine) as connection:
                 count, size = held_count(connection, owner), held_bytes(connection, owner)
             if walk.frontier is None or verify:

@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from bridge.errors import AskedTooOften
 from executor.content.walk import Frontier
 from executor.protocol.cid import Cid
 
+AGAIN_SECONDS: Final = 5.0
 MOST_WALKS: Final = 1000
 MOST_CIDS: Final = 1_000_000
 """In all walks that are remembered; each takes about 150 bytes."""
@@ -50,16 +52,18 @@ class Walks:
         self._known: OrderedDict[tuple[str, Cid], Walk] = OrderedDict()
 
     @contextmanager
-    def of(self, owner: str, root: Cid) -> Iterator[Walk]:
-        """The walk of an upload, or a new one; one thread at a time."""
+    def of(self, owner: str, root: Cid, *, waits: bool = True) -> Iterator[Walk]:
+        """The walk of an upload, or a new one; one thread at a time. AskedTooOften where another is at it."""
         with self._lock:
             walk = self._known.setdefault((owner, root), Walk())
             self._known.move_to_end((owner, root))
-        with walk.lock:
-            try:
-                yield walk
-            finally:
-                self._forget_oldest()
+        if not walk.lock.acquire(blocking=waits):
+            raise AskedTooOften(AGAIN_SECONDS)
+        try:
+            yield walk
+        finally:
+            walk.lock.release()
+            self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         with self._lock:
