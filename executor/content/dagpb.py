@@ -70,10 +70,12 @@ def encode_link(link: Link, *, old_cids: bool = False) -> bytes:
     )
 
 
-def decode(block: bytes, cid: Cid | None = None) -> Node:
-    """Read a block; MalformedBlock names `cid`."""
+def decode(block: bytes, cid: Cid | None = None, most_links: int | None = None) -> Node:
+    """Read a block; MalformedBlock names `cid`. most_links: of a block that has more, none is read."""
     with _naming(block, cid):
         spans, data = _split(block)
+        if most_links is not None and len(spans) > most_links:
+            raise ProtobufError(f"{len(spans)} links, where at most {most_links} can be")
         edges = (_edge(block, start, stop) for start, stop in spans)
         return Node(tuple(Link(_text(name), Cid(codec, digest), tsize) for codec, digest, name, tsize in edges), data)
 

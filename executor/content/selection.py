@@ -12,16 +12,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from executor.content import hamt, unixfs_node
+from executor.content import dagpb, hamt, unixfs_node
 from executor.content.blocks import Block, BlockSource
 from executor.content.cidtext import old_binary
 from executor.content.gateway_query import Scope, Span
-from executor.content.unixfs_node import DirectoryNode, FileNode, ShardNode
+from executor.content.protobuf import ProtobufError
+from executor.content.unixfs_node import (
+    MAX_FANOUT,
+    TYPE_DIRECTORY,
+    TYPE_SHARD,
+    DirectoryNode,
+    FileNode,
+    ShardNode,
+)
 from executor.content.walk import every_link
 from executor.errors import ContentTooLarge, MalformedBlock, PathNotFound
 from executor.protocol.cid import DAG_PB, Cid
 
 MAX_PATH_BLOCKS: Final = 256
+MAX_PATH_BYTES: Final = 8 * 2**20
+"""Of the directories on a path; those that other programs write have at most 1 MiB each, most of them a few KiB."""
+MAX_DIRECTORY_DATA: Final = 1024
+"""Bytes of what a directory says of itself: at most a bit field of 128, mode and time."""
 MAX_BLOCKS: Final = 1_000_000
 """Blocks of one answer: with repeats, a small DAG unfolds to any number of them."""
 _OLD_LINK: Final = re.compile(rb"\x0a\x22\x12\x20(.{32})", re.DOTALL)
@@ -49,32 +61,55 @@ class _Recorded:
 
     def __init__(self, source: BlockSource) -> None:
         self._source = source
+        self._left = MAX_PATH_BYTES
         self.cids: list[Cid] = []
 
     def get(self, cid: Cid) -> bytes:
         if len(self.cids) >= MAX_PATH_BLOCKS:
             raise ContentTooLarge("blocks on a path", MAX_PATH_BLOCKS)
         self.cids.append(cid)
-        return self._source.get(cid)
+        block = self._source.get(cid)
+        self._left -= len(block)
+        if self._left < 0:
+            raise ContentTooLarge("bytes of the directories on a path", MAX_PATH_BYTES)
+        return block
 
     def has(self, cid: Cid) -> bool:
         return self._source.has(cid)  # pragma: no cover - of the protocol; finding a name asks for bytes only
 
 
 def locate(source: BlockSource, root: Cid, names: Sequence[str]) -> Located:
-    """Follow a path. PathNotFound, BlockMissing, MalformedBlock; ContentTooLarge over MAX_PATH_BLOCKS."""
+    """Follow a path. PathNotFound, BlockMissing, MalformedBlock; ContentTooLarge over MAX_PATH_BLOCKS, MAX_PATH_BYTES.
+
+    Of a directory that is not sharded only the name is looked for: what else is wrong with it is not noticed.
+    """
     recorded = _Recorded(source)
     roots = [root]
     for name in names:
-        node = _node(roots[-1], recorded.get(roots[-1]))
-        if isinstance(node, DirectoryNode):
-            link = next((one for one in node.links if one.name == name), None)
-        else:
-            link = hamt.find(recorded, node, name) if isinstance(node, ShardNode) else None
-        if link is None:
+        child = _entry(recorded, roots[-1], name)
+        if child is None:
             raise PathNotFound(root, "/".join(names))
-        roots.append(link.cid)
+        roots.append(child)
     return Located(tuple(recorded.cids), tuple(roots), roots[-1])
+
+
+def _entry(source: BlockSource, cid: Cid, name: str) -> Cid | None:
+    """What a name stands for in a directory; None where it has none, and of what is no directory."""
+    block = source.get(cid)
+    if cid.codec != DAG_PB:
+        return None
+    try:
+        found, message = dagpb.find(block, name, cid)
+        if message is None or len(message) > MAX_DIRECTORY_DATA:
+            return None
+        kind = unixfs_node.decode_data(message).type
+        if kind == TYPE_DIRECTORY:
+            return found[0] if len(found) == 1 else None
+        shard = unixfs_node.parse(cid, block, MAX_FANOUT) if kind == TYPE_SHARD else None
+    except (MalformedBlock, ProtobufError):
+        return None
+    link = hamt.find(source, shard, name) if isinstance(shard, ShardNode) else None
+    return link.cid if link else None
 
 
 def file_size(cid: Cid, block: bytes) -> int | None:
