@@ -42,10 +42,10 @@ from executor.turns import Turns, client_of
 log = structlog.get_logger("insula.gateway")
 
 STREAMS_AT_ONCE: Final = 64
-PATHS_AT_ONCE: Final = 4
+PATHS_AT_ONCE: Final = 2
 """Paths that are followed at a time; others wait. Directories are read by one interpreter: more at once are no faster,
 and keep the server from its other calls."""
-STEPS_AT_ONCE: Final = 4
+STEPS_AT_ONCE: Final = 2
 """Downloads that read what they send next at a time, for the same reason."""
 BLOCKS_AT_ONCE: Final = 16
 """First blocks that are read at a time where there is no path: they do not wait for anybody's."""

@@ -61,19 +61,18 @@ class Descent:
 
 def links(cid: Cid, block: bytes) -> list[Cid]:
     """What a block links to, each once, in its order; as `every_link`."""
-    _require_links(cid)
-    return dagpb.targets(block, cid) if cid.codec == DAG_PB else []
+    return _targets(cid, block, each_once=True)
 
 
 def every_link(cid: Cid, block: bytes) -> list[Cid]:
     """The links of a block as they stand; none for raw. MalformedBlock for dag-cbor, which no content of ours uses."""
-    _require_links(cid)
-    return [link.cid for link in dagpb.decode(block, cid).links] if cid.codec == DAG_PB else []
+    return _targets(cid, block, each_once=False)
 
 
-def _require_links(cid: Cid) -> None:
+def _targets(cid: Cid, block: bytes, *, each_once: bool) -> list[Cid]:
     if cid.codec == DAG_CBOR:
         raise MalformedBlock(cid, "its codec is dag-cbor, which cannot be part of a file or directory")
+    return dagpb.targets(block, cid, each_once=each_once) if cid.codec == DAG_PB else []
 
 
 def walk(source: BlockSource, root: Cid) -> Iterator[Cid]:

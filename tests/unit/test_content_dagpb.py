@@ -87,14 +87,23 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("node", WRITTEN.values(), ids=WRITTEN)
-def test_the_targets_of_a_node_are_those_of_its_links_each_once(node):
+def test_the_targets_of_a_node_are_those_of_its_links(node):
     for old_cids in (False, True):
         if old_cids:
             node = Node(tuple(Link(link.name, Cid(DAG_PB, link.cid.digest), link.tsize) for link in node.links), b"")
         block = dagpb.encode(node, old_cids=old_cids)
 
         assert dagpb.decode(block) == node
-        assert dagpb.targets(block) == list(dict.fromkeys(link.cid for link in node.links))
+        assert dagpb.targets(block) == [link.cid for link in node.links]
+        assert dagpb.targets(block, each_once=True) == list(dict.fromkeys(link.cid for link in node.links))
+
+
+def test_of_a_node_of_more_links_than_can_be_none_is_read():
+    block = dagpb.encode(Node((Link("a", LEAF, 4),) * 3, b"data"))
+
+    assert len(dagpb.decode(block, LEAF, 3).links) == 3
+    with pytest.raises(MalformedBlock, match="3 links, where at most 2"):
+        dagpb.decode(block, LEAF, 2)
 
 
 #: name -> how often it stands in the directory below
