@@ -27,7 +27,7 @@ from executor.content.car import write_sections
 from executor.content.gateway_answer import byte_range, etag, has_it, headers_of
 from executor.content.gateway_query import Asked, Unanswerable, understand
 from executor.content.roots import RootSet
-from executor.content.selection import Located, file_size, locate, sections, select
+from executor.content.selection import Known, Located, file_size, locate, sections, select
 from executor.errors import (
     BlockMismatch,
     BlockMissing,
@@ -154,6 +154,7 @@ class Gateway:
         self._paths = Turns(paths)
         self._blocks = Turns(BLOCKS_AT_ONCE)
         self._steps = Turns(STEPS_AT_ONCE)
+        self._known = Known()
 
     async def answer(self, request: Request) -> Response:
         """What a GET or HEAD of /ipfs/... gets."""
@@ -203,7 +204,7 @@ class Gateway:
                 self._publish()  # who has just seen a result on-chain asks for it before the next housekeeping
             source = _PublicBlocks(self._store, is_public, self._monotonic, self._monotonic() + self._head_seconds)
             try:
-                found = locate(source, named.cid, asked.names)
+                found = locate(source, named.cid, asked.names, self._known)
                 end = source.get(found.end)
             except (BlockMissing, BlockMismatch, MalformedBlock, PathNotFound) as exc:
                 raise Unanswerable(404, _NOT_HERE) from exc
