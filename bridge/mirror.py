@@ -267,12 +267,13 @@ class _Seen(HeldView):
     """Takes verified blocks and keeps their names only; their bytes are in the store."""
 
     def __init__(self, store: BlockSource) -> None:
-        super().__init__(store, set())
+        self._came: set[Cid] = set()
+        super().__init__(store, self._came)
 
     def put_many(self, blocks: Iterable[Block]) -> int:
         """Note blocks that came; how many."""
         taken = [cid for cid, _ in blocks]
-        self._held.update(taken)
+        self._came.update(taken)
         return len(taken)
 
 

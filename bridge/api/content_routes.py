@@ -46,7 +46,7 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         gate.require_headers(request)
         body = await read_json(request)
         account = await gate.uploader(request, hashlib.sha256(body).digest())
-        return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"), verify=True)
+        return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"))
 
     @routes.put("", openapi_extra=CAR_BODY)
     async def upload(root: Root, request: Request, public: Public = 0, requester: Requester = "") -> Missing:
@@ -81,8 +81,8 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
     return routes
 
 
-def _missing(dispatcher: Dispatcher, account: str, root: Cid, *, verify: bool = False) -> Missing:
-    absent = dispatcher.holdings.missing(account_owner(account, root), root, verify=verify)
+def _missing(dispatcher: Dispatcher, account: str, root: Cid) -> Missing:
+    absent = dispatcher.holdings.missing(account_owner(account, root), root, who=account, verify=True)
     return Missing(missing=tuple(map(str, absent)))
 
 
@@ -95,16 +95,17 @@ def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, reque
     try:
         store_car(dispatcher.holdings, allowance, pieces_of(file))
     finally:
-        if allowance.held:
+        if allowance.holds:
             dispatcher.roots.keep(root, private_label, until)
-        found = _missing(dispatcher, account, root)
+        absent = dispatcher.holdings.missing(allowance.owner, root, who=account, brought=allowance)
+        found = Missing(missing=tuple(map(str, absent)))
         upload = Upload(
             account=account, root=root.binary, public=public, requester=requester, complete=not found.missing
         )
         with transaction(dispatcher.engine) as connection:
             stored = held_bytes(connection, account_owner(account, root))
             note_account_upload(connection, upload, stored, now)
-    if public and not found.missing:
+    if public and not found.missing and not dispatcher.roots.prolong(root, label, until):
         dispatcher.roots.publish(root, label, until)
     return found
 

@@ -18,6 +18,7 @@ from bridge.api.places import Turns, UploadPlaces
 from bridge.api.problems import not_here
 from bridge.api.waiting import Waiting, wait
 from bridge.dispatcher import Dispatcher
+from bridge.outputs import Allowance
 from bridge.settlement import root_label
 from bridge.store.content import is_meant_for, slot_owner
 from bridge.store.engine import reading, transaction
@@ -179,9 +180,12 @@ def _readable(dispatcher: Dispatcher, job: Job) -> list[Cid]:
         ]
 
 
-def _missing(dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: Cid) -> Missing:
+def _missing(
+    dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: Cid, brought: Allowance | None = None
+) -> Missing:
     lease, _ = dispatcher.active_lease(key, lease_id, token)
-    absent = dispatcher.holdings.missing(slot_owner(lease.request_hash, key), root)
+    owner = slot_owner(lease.request_hash, key)
+    absent = dispatcher.holdings.missing(owner, root, who=key, brought=brought)
     return Missing(missing=tuple(map(str, absent)))
 
 
@@ -195,11 +199,11 @@ def _upload(dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: C
     try:
         store_car(dispatcher.holdings, allowance, pieces_of(file))
     finally:
-        if allowance.held:
+        if allowance.holds:
             _keep(dispatcher, lease, job, root)
         with transaction(dispatcher.engine) as connection:
             note_upload(connection, lease, root.binary, file.tell())
-    return _missing(dispatcher, key, lease_id, token, root)
+    return _missing(dispatcher, key, lease_id, token, root, allowance)
 
 
 def _keep(dispatcher: Dispatcher, lease: LeaseRow, job: Job, root: Cid) -> None:

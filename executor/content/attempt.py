@@ -12,7 +12,7 @@ from executor.content.pacing import Measured, Runner
 from executor.content.patience import Patience
 from executor.content.sources import OpenSources, Source
 from executor.content.transfer import CarSource, Download
-from executor.content.walk import missing
+from executor.content.walk import Frontier
 from executor.errors import CarError, ContentError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -108,8 +108,9 @@ class Attempt:
     def run(self, clients: OpenSources, store: BlockStoreLike, root: Cid, room: int, patience: Patience) -> None:
         """Bring all that is missing. Whatever is expected to go wrong is found in `failure` afterwards."""
         try:
+            frontier = Frontier(root)
             with self.cancel.scope(), clients.using(self.source) as client:
-                while absent := missing(store, root, limit=FRONTIER):
+                while absent := frontier.missing(store, FRONTIER):
                     self._bring(client, store, absent, room, patience)
         except (PeerUnavailable, PeerRefused, ContentError) as exc:
             self.failure = exc

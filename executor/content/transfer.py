@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from executor.content.blocks import Block, BlockStoreLike
 from executor.content.car import CarLimits, CarParser, write_car
 from executor.content.patience import Patience
-from executor.content.walk import MAX_BLOCKS, StoredSize, blocks, links, missing, stored_size, walk
+from executor.content.walk import MAX_BLOCKS, Frontier, StoredSize, blocks, links, missing, stored_size, walk
 from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -92,7 +92,8 @@ def _fetch_absent(
     sizes: dict[Cid, int],
 ) -> Moved:
     idle, since = 0, patience.clock()
-    while absent := missing(store, root, limit=1):
+    frontier = Frontier(root)
+    while absent := frontier.missing(store, limit=1):
         download = Download(source, store, patience, max_bytes - moved.bytes)
         try:
             download.run(absent[0])

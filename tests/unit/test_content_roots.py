@@ -412,6 +412,18 @@ def test_until_when_a_root_is_public_is_the_latest_end_of_those_that_publish_it(
     assert roots.public_until(root, 250.0) == float("inf")
 
 
+def test_what_is_public_is_prolonged_without_a_walk_and_nothing_else_is(store, roots):
+    root, private = import_bytes(store, b"root"), import_bytes(store, b"private")
+    roots.publish(root, "a", 100.0)
+    roots.keep(private, "a", None)
+    store.delete(root)
+
+    assert roots.prolong(root, "b", 200.0)
+    assert roots.public_until(root, 50.0) == 200.0
+    assert not roots.prolong(private, "b", 200.0)
+    assert roots.live(50.0, private) == [Root(private, "a", public=False, expires_at=None)]
+
+
 def test_one_look_at_what_is_public_sees_what_changes_meanwhile(store, roots):
     root, now = import_bytes(store, b"root"), 0.0
     with roots.public_view(lambda: now) as is_public:
