@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from bridge.api.auth import Gate, require_body
 from bridge.api.body import pieces_of, read_car, read_json
 from bridge.api.node_routes import CAR_BODY, Root
-from bridge.api.places import Turns, UploadPlaces
+from bridge.api.places import KeyTurns, UploadPlaces
 from bridge.dispatcher import Dispatcher
 from bridge.store.content import (
     BLOCK_OVERHEAD_BYTES,
@@ -36,7 +36,7 @@ Requester = Annotated[str, Query(max_length=42)]
 def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIRouter:
     """The routes. wake: called when content has arrived for which a job may wait."""
     routes = APIRouter(prefix="/v1/content", tags=["uploads"])
-    places, turns = UploadPlaces(), Turns()
+    places, turns = UploadPlaces(), KeyTurns()
     # Each block is counted with more than what a CAR adds to it: a longer body cannot fit.
     longest = dispatcher.config.content.upload_quota_bytes + BLOCK_OVERHEAD_BYTES
 
@@ -76,7 +76,8 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         body = await read_json(request)
         account = await gate.uploader(request, hashlib.sha256(body).digest())
         act = partial(_withdraw, dispatcher, account, Cid.parse(root, "root"))
-        return await run_in_threadpool(turns.run, account, act)
+        with places.taken(account):  # it waits for its turn in a thread, and those are everybody's
+            return await run_in_threadpool(turns.run, account, act)
 
     return routes
 

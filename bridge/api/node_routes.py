@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from bridge.api.auth import Gate, claimed_key, require_body
 from bridge.api.body import pieces_of, read_car, read_json
-from bridge.api.places import Turns, UploadPlaces
+from bridge.api.places import KeyTurns, UploadPlaces
 from bridge.api.problems import not_here
 from bridge.api.waiting import Waiting, wait
 from bridge.dispatcher import Dispatcher
@@ -100,7 +100,7 @@ def _add_leases(
 
 
 def _add_content(routes: APIRouter, dispatcher: Dispatcher, signed: Signed, gate: Gate) -> None:
-    places, turns = UploadPlaces(), Turns()
+    places, turns = UploadPlaces(), KeyTurns()
 
     @routes.get("/{lease_id}/car/{cid}", response_class=StreamingResponse)
     async def content(lease_id: str, cid: str, request: Request) -> Response:

@@ -45,7 +45,7 @@ class UploadPlaces:
             self._taken += Counter()  # drops those that have none
 
 
-class Turns:
+class KeyTurns:
     """What changes how much a key has stored, one call at a time. Used by any thread."""
 
     def __init__(self, wait_seconds: float = TURN_SECONDS) -> None:

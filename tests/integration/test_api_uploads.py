@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bridge.api.places import UPLOADS_AT_ONCE, UPLOADS_PER_KEY, Turns, UploadPlaces
+from bridge.api.places import UPLOADS_AT_ONCE, UPLOADS_PER_KEY, KeyTurns, UploadPlaces
 from bridge.api.problems import Problem
 from bridge.config import ContentConfig
 from bridge.store.content import BLOCK_OVERHEAD_BYTES, account_bytes, is_meant_for
@@ -121,6 +121,7 @@ def test_an_account_with_its_share_under_way_is_told_when_to_come_again_and_othe
         refused = api.call(UPLOADER, "PUT", PATH, CAR)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
         assert refused.json()["type"] == "urn:insula:problem:too-many-uploads"
+        assert api.call(UPLOADER, "DELETE", PATH).status_code == 429, "it would wait in a thread for its turn"
         assert api.call(OTHER, "PUT", PATH, CAR).status_code == 200
 
     wait_for(lambda: api.call(UPLOADER, "PUT", PATH, CAR).status_code == 200, 10, "a place")
@@ -291,7 +292,7 @@ def test_abuse_uploads_at_once_have_one_quota_between_them(api, bridge):
 
 
 def test_what_a_key_sends_is_stored_one_after_the_other_and_others_do_not_wait():
-    turns, at_work, go_on = Turns(wait_seconds=0.1), threading.Event(), threading.Event()
+    turns, at_work, go_on = KeyTurns(wait_seconds=0.1), threading.Event(), threading.Event()
 
     def slow():
         at_work.set()
