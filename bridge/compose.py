@@ -121,6 +121,7 @@ class Bridge:
                 time.time,
                 replicas=replicas,
                 name=name,
+                address=address,
                 peers=content.kubo_peers,
             )
             self._threads.add(name, mirror, MIRROR_IDLE_SECONDS)

@@ -359,7 +359,8 @@ class Dispatcher:
         if checked.output is None:
             return
         try:
-            absent = self.holdings.missing(slot_owner(lease.request_hash, lease.key), checked.output)
+            owner = slot_owner(lease.request_hash, lease.key)
+            absent = self.holdings.missing(owner, checked.output, who=lease.key)
         except MalformedBlock as exc:
             raise InvalidInput("outcome.outputCid", f"{checked.output} is no file or directory: {exc}") from exc
         if absent:

@@ -13,11 +13,14 @@ InsulaError (executor.errors)
     ├── StoreUnavailable          the database cannot be used now; it may be later, and nothing was written
     │   └── StoreFull             because no space is left for it
     ├── StaleTransition           somebody else moved the row first; drop what was decided on the old state
+    ├── AskedTooOften             somebody has all of his content looked through again and again; later it is done
     ├── StaleLease                the fencing token is not the current one; stop working
     └── FatalError                stop the process, a human is needed (wrong chain, deep reorg, bad configuration)
 """
 
 from __future__ import annotations
+
+import math
 
 from executor.errors import InsulaError
 
@@ -96,6 +99,14 @@ class StaleTransition(BridgeError):
 
 class StaleLease(BridgeError):
     """The lease is gone, or another attempt has taken its place."""
+
+
+class AskedTooOften(BridgeError):
+    """What was asked for costs much, and this caller has had it done often. seconds: until it is done again."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = math.ceil(seconds)
+        super().__init__(f"what is here is being looked through, or was too often; ask again in {self.seconds} s")
 
 
 class FatalError(BridgeError):

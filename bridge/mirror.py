@@ -29,10 +29,12 @@ from bridge.store.mirror import (
     keep_copy,
     keep_mirrored,
     mirrored,
+    note_peer,
     owed_copies,
     unposted_roots,
 )
 from executor.content.blocks import Block, BlockSource
+from executor.content.kuboaddress import by_peer
 from executor.content.patience import Patience
 from executor.content.roots import RootSet
 from executor.content.transfer import Download
@@ -47,6 +49,8 @@ AGAIN_SECONDS = 600.0
 OWED_AGAIN_SECONDS = 30.0
 """One that a job waits for, sooner."""
 READ_BACK_SECONDS = 3600.0
+PEERS_AGAIN_SECONDS = 60.0
+"""A daemon that was started anew between two looks has forgotten its peers, and nothing shows it."""
 _SHOWN = 160
 
 
@@ -65,8 +69,8 @@ class PinningPeer(Protocol):
     def unpin(self, root: Cid) -> None:
         """Have it keep a DAG no longer."""
 
-    def peer_with(self, address: str) -> None:
-        """Have it stay connected to a peer. PeerUnavailable, PeerRefused."""
+    def peer_with(self, *addresses: str) -> None:
+        """Have it stay connected to a peer, at all of these addresses. PeerUnavailable, PeerRefused."""
 
     def get_car(self, cid: Cid, *, offline: bool = False) -> AbstractContextManager[Iterator[bytes]]:
         """The DAG below a CID as a CAR stream; offline: from its own disk. PeerUnavailable, PeerRefused."""
@@ -86,7 +90,8 @@ class Alone:
 class Mirror:
     """`step` moves one root. clock: seconds since 1970. replicas, name: where it is told how this place does.
 
-    peers: addresses that the daemon is to stay connected to; it is told once, and again whenever it was away.
+    address: where the daemon is, by which it is known after a restart that another one answers there now. peers:
+    addresses that the daemon is to stay connected to; it is told again and again, since it forgets them.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Mirror:
         *,
         replicas: Replicas | None = None,
         name: str = "kubo",
+        address: str = "",
         peers: Sequence[str] = (),
     ) -> None:
         self._engine = engine
@@ -108,8 +114,11 @@ class Mirror:
         self._clock = clock
         self._replicas = replicas or Replicas()
         self._name = name
-        self._peers = peers
+        self._address = address
+        self._peers = by_peer(peers)
         self._told = ""
+        self._tell_again = 0.0
+        self._not_taken: set[str] = set()
         self._refused: dict[Cid, float] = {}
         self._cut: set[Cid] = set()
 
@@ -154,17 +163,35 @@ class Mirror:
             self._replicas.note(self._name, "does not say which peer it is")
             raise PeerUnavailable(f"{self._name} does not say which peer it is")
         if peer != self._told:
+            self._meet(peer)
+        now = self._clock()
+        if peer != self._told or now >= self._tell_again:
+            self._told, self._tell_again = peer, now + PEERS_AGAIN_SECONDS
             self._tell_peers(peer)
         return peer
 
-    def _tell_peers(self, peer: str) -> None:
-        """A daemon forgets its peers when it ends. One that does not take an address does without it."""
-        for address in self._peers:
+    def _meet(self, peer: str) -> None:
+        """Another daemon than at the last call, or the first one."""
+        with transaction(self._engine) as connection:
+            earlier = note_peer(connection, self._address, peer, self._clock())
+        self._replicas.found(self._name, peer)
+        if earlier:
+            log.warning("another kubo answers at this address", place=self._name, peer=peer, earlier=earlier)
+
+    def _tell_peers(self, own: str) -> None:
+        """What is no copy keeps no copy waiting: a daemon that does not take a peer does without it until next time."""
+        for peer, addresses in self._peers.items():
+            if peer == own:  # one list is for several daemons, and may name each of them
+                continue
             try:
-                self._daemon.peer_with(address)
-            except PeerRefused as exc:
-                log.warning("kubo does not take a peer", peer=address, place=self._name, error=_line(exc))
-        self._told = peer
+                self._daemon.peer_with(*addresses)
+                self._not_taken.discard(peer)
+            except (PeerRefused, PeerUnavailable) as exc:
+                if peer not in self._not_taken:
+                    log.warning("kubo does not take a peer", peer=peer, place=self._name, error=_line(exc))
+                self._not_taken.add(peer)
+                if isinstance(exc, PeerUnavailable):
+                    return  # if it is away, what comes next says so
 
     def _pay(self, peer: str, owed: Owed, one: Mirrored) -> None:
         """Give the daemon a result that a job waits for, and read all of it back."""
@@ -240,12 +267,13 @@ class _Seen(HeldView):
     """Takes verified blocks and keeps their names only; their bytes are in the store."""
 
     def __init__(self, store: BlockSource) -> None:
-        super().__init__(store, set())
+        self._came: set[Cid] = set()
+        super().__init__(store, self._came)
 
     def put_many(self, blocks: Iterable[Block]) -> int:
         """Note blocks that came; how many."""
         taken = [cid for cid, _ in blocks]
-        self._held.update(taken)
+        self._came.update(taken)
         return len(taken)
 
 

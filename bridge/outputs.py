@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
 
+from bridge.errors import AskedTooOften
 from bridge.store.content import (
     BLOCK_OVERHEAD_BYTES,
     account_bytes,
     account_owner,
     forget_block,
+    held_among,
     held_bytes,
     held_cids,
+    held_count,
     hold_blocks,
 )
 from bridge.store.engine import Engine, reading, transaction
+from bridge.walks import Budget, Walk, Walks
 from executor.content.blocks import Block, BlockSource
 from executor.content.blockstore import BlockStore
-from executor.content.walk import Descent, links, missing
+from executor.content.walk import Descent, Frontier, links
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, MalformedBlock
 from executor.protocol.cid import DAG_PB, Cid
 from executor.protocol.leases import MAX_MISSING
@@ -26,7 +30,7 @@ from executor.protocol.leases import MAX_MISSING
 class HeldView:
     """A block source in which only what one owner brought is here."""
 
-    def __init__(self, store: BlockSource, held: set[Cid]) -> None:
+    def __init__(self, store: BlockSource, held: Container[Cid]) -> None:
         self._store = store
         self._held = held
 
@@ -41,59 +45,117 @@ class HeldView:
         return self._store.get(cid)
 
 
+class _Brought:
+    """The blocks of one owner, looked up one by one but for those that came just now."""
+
+    def __init__(self, engine: Engine, owner: str, fresh: Container[Cid]) -> None:
+        self._engine = engine
+        self._owner = owner
+        self._fresh = fresh
+
+    def __contains__(self, cid: object) -> bool:
+        if cid in self._fresh:
+            return True
+        with reading(self._engine) as connection:
+            return isinstance(cid, Cid) and bool(held_among(connection, self._owner, [cid]))
+
+
 @dataclass
 class Allowance:
-    """What one upload may still store: bytes, each block counted with its overhead. `held`: what is counted already."""
+    """What one upload may still store: bytes, each block counted with its overhead.
+
+    used: what is counted already, of this upload or all of an account. holds: whether the owner has any block.
+    fresh: the blocks that came since this was asked for, and what they count.
+    """
 
     owner: str
     limit: int
     used: int
-    held: set[Cid]
+    holds: bool
+    fresh: set[Cid] = field(default_factory=set)
+    fresh_bytes: int = 0
 
     def take(self, cid: Cid, size: int) -> None:
-        """Count one block, once; ContentTooLarge over the limit."""
-        if cid in self.held:
-            return
-        if self.used + size + BLOCK_OVERHEAD_BYTES > self.limit:
+        """Count one block that the owner had not; ContentTooLarge over the limit."""
+        cost = size + BLOCK_OVERHEAD_BYTES
+        if self.used + cost > self.limit:
             raise ContentTooLarge("bytes of this upload, each block counted with 1 KiB more", self.limit)
-        self.used += size + BLOCK_OVERHEAD_BYTES
-        self.held.add(cid)
+        self.used += cost
+        self.fresh_bytes += cost
+        self.fresh.add(cid)
+        self.holds = True
 
 
 class Holdings:
     """The blocks that uploaders brought, in one store. Used by any thread."""
 
-    def __init__(self, engine: Engine, store: BlockStore) -> None:
+    def __init__(
+        self, engine: Engine, store: BlockStore, walks: Walks | None = None, budget: Budget | None = None
+    ) -> None:
         self._engine = engine
         self._store = store
+        self._walks = walks or Walks()
+        self._budget = budget or Budget()
 
-    def missing(self, owner: str, root: Cid, *, verify: bool = False) -> list[Cid]:
+    def missing(
+        self,
+        owner: str,
+        root: Cid,
+        *,
+        who: str | None = None,
+        brought: Allowance | None = None,
+        verify: bool = False,
+    ) -> list[Cid]:
         """Which blocks below `root` this owner has not brought yet, at most MAX_MISSING; none: complete.
 
-        verify: read every block, so that those that are damaged on our disk are asked for again.
-        MalformedBlock where a block is no dag-pb.
+        While some are missing, only what came since the last call is looked at; before nothing is, all of it again.
+        who: against whom it counts where all that is here has to be looked at; AskedTooOften then, and where that is
+        being done. brought: what came with
+        this call, which does not count. verify: read every block, so that those that are damaged on our disk are asked
+        for again; what is known already is said instead where that was asked for too often. MalformedBlock where a
+        block is no dag-pb.
         """
+        waits = who is None or brought is not None  # of uploads, few run at a time
+        with self._walks.of(owner, root, waits=waits) as walk:
+            with reading(self._engine) as connection:
+                count, size = held_count(connection, owner), held_bytes(connection, owner)
+            if walk.frontier is None or verify:
+                later = self._budget.take(who, size - (brought.fresh_bytes if brought else 0)) if who else 0.0
+                if not later:
+                    return self._walk_anew(walk, owner, root, verify=verify)
+                if walk.frontier is None and (walk.whole is None or count < walk.whole):
+                    raise AskedTooOften(later)
+            if walk.frontier is None:
+                return []
+            source = HeldView(self._store, _Brought(self._engine, owner, brought.fresh if brought else ()))
+            absent = _look(walk, walk.frontier, source)
+            return absent or self._walk_anew(walk, owner, root)
+
+    def _walk_anew(self, walk: Walk, owner: str, root: Cid, *, verify: bool = False) -> list[Cid]:
         with reading(self._engine) as connection:
             held = held_cids(connection, owner)
-        return missing(HeldView(self._store, held), root, MAX_MISSING, verify=verify)
+        return _look(walk, Frontier(root), HeldView(self._store, held), verify=verify)
 
     def allowance(self, owner: str, limit: int) -> Allowance:
         """What an owner of output may still bring, of `limit` bytes."""
         with reading(self._engine) as connection:
-            return Allowance(owner, limit, held_bytes(connection, owner), held_cids(connection, owner))
+            return Allowance(owner, limit, held_bytes(connection, owner), held_count(connection, owner) > 0)
 
     def account_allowance(self, account: str, root: Cid, limit: int) -> Allowance:
         """What an account may still bring, of `limit` bytes over all its uploads."""
         owner = account_owner(account, root)
         with reading(self._engine) as connection:
-            return Allowance(owner, limit, account_bytes(connection, account), held_cids(connection, owner))
+            return Allowance(owner, limit, account_bytes(connection, account), held_count(connection, owner) > 0)
 
     def take(self, allowance: Allowance, blocks: Sequence[Block]) -> None:
         """Store verified blocks for an owner. ContentTooLarge at the first that is too much; those before are kept."""
+        with reading(self._engine) as connection:
+            known = held_among(connection, allowance.owner, [cid for cid, _ in blocks])
         fitting: list[Block] = []
         try:
             for cid, block in blocks:
-                allowance.take(cid, len(block))
+                if cid not in known and cid not in allowance.fresh:
+                    allowance.take(cid, len(block))
                 fitting.append((cid, block))
         finally:
             if fitting:
@@ -124,7 +186,10 @@ class Holdings:
 
     def is_below(self, roots: Iterable[Cid], wanted: Cid) -> bool:
         """Whether `wanted` is one of `roots` or a block below them, as far as these DAGs are here."""
-        descent = Descent(list(roots))
+        roots = list(roots)
+        if wanted in roots:
+            return True
+        descent = Descent(roots)
         for cid in descent:
             if cid == wanted:
                 return True
@@ -135,3 +200,18 @@ class Holdings:
             except (BlockMissing, BlockMismatch, MalformedBlock):
                 continue
         return False
+
+
+def _look(walk: Walk, frontier: Frontier, source: BlockSource, *, verify: bool = False) -> list[Cid]:
+    """Go on with a walk and note in `walk` how far it is. Where a look fails, the walk is begun anew next time."""
+    walk.frontier = walk.whole = None
+    try:
+        absent = frontier.missing(source, MAX_MISSING, verify=verify)
+    except (MalformedBlock, ContentTooLarge):
+        walk.frontier = frontier  # it says so again without looking
+        raise
+    if absent:
+        walk.frontier = frontier
+    else:
+        walk.whole = frontier.looked_at
+    return absent

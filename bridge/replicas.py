@@ -1,7 +1,9 @@
 """How many places must hold a result before it goes on-chain, and what keeps the others from it.
 
 The bridge's own store is the first: each block was read back from it. The others are daemons from which `bridge.mirror`
-read the whole result back for this job; two addresses of one daemon are one place.
+read the whole result back for this job, and that answered at one of the configured addresses since this process began:
+of one that did not, nobody knows whether it is there, or which daemon it is now. Two addresses of one daemon are one
+place, and two daemons that took turns at one address are one as well.
 """
 
 from __future__ import annotations
@@ -23,6 +25,11 @@ class Replicas:
         self.wanted = wanted
         self._watch = watch or Watch()
         self._problems: dict[str, str] = {}
+        self._peers: dict[str, str] = {}
+
+    def found(self, place: str, peer: str) -> None:
+        """Which daemon is at a place now, by its peer id."""
+        self._peers[place] = peer
 
     def note(self, place: str, problem: str) -> None:
         """What a place's last try came to; empty where it went well."""
@@ -33,7 +40,8 @@ class Replicas:
         output = job.outcome.output_cid if job.outcome else b""
         if self.wanted == 1 or not output:
             return ""
-        held = 1 + count_copies(connection, Owed(job.request_hash, Cid.from_binary(output)))
+        owed = Owed(job.request_hash, Cid.from_binary(output))
+        held = 1 + count_copies(connection, owed, set(self._peers.copy().values()))
         if held >= self.wanted:
             return ""
         problems = "; ".join(f"{place} {problem}" for place, problem in sorted(self._problems.items()) if problem)

@@ -1,4 +1,4 @@
-"""The bridge as a process: puts the parts together, owns every thread, wait and shutdown. Decisions are elsewhere."""
+"""The bridge's loops: a thread for each, when it steps, waits, backs off and stops. Decisions are elsewhere."""
 
 from __future__ import annotations
 

@@ -21,10 +21,19 @@ The docstring of a class is its message where none is given. Every error can be 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from executor.protocol.cid import Cid
+
+class ContentId(Protocol):
+    """A `Cid`, by its shape: the module of that class raises `InvalidInput`, so this one cannot import it."""
+
+    @property
+    def codec(self) -> int:
+        """The multicodec of the block."""
+
+    @property
+    def digest(self) -> bytes:
+        """The sha2-256 of the block, 32 bytes."""
 
 
 class InsulaError(Exception):
@@ -80,7 +89,7 @@ class ContentError(InsulaError):
 class BlockMissing(ContentError):
     """A block is not in this store."""
 
-    def __init__(self, cid: Cid) -> None:
+    def __init__(self, cid: ContentId) -> None:
         super().__init__(cid)
         self.cid = cid
 
@@ -91,7 +100,7 @@ class BlockMissing(ContentError):
 class BlockMismatch(ContentError):
     """Bytes do not hash to the CID they were given for."""
 
-    def __init__(self, cid: Cid, where: str) -> None:
+    def __init__(self, cid: ContentId, where: str) -> None:
         super().__init__(cid, where)
         self.cid = cid
         self.where = where
@@ -103,7 +112,7 @@ class BlockMismatch(ContentError):
 class MalformedBlock(ContentError):
     """A block has the right hash but is not what its codec says."""
 
-    def __init__(self, cid: Cid | None, problem: str) -> None:
+    def __init__(self, cid: ContentId | None, problem: str) -> None:
         super().__init__(cid, problem)
         self.cid = cid
         self.problem = problem
@@ -139,7 +148,7 @@ class UnsafeName(ContentError):
 class PathNotFound(ContentError):
     """A directory has no entry of that name."""
 
-    def __init__(self, root: Cid, path: str) -> None:
+    def __init__(self, root: ContentId, path: str) -> None:
         super().__init__(root, path)
         self.root = root
         self.path = path

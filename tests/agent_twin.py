@@ -34,6 +34,7 @@ from executor.protocol.nodeauth import Audience, check_call
 from executor.protocol.produced import Producers
 from executor.protocol.signing import Scope
 from executor.protocol.wire import Order, Request
+from tests.chain_nodes import wait_for
 
 CHAIN_ID = 31337
 CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -71,6 +72,7 @@ class BridgeTwin:
     faults: dict = field(default_factory=dict)  # part of a path -> Fault
     go_on: bool = True
     gone: bool = False  # every lease is gone
+    holds_calls: bool = False  # one for work is held as long as it asks, as by a bridge
     url: str = ""
     nonces: set = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -106,11 +108,7 @@ class BridgeTwin:
 
     def wait_for(self, condition, seconds=20.0):
         """Until the condition holds; what it gave."""
-        end = time.monotonic() + seconds
-        while not (found := condition()):
-            assert time.monotonic() < end, "the condition did not come true in time"
-            time.sleep(0.02)
-        return found
+        return wait_for(condition, seconds, "what the node is to do")
 
     @contextmanager
     def running(self):
@@ -236,8 +234,12 @@ def _route(twin, method, path, body):
     if words[:2] != ["v1", "leases"]:
         return _content(twin, method, words, query, body)
     if len(words) == 2:
+        advert = Advert.model_validate_json(body)
+        twin.adverts.append(advert)
+        end = time.monotonic() + (advert.wait_seconds if twin.holds_calls else 0)
+        while not twin.leases and time.monotonic() < end and not twin.stopped.wait(0.01):
+            pass
         with twin.lock:
-            twin.adverts.append(Advert.model_validate_json(body))
             lease = twin.leases.pop(0) if twin.leases else None
         return (200, lease.model_dump_json().encode()) if lease else (204, b"")
     if twin.gone:

@@ -114,6 +114,25 @@ class Halting(RawServer):
             stopping.wait(60)
 
 
+class Pacing(RawServer):
+    """Answers what is asked for, a block each so many seconds: never silent for long, and never done."""
+
+    def __init__(self, content, seconds):
+        super().__init__(self._script)
+        self._content = content
+        self._seconds = seconds
+
+    def _script(self, connection, stopping):
+        if not (path := self.calls[-1]):
+            return  # hung up before it asked
+        pieces = export_car(self._content.blocks, cid_in(path))
+        connection.sendall(head() + next(pieces))
+        for start in pieces:
+            if stopping.wait(self._seconds):
+                return
+            connection.sendall(start + next(pieces))
+
+
 def garbled_parts(car):
     """The CAR with a wrong bit in its last block, without a copy of all of it."""
     return memoryview(car)[:-1], bytes([car[-1] ^ 1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import httpx
 
 from executor.agent.config import NodeConfig, init_node
 from executor.agent.gatewayserver import LIMITS, gateway_door
-from executor.agent.service import run_node
 from executor.content import dagpb, hamt, unixfs_node
 from executor.content.blocks import BlockSink
 from executor.content.blockstore import BlockStore
@@ -30,6 +28,7 @@ from executor.httpserver import ThreadServer
 from executor.protocol.cid import DAG_PB, RAW, Cid
 from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
+from tests.agent_kit import node_running
 from tests.api_kit import serving
 from tests.bridge_kit import CHAIN_ID, CONTRACT, Bridge
 from tests.chain_nodes import wait_for
@@ -133,16 +132,9 @@ def node_folder(folder: Path, bridge_url: str, **fields: object) -> Path:
 def running_node(folder: Path, clock: Callable[[], float] = time.time) -> Iterator[str]:
     """Run a node; the address of its gateway."""
     url = NodeConfig.load(folder).gateway_url
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [ProvedWasm()], clock))
-    thread.start()
-    try:
+    with node_running(folder, ProvedWasm(), clock=clock) as thread:
         wait_for(lambda: _answers(url) or not thread.is_alive(), 30, "the node's gateway")
         yield url
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def _answers(url: str) -> bool:

@@ -13,11 +13,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.chain_nodes import wait_for
 
 MODULE = Path(__file__).parent / "kubo"
 BUILD_SECONDS = 1800
@@ -116,23 +117,28 @@ def init(ipfs, repo, profile):
     path.write_text(json.dumps(config))
 
 
-def start(ipfs, repo, profile="unixfs-v1-2025"):
+def start(ipfs, repo, profile="unixfs-v1-2025", *options):
     """A daemon on `repo` (made if it is not there), on a leash: it dies with this process. profile: how it imports."""
     if not (repo / "config").exists():
         repo.mkdir(parents=True, exist_ok=True)
         init(ipfs, repo, profile)
     log = repo / "daemon.log"
-    command = [sys.executable, "-m", "bridge.devnet.leash", str(os.getpid()), str(ipfs), "daemon", "--enable-gc"]
+    leash = [sys.executable, "-m", "bridge.devnet.leash", str(os.getpid())]
+    command = [*leash, str(ipfs), "daemon", "--enable-gc", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env={**os.environ, **environment(repo)}, stdout=output, stderr=output, stdin=subprocess.DEVNULL
         )
-    deadline = time.monotonic() + START_SECONDS
-    while "Daemon is ready" not in (text := log.read_text()):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"the Kubo daemon did not start: {text[-2000:]}")
-        time.sleep(0.05)
+    try:
+        wait_for(
+            lambda: "Daemon is ready" in log.read_text() or process.poll() is not None, START_SECONDS, "the daemon"
+        )
+    except BaseException:
+        process.kill()
+        raise
+    text = log.read_text()
+    if process.poll() is not None:
+        pytest.fail(f"the Kubo daemon did not start: {text[-2000:]}")
     api = re.search(r"RPC API server listening on /ip4/127.0.0.1/tcp/(\d+)", text)[1]
     gateway = re.search(r"Gateway server listening on /ip4/127.0.0.1/tcp/(\d+)", text)[1]
     return Daemon(ipfs, repo, process, f"http://127.0.0.1:{api}", f"http://127.0.0.1:{gateway}")

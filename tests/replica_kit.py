@@ -42,7 +42,7 @@ class Places:
         bridge = self.bridge
         return Mirror(
             bridge.engine, bridge.store, bridge.dispatcher.roots, daemon, bridge.clock,
-            replicas=self.replicas, name=name,
+            replicas=self.replicas, name=name, address=name,
         )  # fmt: skip
 
     def answered(self, content=None):

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from executor.agent.config import NodeConfig, init_node
+from executor.agent.config import NodeConfig
 from executor.agent.review import open_review
 from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes
 from executor.protocol.nodeauth import review_audience, sign_call
 from executor.protocol.release import Subject
 from executor.protocol.signing import Scope
+from tests.agent_kit import new_node
 from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, order
 from tests.integration.test_agent_release import KEYS, policy, running
 from tests.integration.test_agent_secrets import Chain
@@ -99,10 +100,7 @@ def house(folder, sandbox=None):
     chain = Chain()
     with BridgeTwin().running() as twin, chain.running() as rpc:
         made = House(folder, twin, free_port())
-        init_node(
-            folder, bridge_url=twin.url, chain_id=CHAIN_ID, bridge_contract=CONTRACT, registry=CONTRACT, rpc_url=rpc,
-            poll_seconds=0.1, slots=1, disk_bytes=2**30, memory_bytes=2**29, review_port=made.port,
-        )  # fmt: skip
+        new_node(twin, folder, rpc_url=rpc, slots=1, disk_bytes=2**30, memory_bytes=2**29, review_port=made.port)
         private = import_bytes(BlockStore(folder / "content"), MODULE)
         import_bytes(twin.blocks, MODULE)
         scans = {"cids": [str(private)], "programs": [str(private)], "requesters": [REQUESTER]}

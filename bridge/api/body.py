@@ -8,17 +8,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from tempfile import SpooledTemporaryFile
-from typing import IO, TypeVar
+from typing import IO
 
 from fastapi import Request
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from bridge.api.problems import Problem
-from executor.errors import InvalidInput
-from executor.protocol.canonical import DepthError, DuplicateKeyError, strict_json
-from executor.protocol.leases import MAX_CAR_BYTES, MAX_JSON_BYTES, Message
+from executor.protocol.leases import MAX_CAR_BYTES, MAX_JSON_BYTES
 
 PIECE_SECONDS = 20.0  # between two pieces of a body
 SLOWEST_BYTES_PER_SECOND = 16 * 1024  # of a body, after PIECE_SECONDS
@@ -26,8 +23,6 @@ JSON_SECONDS = 30.0  # for a whole JSON body
 CAR_SECONDS = 900.0  # for a whole CAR: 64 MiB at 75 KB/s
 MEMORY_BYTES = 2**20  # of a CAR; the rest waits on disk
 _PIECE_BYTES = 2**20
-
-M = TypeVar("M", bound=Message)
 
 
 async def read_json(request: Request) -> bytes:
@@ -59,24 +54,6 @@ def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
     """A file in pieces."""
     while piece := file.read(_PIECE_BYTES):
         yield piece
-
-
-def parse(model: type[M], body: bytes) -> M:
-    """The message in a JSON body. InvalidInput with the path of the field."""
-    try:
-        value = strict_json(body.decode())
-    except DuplicateKeyError as exc:
-        raise InvalidInput(f"{exc.key:.80}", "stands twice in one object") from exc
-    except DepthError as exc:
-        raise InvalidInput("body", f"is {exc}") from exc
-    except (ValueError, RecursionError) as exc:
-        raise InvalidInput("body", f"is not JSON in UTF-8: {exc!s:.120}") from exc
-    try:
-        return model.model_validate(value)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{field:.120}" or "body", first["msg"]) from exc
 
 
 @asynccontextmanager

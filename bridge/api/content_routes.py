@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import IO, Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -12,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from bridge.api.auth import Gate, require_body
 from bridge.api.body import pieces_of, read_car, read_json
 from bridge.api.node_routes import CAR_BODY, Root
-from bridge.api.places import UploadPlaces
+from bridge.api.places import Turns, UploadPlaces
 from bridge.dispatcher import Dispatcher
 from bridge.store.content import (
     BLOCK_OVERHEAD_BYTES,
@@ -35,7 +36,7 @@ Requester = Annotated[str, Query(max_length=42)]
 def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIRouter:
     """The routes. wake: called when content has arrived for which a job may wait."""
     routes = APIRouter(prefix="/v1/content", tags=["uploads"])
-    places = UploadPlaces()
+    places, turns = UploadPlaces(), Turns()
     # Each block is counted with more than what a CAR adds to it: a longer body cannot fit.
     longest = dispatcher.config.content.upload_quota_bytes + BLOCK_OVERHEAD_BYTES
 
@@ -45,7 +46,7 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         gate.require_headers(request)
         body = await read_json(request)
         account = await gate.uploader(request, hashlib.sha256(body).digest())
-        return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"), verify=True)
+        return await run_in_threadpool(_missing, dispatcher, account, Cid.parse(root, "root"))
 
     @routes.put("", openapi_extra=CAR_BODY)
     async def upload(root: Root, request: Request, public: Public = 0, requester: Requester = "") -> Missing:
@@ -59,9 +60,9 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         with places.taken(account):
             async with read_car(request, longest) as (file, digest):
                 require_body(digest, declared)
-                found = await run_in_threadpool(
-                    _upload, dispatcher, account, Cid.parse(root, "root"), bool(public), meant_for or account, file
-                )
+                cid = Cid.parse(root, "root")
+                act = partial(_upload, dispatcher, account, cid, bool(public), meant_for or account, file)
+                found = await run_in_threadpool(turns.run, account, act)
         wake()
         return found
 
@@ -74,13 +75,14 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         gate.require_headers(request)
         body = await read_json(request)
         account = await gate.uploader(request, hashlib.sha256(body).digest())
-        return await run_in_threadpool(_withdraw, dispatcher, account, Cid.parse(root, "root"))
+        act = partial(_withdraw, dispatcher, account, Cid.parse(root, "root"))
+        return await run_in_threadpool(turns.run, account, act)
 
     return routes
 
 
-def _missing(dispatcher: Dispatcher, account: str, root: Cid, *, verify: bool = False) -> Missing:
-    absent = dispatcher.holdings.missing(account_owner(account, root), root, verify=verify)
+def _missing(dispatcher: Dispatcher, account: str, root: Cid) -> Missing:
+    absent = dispatcher.holdings.missing(account_owner(account, root), root, who=account, verify=True)
     return Missing(missing=tuple(map(str, absent)))
 
 
@@ -93,16 +95,17 @@ def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, reque
     try:
         store_car(dispatcher.holdings, allowance, pieces_of(file))
     finally:
-        if allowance.held:
+        if allowance.holds:
             dispatcher.roots.keep(root, private_label, until)
-        found = _missing(dispatcher, account, root)
+        absent = dispatcher.holdings.missing(allowance.owner, root, who=account, brought=allowance)
+        found = Missing(missing=tuple(map(str, absent)))
         upload = Upload(
             account=account, root=root.binary, public=public, requester=requester, complete=not found.missing
         )
         with transaction(dispatcher.engine) as connection:
             stored = held_bytes(connection, account_owner(account, root))
             note_account_upload(connection, upload, stored, now)
-    if public and not found.missing:
+    if public and not found.missing and not dispatcher.roots.prolong(root, label, until):
         dispatcher.roots.publish(root, label, until)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import IO, Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,11 +13,12 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from bridge.api.auth import Gate, claimed_key, require_body
-from bridge.api.body import parse, pieces_of, read_car, read_json
-from bridge.api.places import UploadPlaces
+from bridge.api.body import pieces_of, read_car, read_json
+from bridge.api.places import Turns, UploadPlaces
 from bridge.api.problems import not_here
 from bridge.api.waiting import Waiting, wait
 from bridge.dispatcher import Dispatcher
+from bridge.outputs import Allowance
 from bridge.settlement import root_label
 from bridge.store.content import is_meant_for, slot_owner
 from bridge.store.engine import reading, transaction
@@ -36,6 +38,7 @@ from executor.protocol.leases import (
     Lease,
     LeaseReturn,
     Missing,
+    parse_body,
 )
 
 LOOK_AGAIN_SECONDS = 5.0  # a waiting node is looked at again even if nothing seems to have changed
@@ -70,7 +73,7 @@ def _add_leases(
     async def ask(request: Request) -> Response:
         """Ask for work; waits up to `wait_seconds` for some."""
         key, body = await signed(request)
-        lease = await _ask(dispatcher, waiting, request, key, parse(Advert, body))
+        lease = await _ask(dispatcher, waiting, request, key, parse_body(Advert, body))
         if lease is None:
             return Response(status_code=204)
         return Response(lease.model_dump_json(), media_type="application/json")
@@ -79,25 +82,25 @@ def _add_leases(
     async def heartbeat(lease_id: str, request: Request) -> HeartbeatAnswer:
         """Renew a lease, or hear why to stop."""
         key, body = await signed(request)
-        return await run_in_threadpool(dispatcher.heartbeat, key, lease_id, parse(Heartbeat, body))
+        return await run_in_threadpool(dispatcher.heartbeat, key, lease_id, parse_body(Heartbeat, body))
 
     @routes.post("/{lease_id}/return", status_code=204, openapi_extra=_body(LeaseReturn))
     async def give_back(lease_id: str, request: Request) -> None:
         """Give a lease back for a reason of the node's own."""
         key, body = await signed(request)
-        await run_in_threadpool(dispatcher.give_back, key, lease_id, parse(LeaseReturn, body))
+        await run_in_threadpool(dispatcher.give_back, key, lease_id, parse_body(LeaseReturn, body))
         waiting.changed()
 
     @routes.post("/{lease_id}/attestation", status_code=204, openapi_extra=_body(Attested))
     async def attest(lease_id: str, request: Request) -> None:
         """Hand in a signed outcome; the same bytes again are fine."""
         key, body = await signed(request)
-        await run_in_threadpool(dispatcher.accept_attestation, key, lease_id, parse(Attested, body))
+        await run_in_threadpool(dispatcher.accept_attestation, key, lease_id, parse_body(Attested, body))
         wake()
 
 
 def _add_content(routes: APIRouter, dispatcher: Dispatcher, signed: Signed, gate: Gate) -> None:
-    places = UploadPlaces()
+    places, turns = UploadPlaces(), Turns()
 
     @routes.get("/{lease_id}/car/{cid}", response_class=StreamingResponse)
     async def content(lease_id: str, cid: str, request: Request) -> Response:
@@ -122,7 +125,8 @@ def _add_content(routes: APIRouter, dispatcher: Dispatcher, signed: Signed, gate
         with places.taken(key):
             async with read_car(request) as (file, digest):
                 require_body(digest, declared)
-                return await run_in_threadpool(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
+                act = partial(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
+                return await run_in_threadpool(turns.run, key, act)
 
 
 def _body(model: type) -> dict[str, object]:
@@ -176,9 +180,12 @@ def _readable(dispatcher: Dispatcher, job: Job) -> list[Cid]:
         ]
 
 
-def _missing(dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: Cid) -> Missing:
+def _missing(
+    dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: Cid, brought: Allowance | None = None
+) -> Missing:
     lease, _ = dispatcher.active_lease(key, lease_id, token)
-    absent = dispatcher.holdings.missing(slot_owner(lease.request_hash, key), root)
+    owner = slot_owner(lease.request_hash, key)
+    absent = dispatcher.holdings.missing(owner, root, who=key, brought=brought)
     return Missing(missing=tuple(map(str, absent)))
 
 
@@ -192,11 +199,11 @@ def _upload(dispatcher: Dispatcher, key: str, lease_id: str, token: int, root: C
     try:
         store_car(dispatcher.holdings, allowance, pieces_of(file))
     finally:
-        if allowance.held:
+        if allowance.holds:
             _keep(dispatcher, lease, job, root)
         with transaction(dispatcher.engine) as connection:
             note_upload(connection, lease, root.binary, file.tell())
-    return _missing(dispatcher, key, lease_id, token, root)
+    return _missing(dispatcher, key, lease_id, token, root, allowance)
 
 
 def _keep(dispatcher: Dispatcher, lease: LeaseRow, job: Job, root: Cid) -> None:

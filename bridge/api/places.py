@@ -1,16 +1,25 @@
-"""How many uploads a bridge takes in at once. Nobody waits for a place: who gets none is told when to come again."""
+"""How many uploads a bridge takes in at once. Nobody waits for a place: who gets none is told when to come again.
+
+Those of one key are stored one after the other: what it may still store is looked at first, and counted last.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from bridge.api.problems import Problem
 
 UPLOADS_AT_ONCE = 16  # each may keep a body of MAX_CAR_BYTES on disk
 UPLOADS_PER_KEY = 4
 AGAIN_SECONDS = 5
+TURN_SECONDS = 60.0
+
+T = TypeVar("T")
 
 
 class UploadPlaces:
@@ -34,6 +43,26 @@ class UploadPlaces:
         finally:
             self._taken[key] -= 1
             self._taken += Counter()  # drops those that have none
+
+
+class Turns:
+    """What changes how much a key has stored, one call at a time. Used by any thread."""
+
+    def __init__(self, wait_seconds: float = TURN_SECONDS) -> None:
+        self._wait_seconds = wait_seconds
+        self._guard = threading.Lock()
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+
+    def run(self, key: str, act: Callable[[], T]) -> T:
+        """`act`, when no other one of this key is under way. Problem 429 where that takes too long."""
+        with self._guard:
+            turn = self._locks.setdefault(key, threading.Lock())
+        if not turn.acquire(timeout=self._wait_seconds):
+            raise _later(429, f"what {key} sent before is still being stored")
+        try:
+            return act()
+        finally:
+            turn.release()
 
 
 def _later(status: int, why: str) -> Problem:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from bridge.dispatcher import OutputIncomplete, UnknownLease
-from bridge.errors import RpcError, StaleLease, StaleTransition, StoreFull, StoreUnavailable
+from bridge.errors import AskedTooOften, RpcError, StaleLease, StaleTransition, StoreFull, StoreUnavailable
 from bridge.registry import NotRegistered
 from bridge.repeats import Repeats
 from executor.content.disk import is_disk_full
@@ -66,6 +66,7 @@ _TABLE: tuple[tuple[type[InsulaError], int, str, str], ...] = (
     (UnknownLease, 404, "unknown-lease", "no such lease"),
     (StaleLease, 409, "stale-lease", "stale fencing token"),
     (StaleTransition, 409, "conflict", "already answered"),
+    (AskedTooOften, 429, "too-often", "asked too often"),
     (OutputIncomplete, 409, "output-incomplete", "the output is not here in full"),
     (InvalidInput, 422, "invalid-input", "not valid"),
     (ContentTooLarge, 413, "too-large", "too large"),
@@ -88,7 +89,10 @@ def problem_of(error: InsulaError) -> Problem:
     status, name, title = next(row[1:] for row in _TABLE if isinstance(error, row[0]))
     more = {"field": error.field} if isinstance(error, InvalidInput) else {}
     # What the chain's endpoint or the disk says may name hosts, keys and folders of ours: it stays in our log.
-    return _retriable(Problem(status, name, title, title if status >= 500 else str(error), **more))
+    problem = _retriable(Problem(status, name, title, title if status >= 500 else str(error), **more))
+    if isinstance(error, AskedTooOften):
+        problem.headers["Retry-After"] = str(error.seconds)
+    return problem
 
 
 def problem_of_system(error: OSError) -> Problem:

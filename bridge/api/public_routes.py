@@ -75,6 +75,12 @@ def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Status) -
         finally:
             explaining.release()
 
+    _add_proofs(routes, dispatcher, clock)
+    _add_nodes(routes, dispatcher, clock)
+    return routes
+
+
+def _add_proofs(routes: APIRouter, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:
     @routes.get("/v1/jobs/{ref}/bundle")
     def bundle(ref: str) -> Response:
         """Everything that `insula job verify` needs, once an outcome stands on-chain."""
@@ -95,9 +101,6 @@ def router(dispatcher: Dispatcher, clock: Callable[[], float], status: Status) -
         hashes = [found for label in labels if (found := hash_of_label(label)) is not None]
         text = producers_of(dispatcher.engine, root, hashes).model_dump_json(by_alias=True)
         return Response(text, media_type="application/json")
-
-    _add_nodes(routes, dispatcher, clock)
-    return routes
 
 
 def _add_nodes(routes: APIRouter, dispatcher: Dispatcher, clock: Callable[[], float]) -> None:

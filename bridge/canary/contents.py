@@ -25,6 +25,7 @@ from executor.content.sources import Source, gateway_source, kubo_source
 from executor.content.transfer import upload_dag
 from executor.content.transport import until
 from executor.content.web import Http, upload_peer
+from executor.content.weburl import shown
 from executor.errors import ContentError, PeerError, PeerRefused
 from executor.protocol.cid import Cid
 
@@ -47,11 +48,11 @@ class Place:
 
 
 def places_of(bridge: str, gateways: Sequence[str], kubos: Sequence[str]) -> list[Place]:
-    """The bridge's own gateway, other gateways, Kubos. InvalidInput where an address is none of a Kubo."""
+    """The bridge's own gateway, other gateways, Kubos. InvalidInput where an address is none of its kind."""
     daemons = [kubo_source(address) for address in kubos]
     return [
-        Place(f"bridge {bridge.rstrip('/')}", gateway_source(bridge)),
-        *(Place(f"gateway {url.rstrip('/')}", gateway_source(url)) for url in gateways),
+        *(Place(f"bridge {source.name}", source) for source in [gateway_source(bridge)]),
+        *(Place(f"gateway {source.name}", source) for source in map(gateway_source, gateways)),
         *(Place(f"kubo {daemon.name}", daemon, daemon.name) for daemon in daemons),
     ]
 
@@ -175,11 +176,11 @@ class ContentProbe:
 
 def upload_trouble(error: PeerError, account: Account, size: int) -> Trouble:
     """Why an upload did not go through, and whose trouble that is."""
-    what = f"the bridge {account.bridge} does not take {size_text(size)} from {account.address}"
+    what = f"the bridge {shown(account.bridge)} does not take {size_text(size)} from {account.address}"
     if isinstance(error, PeerRefused) and error.name in _NOT_OURS:
         remedy = _REMEDIES.get(error.name, "")
         return Trouble("upload", f"{what}: {error.problem}" + (f" ({remedy})" if remedy else ""), Blame.OWN)
-    return Trouble("upload", f"{what}: {_words(error, account.bridge)}")
+    return Trouble("upload", f"{what}: {_words(error, shown(account.bridge))}")
 
 
 def _words(error: PeerError, where: str) -> str:

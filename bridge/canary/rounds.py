@@ -17,9 +17,10 @@ from bridge.canary.jobs import JobProbe
 from bridge.canary.judgement import Health, History, Limits, Verdict, judge, worst
 from bridge.canary.leaks import Leak, Series, figures_in
 from bridge.canary.records import Blame, Figures, Round, Trouble
-from bridge.canary.sweeping import Sweeper
-from bridge.canary.traces import Traces
+from bridge.canary.sweeping import SUBJECT, Sweeper
+from bridge.canary.traces import LOCK_SECONDS, Traces
 from executor.content.web import Http, Signer
+from executor.content.weburl import shown
 from executor.errors import InvalidInput, PeerError
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
@@ -65,7 +66,8 @@ class Stop:
 class Canary:
     """`step` does one round; `round` and `verdict` are the newest. home: the folder of all canaries' traces.
 
-    bridge: its URL without a slash at the end. content, job: None where that is not to be looked at.
+    bridge: its URL without a slash at the end. content, job: None where that is not to be looked at. lock_seconds: how
+    long another canary may hold the lock of `home` before this one goes on without a look at what dead ones left.
     """
 
     bridge: str
@@ -79,6 +81,7 @@ class Canary:
     stop: Stop = field(default_factory=Stop)
     rounds: int = 1
     clock: Callable[[], float] = time.time
+    lock_seconds: float = LOCK_SECONDS
     round: Round = field(default_factory=lambda: Round(0, 0.0))
     verdict: Verdict | None = None
     history: History = field(default_factory=History)
@@ -104,24 +107,31 @@ class Canary:
         self.worst = worst((self.worst, self.verdict.health))
         return self.rounds == 0 or self.round.number < self.rounds
 
-    def _bury(self) -> None:
+    def _bury(self) -> list[Trouble]:
         """Take back what dead canaries left, before their uploads are in the way; what cannot be stays for later."""
         with ExitStack() as stack:
-            found = Traces.of_the_dead(self.home)
+            try:
+                found = Traces.of_the_dead(self.home, self.lock_seconds)
+            except InvalidInput as exc:
+                return [Trouble(SUBJECT, f"what dead canaries left was not looked at: {exc}", Blame.OWN)]
             for dead in found:
                 stack.callback(dead.close)
             for dead in found:
                 deque(self.sweeper.sweep(dead), maxlen=0)
+        return []
 
     def _look(self) -> list[Trouble]:
         try:
             account = self._account()
         except (PeerError, InvalidInput) as exc:
-            return [Trouble("bridge", f"the bridge {self.bridge} does not answer as one: {exc}", Blame.UNREACHABLE)]
-        self._bury()
+            return [
+                Trouble("bridge", f"the bridge {shown(self.bridge)} does not answer as one: {exc}", Blame.UNREACHABLE)
+            ]
+        troubles = self._bury()
         if (count := len(self.traces.left())) > MAX_LEFT:
-            text = f"nothing new is left at {self.bridge}: {count} things of earlier rounds cannot be taken back yet"
-            return [Trouble("cleaning up", text, Blame.OWN)]
+            what = f"{count} things of earlier rounds cannot be taken back yet"
+            text = f"nothing new is left at {shown(self.bridge)}: {what}"
+            return [*troubles, Trouble(SUBJECT, text, Blame.OWN)]
         audience = Audience(Scope(account.chain_id, account.contract), self.bridge)
         with Http(self.bridge, Signer(self.sweeper.account, audience)) as http:
             if self.content is not None:
@@ -129,7 +139,7 @@ class Canary:
                     self.content.run(http, account, size)
             if self.job is not None:
                 self._order(self.job, http, account)
-        return []
+        return troubles
 
     def _order(self, probe: JobProbe, http: Http, account: Account) -> None:
         if probe.contract == account.contract:
@@ -168,7 +178,7 @@ class Canary:
 
     def _figures(self) -> tuple[tuple[str, Figures], ...]:
         gc.collect()  # what nobody can reach is no leak
-        return (("this canary", own_figures()), (f"the bridge {self.bridge}", self._of_the_bridge()))
+        return (("this canary", own_figures()), (f"the bridge {shown(self.bridge)}", self._of_the_bridge()))
 
     def _of_the_bridge(self) -> Figures:
         try:

@@ -11,6 +11,7 @@ from bridge.canary.traces import Left, Traces
 from bridge.chain.signer import TxSigner
 from executor.content.kubo import Kubo
 from executor.content.web import Http, Signer, withdraw_upload
+from executor.content.weburl import shown
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Scope
@@ -50,7 +51,7 @@ class Sweeper:
                 silent.add(entry.where)
             except PeerRefused as exc:
                 blame = Blame.OWN if exc.name == "may-not-upload" else Blame.NETWORK
-                yield Trouble(SUBJECT, f"{entry.root} cannot be taken back from {entry.where}: {exc}", blame)
+                yield Trouble(SUBJECT, f"{entry.root} cannot be taken back from {shown(entry.where)}: {exc}", blame)
             else:
                 traces.forget(entry)
 

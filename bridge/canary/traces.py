@@ -66,9 +66,9 @@ class Traces:
         return made
 
     @classmethod
-    def of_the_dead(cls, home: Path) -> list[Self]:
-        """The folders of canaries that live no longer, each locked; close them."""
-        with held(home / "lock", LOCK_SECONDS):
+    def of_the_dead(cls, home: Path, lock_seconds: float = LOCK_SECONDS) -> list[Self]:
+        """The folders of canaries that live no longer, each locked; close them. InvalidInput as of `held`."""
+        with held(home / "lock", lock_seconds):
             return [made for folder in sorted(home.iterdir()) if folder.is_dir() and (made := cls._locked(folder))]
 
     @classmethod

@@ -280,6 +280,8 @@ class _Chosen:
 
 
 class _PooledClient(ChainClient):
+    """A client whose steps each go to one endpoint of the pool; what fails there counts against that endpoint."""
+
     def __init__(self, pool: EndpointPool, chosen: _Chosen) -> None:
         super().__init__(chosen)
         self._pool = pool
@@ -304,6 +306,7 @@ class _PooledClient(ChainClient):
         return poll
 
     def blame(self, error: RpcError) -> None:
+        """Count an error against the endpoint of this step, once however often it is told."""
         endpoint = self._chosen.endpoint
         if endpoint is None or error is self._blamed:
             return

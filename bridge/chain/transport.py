@@ -64,6 +64,7 @@ class _Hurried(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        """As much as has come. TimeoutError once the deadline is over."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long")

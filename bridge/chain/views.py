@@ -90,6 +90,8 @@ class QuotePage:
 
 
 class _Views:
+    """What a contract answers to `eth_call`. RpcRefused where it reverts; others as `ChainClient.call`."""
+
     def __init__(self, client: ChainClient, address: str, abi: ContractAbi) -> None:
         self.client = client
         self.address = address

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from bridge.cli.context import BridgeOption, ContractOption, KeyOption, RpcOption, contract_of, required, signer_of
+from bridge.cli.context import BridgeOption, ContractOption, KeyOption, RpcOption, bridge_url, contract_of, signer_of
 from bridge.cli.ordering import (
     MAX_PRICE,
     CuratorOption,
@@ -127,7 +127,7 @@ def run(
     )  # fmt: skip
     if order is not None and order.price > max_spend:
         raise InvalidInput("--max-spend", f"is {max_spend}; one job costs {order.price} wei")
-    url = required(bridge, "--bridge", "INSULA_BRIDGE").rstrip("/")
+    url = bridge_url(bridge)
     stop = Stop()
     with ExitStack() as stack:
         signals = stack.enter_context(_stopped_by_signals(stop))

@@ -16,7 +16,15 @@ import typer
 
 from bridge.cli.output import Exit, JsonFlag, emit, fail
 from bridge.cli.progress import Advance, progress
-from bridge.cli.stores import MAX_TREE_BYTES, ContentArgument, StoreOption, found_at, pin_for, store_at
+from bridge.cli.stores import (
+    MAX_TREE_BYTES,
+    ContentArgument,
+    PinSecondsOption,
+    StoreOption,
+    found_at,
+    pin_for,
+    store_at,
+)
 from executor.content.arrival import CarImport
 from executor.content.car import CarLimits, export_car
 from executor.content.disk import is_disk_full
@@ -119,7 +127,7 @@ def _take(descriptor: int, partial: Path) -> None:
 def import_car(
     file: Annotated[str, typer.Argument(metavar="FILE.car", help="A CARv1 file; - for standard input.")],
     label: Annotated[str, typer.Option(help="The label that its roots are pinned under.")] = "imported",
-    seconds: Annotated[float | None, typer.Option("--for", help="Seconds to keep it; else until `unpin`.")] = None,
+    seconds: PinSecondsOption = None,
     store: StoreOption = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +11,20 @@ from typing import Annotated
 
 import typer
 
+from bridge.cli.beside import folder_beside
 from bridge.cli.car_verbs import export, import_car
 from bridge.cli.context import (
     BridgeOption,
     ContractOption,
     KeyOption,
     bridge_at,
+    bridge_url,
     contract_of,
     get_json,
-    required,
     signed_bridge,
     understood,
 )
-from bridge.cli.output import JsonFlag, emit
+from bridge.cli.output import Exit, JsonFlag, emit, fail
 from bridge.cli.pin_verbs import ls, pin, stat, unpin
 from bridge.cli.progress import Watched, WatchedSink, WatchedSource, WatchedUpload, is_shown, progress
 from bridge.cli.stores import (
@@ -43,16 +43,17 @@ from executor.content import unixfs
 from executor.content.arrival import Kept, arriving
 from executor.content.blocks import BlockSink, BlockSource, BlockStoreLike, Discarded
 from executor.content.blockstore import BlockStore
-from executor.content.patience import Patience
+from executor.content.patience import FIRST_PAUSE_SECONDS, Patience
 from executor.content.profiles import V1_2025, Profile, profile_named
 from executor.content.retrieval import Retriever
 from executor.content.roots import RootSet
-from executor.content.sources import gateway_source, kubo_source
+from executor.content.sources import Source, gateway_source, kubo_source
 from executor.content.survey import survey
 from executor.content.transfer import fetch_dag, upload_dag
+from executor.content.transport import until
 from executor.content.walk import missing
 from executor.content.web import Http, gateway_peer, upload_peer, withdraw_upload
-from executor.errors import InvalidInput
+from executor.errors import InvalidInput, PeerUnavailable
 from executor.protocol.cid import Cid
 from executor.protocol.wire import checksum_address
 
@@ -106,13 +107,12 @@ def _bytes_below(path: Path, *, as_json: bool) -> int | None:
 
 
 def upload(
-    http: Http, store: BlockStore, root: Cid, *, public: bool, requester: str, seconds: float, as_json: bool
+    http: Http, store: BlockStore, root: Cid, *, public: bool, requester: str, patience: Patience, as_json: bool
 ) -> dict[str, object]:
     """Bring a DAG to a bridge; `http` signs. What was moved."""
     peer = upload_peer(http, public=public, requester=requester)
     total = survey(store, root).bytes if is_shown(as_json=as_json) else None
     with progress("uploading", total, as_json=as_json) as advance:
-        patience = Patience(time.time() + seconds, stubborn=UPLOAD_IDLE_SECONDS)
         moved = upload_dag(WatchedUpload(peer, advance), store, root, patience=patience)
     return {"cid": str(root), "blocksSent": moved.blocks, "bytesSent": moved.bytes, "public": public}
 
@@ -123,17 +123,35 @@ def download(http: Http, store: BlockStoreLike, root: Cid, seconds: float) -> No
     fetch_dag(gateway_peer(http), store, root, max_bytes=MAX_TREE_BYTES, patience=patience)
 
 
-def retrieve(
-    store: BlockStoreLike, root: Cid, seconds: float, *, bridge: str, gateways: list[str], kubos: list[str]
-) -> list[dict[str, object]]:
-    """Fetch a DAG from whichever of these has it, the nearest first; what each brought."""
-    sources = [
-        *(gateway_source(url) for url in filter(None, [bridge])),
-        *map(kubo_source, kubos),
-        *map(gateway_source, gateways),
-    ]
+@contextmanager
+def in_time(seconds: float, stubborn: float = math.inf, *, as_json: bool) -> Iterator[Patience]:
+    """So long for what is inside: where it fails because nothing more could be tried then, the exit code says so.
+
+    stubborn: as `Patience` has it.
+    """
+    patience = Patience(time.time() + seconds, stubborn=stubborn)
+    try:
+        with until(seconds):  # a server that is silent, too, is left then
+            yield patience
+    except PeerUnavailable as exc:
+        if patience.left > FIRST_PAUSE_SECONDS:
+            raise
+        raise fail(f"not done in {seconds:.0f} s: {exc}", code=Exit.TIMEOUT, as_json=as_json) from exc
+
+
+def sources_of(bridge: str, gateways: list[str], kubos: list[str]) -> list[Source]:
+    """Where content is looked for, the nearest first; none where only the bridge is asked. InvalidInput."""
+    if not gateways and not kubos:
+        bridge_url(bridge)
+        return []
+    own = [gateway_source(bridge_url(bridge))] if bridge else []
+    return [*own, *map(kubo_source, kubos), *map(gateway_source, gateways)]
+
+
+def retrieve(store: BlockStoreLike, root: Cid, sources: list[Source], patience: Patience) -> list[dict[str, object]]:
+    """Fetch a DAG from whichever of these has it; what each brought."""
     with Retriever(sources, store, max_tried=len(sources)) as retriever:
-        found = retriever.fetch(root, max_bytes=MAX_TREE_BYTES, patience=Patience(time.time() + seconds))
+        found = retriever.fetch(root, max_bytes=MAX_TREE_BYTES, patience=patience)
     return [{"source": share.source, "blocks": share.blocks, "bytes": share.bytes} for share in found.shares]
 
 
@@ -188,8 +206,8 @@ def add(
     if local or not bridge:
         emit({"ok": True, **_called(root, by), "blocksSent": 0}, as_json=as_json, text=by.text_of(root))
         return
-    with uploads_at(bridge, key, contract) as http:
-        result = upload(http, own, root, public=public, requester=meant_for, seconds=timeout, as_json=as_json)
+    with uploads_at(bridge, key, contract) as http, in_time(timeout, UPLOAD_IDLE_SECONDS, as_json=as_json) as patience:
+        result = upload(http, own, root, public=public, requester=meant_for, patience=patience, as_json=as_json)
     emit({"ok": True, **result, **_called(root, by)}, as_json=as_json, text=by.text_of(root))
 
 
@@ -263,12 +281,20 @@ def get(
     kept = pin_for(GET_LABEL, seconds, now)
     if output.exists() or output.is_symlink():
         raise InvalidInput("--output", f"{output} exists already")
-    if not gateway and not kubo:
-        required(bridge, "--bridge", "INSULA_BRIDGE")
+    sources = sources_of(bridge, gateway or [], kubo or [])
     store = local_store()
-    with arriving(RootSet(store), [root], kept, now), progress("fetching", None, as_json=as_json) as advance:
+    shares: list[dict[str, object]] = []
+    with (
+        in_time(timeout, as_json=as_json) as patience,
+        arriving(RootSet(store), [root], kept, now),
+        progress("fetching", None, as_json=as_json) as advance,
+    ):
         watched = Watched(store, advance)
-        shares = retrieve(watched, root, timeout, bridge=bridge, gateways=gateway or [], kubos=kubo or [])
+        if sources:
+            shares = retrieve(watched, root, sources, patience)
+        else:
+            with bridge_at(bridge) as http:
+                download(http, watched, root, patience.left)
     target = unixfs.resolve(store, root, inner)
     with progress("writing", None, as_json=as_json) as advance:
         write_out(WatchedSource(store, advance), target, output)
@@ -278,13 +304,9 @@ def get(
 
 def write_out(store: BlockSource, cid: Cid, output: Path) -> None:
     """Write a DAG beside its goal, then put it in place: a reader never sees half of it."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".insula-", dir=output.parent))
-    try:
+    with folder_beside(output) as partial:
         unixfs.export_tree(store, cid, partial / "content", LIMITS)
         (partial / "content").rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 app.command()(stat)

@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from executor.content.web import Http, Signer
+from executor.content.weburl import base_url
 from executor.errors import InvalidInput
 from executor.protocol.leases import MAX_JSON_BYTES
 from executor.protocol.nodeauth import Audience
@@ -38,10 +39,15 @@ def required(value: str, option: str, variable: str) -> str:
     return value
 
 
+def bridge_url(url: str) -> str:
+    """The bridge's URL without a slash at its end; InvalidInput where it is none."""
+    return base_url(required(url, "--bridge", "INSULA_BRIDGE"), "--bridge")
+
+
 @contextmanager
 def bridge_at(url: str) -> Iterator[Http]:
     """Calls to a bridge, unsigned."""
-    with Http(required(url, "--bridge", "INSULA_BRIDGE")) as http:
+    with Http(bridge_url(url)) as http:
         yield http
 
 
@@ -58,7 +64,7 @@ def chain_at(url: str) -> Iterator[ChainClient]:
 def signed_bridge(url: str, key: str, chain_id: int, contract: str) -> Iterator[Http]:
     """Calls to a bridge, signed by an account for this chain and contract."""
     signer = signer_of(key)
-    base = required(url, "--bridge", "INSULA_BRIDGE").rstrip("/")
+    base = bridge_url(url)
     audience = Audience(Scope(chain_id, contract), base)
     with Http(base, Signer(signer, audience)) as http:
         yield http

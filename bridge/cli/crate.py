@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
+from bridge.cli.beside import folder_beside
 from bridge.cli.stores import LIMITS
 from bridge.rocrate import BUNDLE, METADATA, OUTPUT, SPEC, ResultFile, envelope_name, process_crate
 from executor.content import unixfs
@@ -25,9 +24,7 @@ def write_crate(folder: Path, bundle: Bundle, source: BlockSource) -> Path:
     root = Cid.from_binary(output) if output else None
     files = _files(source, root) if root else []
     crate = process_crate(bundle, files, _directories(bundle, source))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".insula-", dir=folder.parent))
-    try:
+    with folder_beside(folder) as partial:
         made = partial / "crate"
         made.mkdir(mode=0o755)
         if root:
@@ -41,8 +38,6 @@ def write_crate(folder: Path, bundle: Bundle, source: BlockSource) -> Path:
                 path.write_text(json.dumps(envelope(item.receipt, item.key, item.dsse_signature)), encoding="utf-8")
         (made / METADATA).write_text(json.dumps(crate, indent=1, ensure_ascii=False), encoding="utf-8")
         made.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -124,7 +124,7 @@ def demo(
     ipfs: Annotated[
         str,
         typer.Option(
-            help="Where outputs are also kept: embedded (nowhere else), kubo (the one on this machine), or URL."
+            help="Where outputs are also kept while it runs: embedded (nowhere else), kubo (on this machine), or URL."
         ),
     ] = "embedded",
     as_json: JsonFlag = False,
@@ -132,8 +132,12 @@ def demo(
     """The main job, end to end, on real parts: order, run, deliver, verify. The exit status says whether all held."""
     say = _teller(as_json)
     started = time.monotonic()
-    with _stoppable(), ProcessGroup(fresh(folder), detached=keep) as group:
-        result = _run_demo(group, say, _kubo_at(ipfs))
+    kubo = _kubo_at(ipfs)
+    with _stoppable(), ExitStack() as stack:
+        place = fresh(folder)
+        if kubo and not keep:
+            stack.callback(_take_back, place, kubo, say)  # once nobody gives it anything any longer
+        result = _run_demo(stack.enter_context(ProcessGroup(place, detached=keep)), say, kubo)
         result["seconds"] = round(time.monotonic() - started, 1)
         if keep:
             result["stop"] = f"insula devnet stop --dir {quote(str(folder.absolute()))}"
@@ -178,6 +182,18 @@ def _kubo_at(ipfs: str) -> str:
     if problem:
         raise InvalidInput("--ipfs", problem)
     return address
+
+
+def _take_back(folder: Path, kubo: str, say: Callable[[str], None]) -> None:
+    from bridge.demo.mirrored import take_back
+    from bridge.errors import BridgeError
+
+    try:
+        roots = take_back(folder / "bridge" / "bridge.db", kubo)
+    except (PeerError, BridgeError) as exc:
+        say(f"what the demo gave to Kubo stays pinned there: {exc}")
+    else:
+        say(f"Kubo was told to keep {len(roots)} outputs of the demo no longer; what it had before stays")
 
 
 def _run_demo(group: ProcessGroup, say: Callable[[str], None], kubo: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from bridge.cli.node_call import NotNow
 from bridge.cli.output import Exit, JsonFlag, emit, fail
 from bridge.cli.registry_verbs import LabelOption
 from bridge.cli.texts import node_text
+from executor.content.weburl import shown
 from executor.errors import InvalidInput, PeerError
 from executor.protocol.labels import Label
 from executor.protocol.signing import Key
@@ -150,9 +151,9 @@ def status(folder: DirOption, as_json: JsonFlag = False) -> None:
     with bridge_at(config.bridge_url) as http:
         try:
             seen = [n for n in get_json(http, "/v1/nodes").get("nodes", []) if n.get("key") == found.get("key")]
-            found["bridge"] = {"url": config.bridge_url, "answers": True, "seen": seen[0] if seen else None}
+            found["bridge"] = {"url": shown(config.bridge_url), "answers": True, "seen": seen[0] if seen else None}
         except PeerError as exc:
-            found["bridge"] = {"url": config.bridge_url, "answers": False, "problem": str(exc)}
+            found["bridge"] = {"url": shown(config.bridge_url), "answers": False, "problem": str(exc)}
     emit({"ok": True, **found}, as_json=as_json, text=node_text(found))
 
 

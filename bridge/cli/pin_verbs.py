@@ -11,7 +11,18 @@ import typer
 
 from bridge.cli.output import Exit, JsonFlag, emit, fail, one_line
 from bridge.cli.progress import progress
-from bridge.cli.stores import PIN_PREFIX, ContentArgument, StoreOption, found_at, named, pin_for, pin_label, store_at
+from bridge.cli.providers import find_providers
+from bridge.cli.stores import (
+    PIN_PREFIX,
+    ContentArgument,
+    PinSecondsOption,
+    StoreOption,
+    found_at,
+    named,
+    pin_for,
+    pin_label,
+    store_at,
+)
 from executor.content import unixfs
 from executor.content.arrival import ARRIVING
 from executor.content.blockstore import BlockStore
@@ -27,25 +38,49 @@ DEFAULT_LISTED = 1000
 def stat(
     content: ContentArgument,
     verify: Annotated[bool, typer.Option("--verify", help="Read and hash every block.")] = False,
+    kubo: Annotated[
+        str, typer.Option("--kubo", help="Have this Kubo look for providers: the http address of its RPC API.")
+    ] = "",
     store: StoreOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What something is, how large, whether all of it is here and what keeps it.
 
-    Exit code 1 where a block is missing.
+    With --kubo also how many peers are said to have the CID, whether or not it is here. Exit code 1 where a block is
+    missing.
     """
     blocks = store_at(store)
-    roots = RootSet(blocks)
-    cid, now = found_at(blocks, content), time.time()
-    about = unixfs.stat(blocks, cid)
+    root = named(content)[0]
+    providers = find_providers(kubo, root) if kubo else None
+    try:
+        cid = found_at(blocks, content)
+        about = unixfs.stat(blocks, cid)
+    except BlockMissing as exc:
+        if providers is None:
+            raise
+        result = {"ok": False, "cid": str(root), "complete": False, "error": str(exc), "providers": providers.row}
+        emit(result, as_json=as_json, text=f"{root}\nstate    {exc}\nnetwork  {providers.text}")
+        raise typer.Exit(int(Exit.NOT_SO)) from exc
     with progress("looking", None, as_json=as_json) as advance:
         found = survey(blocks, cid, verify=verify, watch=advance)
-    kept = [root for root in roots.live(now) if root.cid in {cid, named(content)[0]}]
-    result = {
+    result, kept = _looked_at(blocks, cid, root, found, verify=verify)
+    result |= {"kind": about.kind, "size": about.size if about.kind == "file" else None}
+    result |= {"providers": providers.row} if providers else {}
+    network = [f"network  {providers.text}"] if providers else []
+    emit(result, as_json=as_json, text="\n".join([*_stat_lines(result, found, kept), *network]))
+    if not found.whole:
+        raise typer.Exit(int(Exit.NOT_SO))
+
+
+def _looked_at(
+    blocks: BlockStore, cid: Cid, root: Cid, found: Survey, *, verify: bool
+) -> tuple[dict[str, Any], list[Root]]:
+    """What is told of something that is here, apart from its kind; and what keeps it, or the root that named it."""
+    roots, now = RootSet(blocks), time.time()
+    kept = [known for known in roots.live(now) if known.cid in {cid, root}]
+    result: dict[str, Any] = {
         "ok": found.whole,
         "cid": str(cid),
-        "kind": about.kind,
-        "size": about.size if about.kind == "file" else None,
         "blocks": found.blocks,
         "bytes": found.bytes,
         "complete": found.whole,
@@ -55,15 +90,13 @@ def stat(
         "malformed": len(found.malformed),
         "public": roots.is_public(cid, now),
         "publicUntil": _finite(roots.public_until(cid, now)),
-        "pins": [_row(root) for root in kept],
+        "pins": [_row(known) for known in kept],
         "store": room_of(blocks),
     }
-    emit(result, as_json=as_json, text=_stat_text(result, found, kept))
-    if not found.whole:
-        raise typer.Exit(int(Exit.NOT_SO))
+    return result, kept
 
 
-def _stat_text(result: dict[str, Any], found: Survey, kept: list[Root]) -> str:
+def _stat_lines(result: dict[str, Any], found: Survey, kept: list[Root]) -> list[str]:
     size = f", {result['size']} bytes" if result["size"] is not None else ""
     state = "all here, every block hashed" if result["verified"] else "all here, not hashed (--verify does)"
     if not found.whole:
@@ -81,7 +114,7 @@ def _stat_text(result: dict[str, Any], found: Survey, kept: list[Root]) -> str:
         *[f"pinned   {_label(root)}, {_until(root)}{', public' if root.public else ''}" for root in kept],
     ]
     lines += [] if kept else ["pinned   no"]
-    return "\n".join([*lines, *_room_lines(result["store"])])
+    return [*lines, *_room_lines(result["store"])]
 
 
 def room_of(store: BlockStore) -> dict[str, int] | None:
@@ -173,7 +206,7 @@ def _emit_list(
 def pin(
     cid: Annotated[str, typer.Argument(metavar="CID", help="The CID of something that is here in full.")],
     label: Annotated[str, typer.Option(help="Why; one DAG may be pinned under several labels.")] = "pinned",
-    seconds: Annotated[float | None, typer.Option("--for", help="Seconds to keep it; else until `unpin`.")] = None,
+    seconds: PinSecondsOption = None,
     store: StoreOption = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -22,8 +22,9 @@ app = typer.Typer(help="Held outputs of a node, and their release.", no_args_is_
 MAX_ROWS = 200  # of files, in the text form
 MAX_REPLACEMENT_BYTES = 64 * 2**20
 
-IdArgument = Annotated[
-    str, typer.Argument(metavar="ID", help="As `list` shows it; or, but not to approve, a request's id or hash.")
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it; or a request's id or hash.")]
+OwnIdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="As `list` shows it: a request that ran again may hold another output.")
 ]
 SignatureOption = Annotated[
     str, typer.Option("--signature", help="0x-hex, made elsewhere over what `show --to-sign` prints; no key is needed.")
@@ -126,7 +127,7 @@ def show(
 
 @app.command()
 def redact(
-    hold_id: IdArgument,
+    hold_id: OwnIdArgument,
     folder: FolderOption = None,
     node: NodeOption = "",
     node_key: NodeKeyOption = "",
@@ -167,7 +168,7 @@ def _replacement(word: str) -> tuple[str, bytes]:
 
 @app.command()
 def approve(
-    hold_id: IdArgument,
+    hold_id: OwnIdArgument,
     folder: FolderOption = None,
     node: NodeOption = "",
     node_key: NodeKeyOption = "",
@@ -306,10 +307,7 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "breaks", "\n".join(found["findings"]) or "no rule of the node's policy"
     yield "output", f"{found['outputCid']} ({found['totalBytes']} bytes)"
     yield "to sign", f"0x{found['approveDigest'].hex()} (approve)"
-    for row in found["files"][:MAX_ROWS]:
-        yield "", f"{row['size']:>12}  {row['type']:<28} {row['path']}"
-    if len(found["files"]) > MAX_ROWS:
-        yield "", f"and {len(found['files']) - MAX_ROWS} more: --json shows all"
+    yield from _rows([f"{row['size']:>12}  {row['type']:<28} {row['path']}" for row in found["files"]])
     for one in found["redactions"]:
         yield from _redaction(one)
         yield "", _votes({**one, "threshold": found["threshold"]})
@@ -328,6 +326,10 @@ def _redaction(made: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"replaced  {row['path']}: {row['before']} bytes by {row['size']} of {row['type']}" for row in made["replaced"]
     ]
     rows += [f"kept      {path}" for path in made["kept"]]
+    yield from _rows(rows)
+
+
+def _rows(rows: Sequence[str]) -> Iterator[tuple[str, str]]:
     for row in rows[:MAX_ROWS]:
         yield "", row
     if len(rows) > MAX_ROWS:

@@ -25,6 +25,7 @@ PIN_PREFIX: Final = "pin:"
 MAX_PIN_SECONDS: Final = 100 * 365 * 86400.0
 _LABEL: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
+PinSecondsOption = Annotated[float | None, typer.Option("--for", help="Seconds to keep it; else until `unpin`.")]
 StoreOption = Annotated[
     Path | None,
     typer.Option("--store", help="Another block store, a node's or bridge's folder content, say; it may be running."),

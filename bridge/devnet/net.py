@@ -139,15 +139,7 @@ def start(
         for line in chaos.introduction(rpc_url):
             say(line)
     with ChainClient(node_url) as client:
-        say("deploying NodeRegistry, ComputeBridge, ComputeLens and the example dApp ResultBook")
-        deployed = deploy_all(
-            client,
-            TxSigner.load(keys["deployer"]),
-            notice=NOTICE,
-            min_ttl=MIN_TTL,
-            max_ttl=MAX_TTL,
-            cancel_delay=CANCEL_DELAY,
-        )
+        deployed = _deploy(client, keys, say)
         bridge_url = f"http://127.0.0.1:{free_port()}"
         say(f"registering {len(plans)} nodes: each operator registers its labels, each key joins by its own signature,")
         say("  and the curator (the deployer) vouches for the labels")
@@ -303,6 +295,18 @@ def _write_keys(folder: Path) -> dict[str, str]:
             file.write(secret + "\n")
         references[name] = f"file:{path}"
     return references
+
+
+def _deploy(client: ChainClient, keys: dict[str, str], say: Say) -> Deployment:
+    say("deploying NodeRegistry, ComputeBridge, ComputeLens and the example dApp ResultBook")
+    return deploy_all(
+        client,
+        TxSigner.load(keys["deployer"]),
+        notice=NOTICE,
+        min_ttl=MIN_TTL,
+        max_ttl=MAX_TTL,
+        cancel_delay=CANCEL_DELAY,
+    )
 
 
 def _make_node(

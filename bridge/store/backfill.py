@@ -50,28 +50,7 @@ _JOB_COLUMNS = (
     "cancel_marked",
     "callback_ok",
 )
-#: of a request whose row holds its two logs and nothing else: the columns that differ from row to row, and the others
-_FOLDED_COLUMNS = (
-    "request_hash",
-    "chain_id",
-    "contract",
-    "request_id",
-    "requester",
-    "deadline",
-    "order_bytes",
-    "spec",
-    "block_number",
-    "block_hash",
-    "tx_hash",
-    "observed_at",
-    "changed_at",
-    "outcome",
-    "chain_state",
-    "settled_tx",
-    "settled_block_number",
-    "settled_block_hash",
-    "settled_relayer",
-)
+#: of a request whose row holds its two logs and nothing else: the columns that are the same in every row, and the rest
 _FOLDED_CONSTANTS = {
     "state": f"'{JobState.FINAL.value}'",
     "reason": "0",
@@ -79,6 +58,7 @@ _FOLDED_CONSTANTS = {
     "cancel_marked": "false",
     "callback_ok": "NULL",
 }
+_FOLDED_COLUMNS = tuple(name for name in _JOB_COLUMNS if name not in _FOLDED_CONSTANTS)
 _REQUESTED, _SETTLED, _CALLBACK = Kind.REQUESTED, Kind.SETTLED, Kind.CALLBACK  # found faster than in their class
 _NAMES = {kind: kind.value for kind in Kind}
 _OBSERVED, _FINAL = JobState.OBSERVED.value, JobState.FINAL.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
@@ -59,6 +59,24 @@ def held_cids(connection: Connection, owner: str) -> set[Cid]:
     return {Cid.from_binary(binary) for binary in connection.scalars(query)}
 
 
+def held_among(connection: Connection, owner: str, cids: Sequence[Cid]) -> set[Cid]:
+    """Those of some blocks that this owner brought."""
+    binaries = [cid.binary for cid in cids]
+    found: set[Cid] = set()
+    for at in range(0, len(binaries), _ROWS):
+        query = select(held_blocks.c.cid).where(
+            held_blocks.c.owner == owner, held_blocks.c.cid.in_(binaries[at : at + _ROWS])
+        )
+        found.update(map(Cid.from_binary, connection.scalars(query)))
+    return found
+
+
+def held_count(connection: Connection, owner: str) -> int:
+    """How many blocks this owner brought."""
+    query = select(func.count()).select_from(held_blocks).where(held_blocks.c.owner == owner)
+    return int(connection.execute(query).scalar_one())
+
+
 def held_bytes(connection: Connection, owner: str) -> int:
     """What this owner's blocks cost, each with its overhead."""
     query = select(func.coalesce(func.sum(held_blocks.c.size + BLOCK_OVERHEAD_BYTES), 0))
@@ -74,15 +92,9 @@ def account_bytes(connection: Connection, account: str) -> int:
 
 def hold_blocks(connection: Connection, owner: str, blocks: Iterable[tuple[Cid, int]]) -> None:
     """Remember that an owner brought these blocks, each with its size."""
-    sizes = {cid.binary: size for cid, size in blocks}
-    known: set[bytes] = set()
-    cids = list(sizes)
-    for at in range(0, len(cids), _ROWS):
-        query = select(held_blocks.c.cid).where(
-            held_blocks.c.owner == owner, held_blocks.c.cid.in_(cids[at : at + _ROWS])
-        )
-        known |= set(connection.scalars(query))
-    rows = [{"owner": owner, "cid": cid, "size": size} for cid, size in sizes.items() if cid not in known]
+    sizes = dict(blocks)
+    known = held_among(connection, owner, list(sizes))
+    rows = [{"owner": owner, "cid": cid.binary, "size": size} for cid, size in sizes.items() if cid not in known]
     if rows:
         connection.execute(insert(held_blocks), rows)
 

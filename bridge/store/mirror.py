@@ -1,23 +1,44 @@
 """Which roots were given to an operator's Kubo, by its peer id: another daemon has none of what this one got.
 
-And which results were read back from it, whole, before they go on-chain.
+And which results were read back from it, whole, before they go on-chain. What the newest KEPT_PEERS daemons at each
+address were given is remembered, so that one that comes back has it taken back in time; what those before them were
+given is forgotten, so that a daemon which calls itself something else at each call fills no table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, delete, func, insert, select
 
 from bridge.jobs import JobState
 from bridge.store.jobs import unpublished_jobs
-from bridge.store.schema import copies, jobs, mirrored_roots
+from bridge.store.schema import copies, jobs, mirror_peers, mirrored_roots
 from executor.protocol.cid import Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import Outcome
 
 PAGE = 500  # results that are looked at for one copy
+KEPT_PEERS = 4  # daemons of one address that are remembered
+
+
+def note_peer(connection: Connection, address: str, peer: str, now: float) -> str:
+    """Write down which daemon answers at an address. The one that did before it; '' where it is the same, or the first.
+
+    What was given to ones that are not remembered any longer, at no address, is forgotten.
+    """
+    here = mirror_peers.c.address == address
+    newest_first = mirror_peers.c.seen_at.desc(), mirror_peers.c.peer
+    before = list(connection.execute(select(mirror_peers.c.peer).where(here).order_by(*newest_first)).scalars())
+    others = [one for one in before if one != peer]
+    old = others[KEPT_PEERS - 1 :]
+    connection.execute(delete(mirror_peers).where(here, mirror_peers.c.peer.in_([peer, *old])))
+    connection.execute(insert(mirror_peers).values(address=address, peer=peer, seen_at=now))
+    elsewhere = select(mirror_peers.c.peer)
+    for table in (mirrored_roots, copies):
+        connection.execute(delete(table).where(table.c.peer.in_(old), table.c.peer.not_in(elsewhere)))
+    return others[0] if others and before[0] != peer else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +112,9 @@ def keep_copy(connection: Connection, owed: Owed, peer: str, now: float) -> None
     )
 
 
-def count_copies(connection: Connection, owed: Owed) -> int:
-    """From how many daemons a result was read back."""
-    where = (copies.c.request_hash == owed.request_hash, copies.c.root == owed.root.binary)
+def count_copies(connection: Connection, owed: Owed, peers: Collection[str]) -> int:
+    """From how many of these daemons a result was read back."""
+    where = (copies.c.request_hash == owed.request_hash, copies.c.root == owed.root.binary, copies.c.peer.in_(peers))
     return int(connection.execute(select(func.count()).select_from(copies).where(*where)).scalar_one())
 
 

@@ -331,6 +331,15 @@ mirrored_roots = Table(
     Column("done", Boolean, nullable=False),
 )
 
+#: Which daemons answered at an address of content.kubo, the newest few of each, by peer id.
+mirror_peers = Table(
+    "mirror_peers",
+    metadata,
+    Column("address", String(300), primary_key=True),
+    Column("peer", String(128), primary_key=True),
+    Column("seen_at", Float, nullable=False),
+)
+
 #: Copies of results that were read back from an operator's Kubo, by its peer id, for the job that waits for them.
 copies = Table(
     "copies",

@@ -18,16 +18,15 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from executor.audit.policy import Policy
+from executor.audit.policy import LabelWords, Policy
 from executor.content.kuboaddress import rpc_address
 from executor.content.quota import DEFAULT_MIN_FREE_BYTES, StoreLimits
+from executor.content.weburl import is_base_url, shown
 from executor.errors import InvalidInput
 from executor.ledger import Ledger
-from executor.protocol.labels import Label
 from executor.protocol.leases import Address, Amount
 from executor.protocol.nodeauth import Audience
 from executor.protocol.signing import Key, Scope
@@ -48,7 +47,7 @@ class NodeConfig(BaseModel):
     bridge_contract: Address
     registry: Address
     key: str = "file:key"  # env:NAME, file:PATH or keystore:PATH, relative to the work folder
-    labels: tuple[str, ...] = Field(default=(), max_length=64)
+    labels: LabelWords = Field(default=(), max_length=64)
     tiers: tuple[Tier, ...] = ("wasm", "container", "gvisor")  # wanted; offered where their probe holds
     slots: int = Field(default=2, ge=1, le=256)
     cpu_millis: int = Field(default=2000, ge=100)
@@ -84,7 +83,9 @@ class NodeConfig(BaseModel):
     @classmethod
     def _gateways(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for place, url in enumerate(value):
-            if not _is_gateway(url):  # told without the URL, which may hold what is nobody's business
+            if (
+                not is_base_url(url) or shown(url) != url
+            ):  # told without the URL, which may hold what is nobody's business
                 raise ValueError(f"entry {place + 1} must be https://host or http://host, with no user and no query")
         found = tuple(url.rstrip("/") for url in value)
         if len(set(found)) != len(found):
@@ -96,14 +97,6 @@ class NodeConfig(BaseModel):
     def _kubo(cls, value: str) -> str:
         try:
             return rpc_address(value) if value else ""
-        except InvalidInput as exc:
-            raise ValueError(exc.problem) from exc
-
-    @field_validator("labels")
-    @classmethod
-    def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return tuple(str(Label.parse(word)) for word in value)
         except InvalidInput as exc:
             raise ValueError(exc.problem) from exc
 
@@ -182,16 +175,6 @@ class NodeConfig(BaseModel):
             "min_fail_price": max(policy.min_fail_price, self.min_fail_price),
         }
         return policy.model_copy(update=prices)
-
-
-def _is_gateway(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        is_place = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a bracket that does not close, a port that is none
-        return False
-    extras = parts.username or parts.password or parts.query or parts.fragment
-    return is_place and not extras and url.isprintable() and not {" ", "?", "#", "{", "}"}.intersection(url)
 
 
 def init_node(folder: Path, *, accepts_known_escapes: bool = False, **fields: Any) -> dict[str, Any]:

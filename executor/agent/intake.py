@@ -18,6 +18,7 @@ from executor.content.reader import read_file
 from executor.content.retrieval import Share
 from executor.content.transfer import fetch_dag
 from executor.content.walk import stored_size
+from executor.content.weburl import shown
 from executor.errors import (
     CarError,
     ContentError,
@@ -143,8 +144,10 @@ def fetch(work: Work, name: str, cid: Cid, max_bytes: int, seconds: float) -> De
         fetched_at = clock()
         size = stored_size(store, cid)
     except ContentTooLarge:
+        work.parts.roots.drop(cid, work.label)
         raise
-    except DiskFull as exc:
+    except DiskFull as exc:  # what came of it would keep the store full, and every other job away
+        work.parts.roots.drop(cid, work.label)
         raise GiveBack(Reason.DISK_FULL, str(exc)) from exc
     except (PeerUnavailable, PeerRefused, CarError, ContentError) as exc:
         raise GiveBack(Reason.INPUT_NOT_FOUND, f"{name} ({cid}): {exc}") from exc
@@ -164,7 +167,7 @@ def fetch(work: Work, name: str, cid: Cid, max_bytes: int, seconds: float) -> De
 def _bring(work: Work, cid: Cid, max_bytes: int, patience: Patience, *, was_here: bool) -> tuple[Share, ...]:
     """A DAG into the block store, as far as this lease may read it; what each source brought of it."""
     parts = work.parts
-    bridge = f"bridge:{parts.config.bridge_url}"
+    bridge = f"bridge:{shown(parts.config.bridge_url)}"
     if parts.outside is None or parts.classes.of([cid]):
         moved = fetch_dag(work.peer, parts.store, cid, max_bytes=max_bytes, patience=patience)
         if was_here and not parts.classes.of([cid]):

@@ -14,7 +14,7 @@ from executor.agent.errors import LeaseLost
 from executor.agent.parts import Parts
 from executor.agent.retention import shred_due
 from executor.agent.runner import LeaseRunner
-from executor.content.gc import collect_garbage, tell_holes
+from executor.content.gc import GRACE_SECONDS, collect_garbage, tell_holes
 from executor.errors import ContentError, PeerError, PeerRefused
 from executor.protocol.cid import Cid
 from executor.protocol.leases import Advert, Lease
@@ -22,6 +22,8 @@ from executor.protocol.reasons import Reason
 
 TIDY_SECONDS = 3600.0
 TIGHT_SECONDS = 60.0
+TIGHT_GRACE_SECONDS = 600.0
+"""Garbage collection waits no longer for an import while a store is nearly full; one that it cuts begins anew."""
 IDLE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 15.0
 DRAIN_FILE = "drain"
@@ -56,9 +58,12 @@ class Node:
         return (self._parts.folder / DRAIN_FILE).exists()
 
     def resume(self) -> int:
-        """Go on with the leases whose outputs were held when the node ended; how many. Shreds what was kept enough."""
+        """Go on with the leases whose outputs are held and nobody works on; how many. Shreds what was kept enough.
+
+        At a start these are those that were held when the node ended; later, those whose end could not be written down.
+        """
         shred_due(self._parts)
-        holds = self._parts.holds.open()
+        holds = [hold for hold in self._parts.holds.open() if hold.request_hash not in self._threads]
         for hold in holds:
             self._parts.room.hold(hold.execution_id, hold.disk_bytes)
             runner = LeaseRunner(self._parts, Lease.model_validate_json(hold.lease), hold.execution_id)
@@ -112,7 +117,8 @@ class Node:
         return self.running == 0
 
     def _start(self, lease: Lease) -> None:
-        if lease.request_hash in self._threads:
+        earlier = self._threads.get(lease.request_hash)
+        if earlier is not None and earlier.is_alive():  # it may have ended while the bridge held our call
             # The bridge has given up an attempt that is still being cleaned up here.
             self._refuse(lease, "an earlier attempt at this request is still being ended here")
             return
@@ -140,12 +146,14 @@ class Node:
 
     def _tidy(self) -> None:
         now = self._parts.clock()
-        if now - self._tidied < (TIGHT_SECONDS if self._is_tight(now) else TIDY_SECONDS):
+        is_tight = self._is_tight(now)
+        if now - self._tidied < (TIGHT_SECONDS if is_tight else TIDY_SECONDS):
             return
         self._tidied = now
-        shred_due(self._parts)
+        self.resume()
         try:
-            gone = collect_garbage(self._parts.store, self._parts.roots, now)
+            grace = TIGHT_GRACE_SECONDS if is_tight else GRACE_SECONDS
+            gone = collect_garbage(self._parts.store, self._parts.roots, now, grace)
         except (ContentError, OSError) as exc:
             self._log.error("garbage collection failed", error=str(exc))
         else:

@@ -23,6 +23,7 @@ from executor.content.retrieval import Pace, Retriever, Share
 from executor.content.scoring import Score
 from executor.content.sources import Source, gateway_source, kubo_source
 from executor.content.transfer import TRIES, CarSource
+from executor.content.weburl import shown
 from executor.errors import BlockMissing, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -35,7 +36,7 @@ def outside_of(
     gateways: Sequence[str], kubo: str, store: BlockStoreLike, classes: Classes, pace: Pace = PACE
 ) -> Outside | None:
     """The sources of a node's configuration; None where there are none. In receipts a Kubo's address is not named."""
-    sources = [replace(gateway_source(url), name=f"gateway:{url}") for url in gateways]
+    sources = [replace(gateway_source(url), name=f"gateway:{shown(url)}") for url in gateways]
     if kubo:
         sources.append(replace(kubo_source(kubo), name="kubo"))
     return Outside(sources, store, classes, pace) if sources else None

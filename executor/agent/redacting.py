@@ -176,6 +176,7 @@ def release_part(work: Work, hold: Hold, ruling: Ruling) -> Decided:
     if was_refused or audited.refuses(hold, parts.policy) or _is_news(scanned, decided.scanners):
         work.log.error("the audit refuses a redaction that was approved", redaction=redaction.id)
         parts.holds.overrule(hold.execution_id)  # so that the ledger forgets the original, as of anything withheld
+        parts.roots.drop(form.found.root, work.label)  # it was let out where a kill -9 came before the signature
         return replace(decided, outcome=outcomes.withheld(Reason.AUDIT_RULE), scanners=rows)
     release(work, quarantine, form.found.root)
     return replace(

@@ -23,7 +23,7 @@ def finish(parts: Parts, execution_id: str, state: str, detail: str) -> None:
     """Close an execution in the ledger, then shred its quarantine, unless it is kept for an appeal. LedgerError.
 
     In this order: what is not yet closed in the ledger goes on after a kill -9, and needs its quarantine. What cannot
-    be shredded now is at the node's next start.
+    be shredded now is at the node's next start; what cannot be written down now, when the node tidies up next.
     """
     hold = parts.holds.get(execution_id)
     is_kept = hold is not None and parts.config.quarantine_keep_days > 0 and is_withheld(hold)

@@ -98,7 +98,8 @@ class Review:
         Whoever has it can hold a guess at the original against the receipt. InvalidInput("ID").
         """
         hold = self._holds.get(execution_id)
-        if hold is None or hold.closed_at is None or not hold.salt:
+        is_let_out = hold is not None and hold.ruling == "redacted" and hold.closed_at is not None
+        if hold is None or not is_let_out or not hold.salt:
             problem = f"{execution_id!r:.100} is no execution here whose output was released in part, and has ended"
             raise InvalidInput("ID", problem)
         return {
@@ -112,13 +113,13 @@ class Review:
         }
 
     def find_shown(self, word: str) -> Hold:
-        """As `find`, for an approval: by execution id only. InvalidInput("ID").
+        """As `find`, for an approval or a redaction: by execution id only. InvalidInput("ID").
 
         A request that ran again holds another output under the same id and hash than the one that was looked at.
         """
         hold = self.find(word)
         if word != hold.execution_id:
-            problem = "an approval is for one output: give its own id, as `insula release show` of it says"
+            problem = "this is for one output: give its own id, as `insula release show` of it says"
             raise InvalidInput("ID", problem)
         return hold
 

@@ -22,7 +22,7 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Send
@@ -32,7 +32,8 @@ from executor.agent.reviewgate import Gate, Refusal
 from executor.errors import ContentError, InsulaError, InvalidInput
 from executor.holds import Hold
 from executor.ledger import LedgerError
-from executor.protocol.canonical import sha256, strict_json
+from executor.protocol.canonical import sha256
+from executor.protocol.leases import parse_body
 from executor.protocol.nodeauth import BODY
 
 log = structlog.get_logger("insula.node")
@@ -177,7 +178,7 @@ async def _asked(gate: Gate, request: Request, kind: type[M], most: int) -> tupl
     body = await _body(request, most)
     if sha256(body) != declared:
         raise Refusal(401, "not-signed", "not signed", f"{BODY}: is not the SHA-256 of the body that came")
-    return caller, await run_in_threadpool(_parsed, kind, body)
+    return caller, await run_in_threadpool(parse_body, kind, body)
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -193,18 +194,6 @@ async def _body(request: Request, most: int) -> bytes:
     except ClientDisconnect as exc:
         raise Refusal(400, "cut", "cut", "the connection ended inside the body") from exc
     return bytes(body)
-
-
-def _parsed(kind: type[M], body: bytes) -> M:
-    try:
-        value = strict_json(body.decode())
-    except (ValueError, RecursionError) as exc:
-        raise InvalidInput("body", f"is not JSON in UTF-8: {exc!s:.120}") from exc
-    try:
-        return kind.model_validate(value)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        raise InvalidInput(".".join(str(part) for part in first["loc"])[:120] or "body", first["msg"]) from exc
 
 
 def _json(value: Mapping[str, Any]) -> Response:

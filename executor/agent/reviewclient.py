@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from executor.agent.record import one_line
 from executor.content.web import Http, Signer
+from executor.content.weburl import shown
 from executor.errors import InvalidInput, PeerRefused
 from executor.protocol.canonical import strict_json
 from executor.protocol.leases import Address
@@ -200,10 +201,10 @@ class RemoteReview:
         raise InvalidInput("ID", f"nothing of {word!r:.100} waits for this reviewer; see `insula release list`")
 
     def find_shown(self, word: str) -> HeldRow:
-        """As `find`, for an approval: by execution id only. InvalidInput("ID")."""
+        """As `find`, for an approval or a redaction: by execution id only. InvalidInput("ID")."""
         row = self.find(word)
         if word != row.id:
-            problem = "an approval is for one output: give its own id, as `insula release show` of it says"
+            problem = "this is for one output: give its own id, as `insula release show` of it says"
             raise InvalidInput("ID", problem)
         return row
 
@@ -347,7 +348,7 @@ def open_remote(url: str, key: Key, expected: str = "") -> Iterator[RemoteReview
     with Http(base) as plain:
         node = _call(plain, _Node, "GET", "/v1/node")
     if expected and node.key.lower() != expected.lower():
-        raise InvalidInput("--node-key", f"the node at {base} is {node.key}, not {expected}")
+        raise InvalidInput("--node-key", f"the node at {shown(base)} is {node.key}, not {expected}")
     audience = review_audience(Scope(node.chain_id, node.contract), node.key, node.session)
     with Http(base, Signer(key, audience), silence_seconds=CALL_SECONDS) as http:
         yield RemoteReview(http, node)
@@ -358,9 +359,9 @@ def _checked(url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError as exc:
-        raise InvalidInput("--node", f"{url!r:.200} is no URL") from exc
+        raise InvalidInput("--node", f"{shown(url)!r:.200} is no URL") from exc
     if parts.scheme not in ("http", "https") or not host:
-        raise InvalidInput("--node", f"{url!r:.200} is no URL of http or https")
+        raise InvalidInput("--node", f"{shown(url)!r:.200} is no URL of http or https")
     if parts.scheme == "http" and host not in _LOOPBACK:
         problem = "held bytes do not go over a network in the clear: make an ssh tunnel and give its end on 127.0.0.1"
         raise InvalidInput("--node", problem)

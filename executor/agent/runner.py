@@ -19,6 +19,7 @@ from executor.agent.errors import GiveBack, LeaseLost
 from executor.agent.execution import JobExecution
 from executor.agent.holding import await_ruling, conclude
 from executor.agent.parts import Decided, Parts, Work
+from executor.agent.publishing import JOB
 from executor.agent.pulse import Pulse
 from executor.agent.record import one_line, sign
 from executor.agent.redacting import release_part
@@ -38,6 +39,8 @@ from executor.protocol.wire import Outcome, Request
 
 RETURN_SECONDS = 6.0
 UPLOAD_TRIES = 3
+LEFT_SECONDS = 3600.0
+"""How long inputs stay when their lease is over. A deadline may be weeks away, and who orders pays for none of it."""
 
 
 class LeaseRunner:
@@ -76,8 +79,18 @@ class LeaseRunner:
             return state
         with suppress(InsulaError):
             finish(self._parts, self._id, state, detail)
+        with suppress(InsulaError):
+            self._let_go()
         self._log.info("lease ended", state=state, detail=detail)
         return state
+
+    def _let_go(self) -> None:
+        """Of all that was kept for this request only what was signed stays for long; the rest for a next attempt."""
+        parts = self._parts
+        record = parts.ledger.signed(self._lease.request_hash)
+        output = Outcome.decode(record.outcome).output_cid if record is not None else b""
+        signed = Cid.from_binary(output) if output else None
+        parts.roots.shorten(JOB + self._lease.request_hash.hex(), parts.clock() + LEFT_SECONDS, but=signed)
 
     def _work_or_give_back(self, hold: Hold | None) -> tuple[str, str]:
         try:

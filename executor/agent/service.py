@@ -32,6 +32,7 @@ from executor.audit.policy import Policy
 from executor.content.blockstore import BlockStore
 from executor.content.roots import RootSet
 from executor.content.web import Http, Signer
+from executor.content.weburl import shown
 from executor.egress.gate import Gates
 from executor.errors import InvalidInput
 from executor.holds import Holds
@@ -71,7 +72,11 @@ def run_node(
         if gateway_door is not None:
             _serve_anybody(parts, gateway_door, stack)
         structlog.get_logger("insula.node").info(
-            "node ready", key=parts.key.address, bridge=config.bridge_url, tiers=list(parts.sandboxes), held=resumed
+            "node ready",
+            key=parts.key.address,
+            bridge=shown(config.bridge_url),
+            tiers=list(parts.sandboxes),
+            held=resumed,
         )
         try:
             while not stop.is_set():
@@ -98,7 +103,7 @@ def node_status(folder: Path) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "key": key,
-        "bridge": config.bridge_url,
+        "bridge": shown(config.bridge_url),
         "gateway": config.gateway_url or None,
         "chain_id": config.chain_id,
         "labels": list(config.labels),

@@ -22,11 +22,11 @@ from typing import Any
 from executor.content.blocks import BlockSink, BlockSource
 from executor.content.export import export_tree
 from executor.content.importer import (
-    BlockStream,
     Imported,
     Watch,
     file_blocks,
     import_directory,
+    store_blocks,
     tree_blocks,
 )
 from executor.content.limits import TreeLimits
@@ -177,21 +177,11 @@ def import_output(
         return watch(f"outputs/{path}", chunks)
 
     parts: list[tuple[str, Imported]] = [
-        ("outputs", _put(sink, tree_blocks(outputs, limits, below))),
-        ("stdout", _put(sink, file_blocks(watch("stdout", _chunks(stdout))))),
-        ("stderr", _put(sink, file_blocks(watch("stderr", _chunks(stderr))))),
+        ("outputs", store_blocks(sink, tree_blocks(outputs, limits, below))),
+        ("stdout", store_blocks(sink, file_blocks(watch("stdout", _chunks(stdout))))),
+        ("stderr", store_blocks(sink, file_blocks(watch("stderr", _chunks(stderr))))),
     ]
     return import_directory(sink, parts).cid
-
-
-def _put(sink: BlockSink, blocks: BlockStream) -> Imported:
-    kept: list[Imported] = []
-
-    def stream() -> Any:
-        kept.append((yield from blocks))
-
-    sink.put_many(stream())
-    return kept[0]
 
 
 def _chunks(content: bytes) -> Iterator[bytes]:

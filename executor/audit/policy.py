@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from executor.audit.accepted import AcceptedEscapes
 from executor.audit.egressrules import EgressRules
@@ -27,7 +36,18 @@ GIB = 2**30
 MAX_SIGNERS = 32
 _STRICTER = ("automatic", "person", "signers")
 
-__all__ = ["DataClass", "JobLimits", "OutputRules", "Policy", "PolicyRefused", "ReleaseRules"]
+__all__ = ["DataClass", "JobLimits", "LabelWords", "OutputRules", "Policy", "PolicyRefused", "ReleaseRules"]
+
+
+def _canonical(words: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(str(Label.parse(word)) for word in words)
+    except InvalidInput as exc:
+        raise ValueError(exc.problem) from exc
+
+
+LabelWords = Annotated[tuple[str, ...], AfterValidator(_canonical)]
+"""Labels, each as "key=value"."""
 
 
 class PolicyRefused(InsulaError):
@@ -119,7 +139,7 @@ class Policy(BaseModel):
     requesters_deny: tuple[Address, ...] = ()
     contracts_allow: tuple[Address, ...] = ()  # who may be called back; "no callback" is the zero address
     curators_allow: tuple[Address, ...] = ()  # whose word makes an order's labels count
-    labels_require: tuple[str, ...] = Field(default=(), max_length=8)  # key=value words that an order must carry
+    labels_require: LabelWords = Field(default=(), max_length=8)  # key=value words that an order must carry
     images: tuple[ImageText, ...] = ()  # as in the spec: sha256:... or name@sha256:...
     programs: tuple[CidText, ...] = ()  # wasm modules
     limits: JobLimits = JobLimits()
@@ -147,14 +167,6 @@ class Policy(BaseModel):
         common = _as_table(value.get("release", {}))
         shared = common if isinstance(common, dict) else {}
         return {**value, "data": {name: _with_signers(table, shared) for name, table in value["data"].items()}}
-
-    @field_validator("labels_require")
-    @classmethod
-    def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return tuple(str(Label.parse(word)) for word in value)
-        except InvalidInput as exc:
-            raise ValueError(exc.problem) from exc
 
     @model_validator(mode="after")
     def _scanners(self) -> Self:

@@ -1,1 +1,1 @@
-"""Content by hash: blocks, UnixFS files and directories, CAR archives. Nothing here opens a connection."""
+"""Content by hash: blocks, UnixFS files and directories, CAR archives, and who brings them. Only `web` opens URLs."""

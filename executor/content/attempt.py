@@ -8,10 +8,11 @@ from typing import Final, Protocol
 
 from executor.content.blocks import BlockStoreLike
 from executor.content.cancel import Cancel
+from executor.content.pacing import Measured, Runner
 from executor.content.patience import Patience
 from executor.content.sources import OpenSources, Source
 from executor.content.transfer import CarSource, Download
-from executor.content.walk import missing
+from executor.content.walk import Frontier
 from executor.errors import CarError, ContentError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -38,9 +39,10 @@ class Watcher(Protocol):
 class Attempt:
     """What a source brings until it has no more, fails or is ended.
 
-    taken: verified blocks. sizes: theirs. blocks, bytes: those that were not here, and their bytes. longest_wait:
-    seconds between two blocks. ended_for: why it was ended from outside. failure: what the source did, or the error of
-    the content itself or the store (`is_fatal`), which no other source can mend.
+    taken: verified blocks. sizes: theirs. had: those of them that were here. blocks, bytes: those that were not, and
+    their bytes. longest_wait: seconds between two blocks. measured: its rate. is_slow: others are asked because of
+    that. ended_for: why it was ended from outside. failure: what the source did, or the error of the content itself or
+    the store (`is_fatal`), which no other source can mend.
     """
 
     def __init__(self, source: Source, wake: Callable[[], None], watcher: Watcher | None = None) -> None:
@@ -52,9 +54,12 @@ class Attempt:
         self.blocks = 0
         self.bytes = 0
         self.sizes: dict[Cid, int] = {}
+        self.had: set[Cid] = set()
         self.started = time.monotonic()
         self.last_block = self.last_progress = self.started
         self.longest_wait = 0.0
+        self.measured = Measured(self.started)
+        self.is_slow = False
         self.race_mark: int | None = None
         self._unfinished = 0
         self._wake = wake
@@ -85,6 +90,10 @@ class Attempt:
         """Whether it brought a block since the race began."""
         return self.race_mark is not None and self.taken > self.race_mark
 
+    def runner(self, now: float) -> Runner:
+        """How it does in a race of rates."""
+        return Runner(self.bytes / max(now - self.started, 1e-3), self.measured.rate, self.is_slow, self.leads)
+
     def end(self, why: str) -> None:
         """Have it stop at once; its sockets are closed by its own thread, which this wakes."""
         self.ended_for = self.ended_for or why
@@ -99,8 +108,9 @@ class Attempt:
     def run(self, clients: OpenSources, store: BlockStoreLike, root: Cid, room: int, patience: Patience) -> None:
         """Bring all that is missing. Whatever is expected to go wrong is found in `failure` afterwards."""
         try:
+            frontier = Frontier(root)
             with self.cancel.scope(), clients.using(self.source) as client:
-                while absent := missing(store, root, limit=FRONTIER):
+                while absent := frontier.missing(store, FRONTIER):
                     self._bring(client, store, absent, room, patience)
         except (PeerUnavailable, PeerRefused, ContentError) as exc:
             self.failure = exc
@@ -136,6 +146,7 @@ class Attempt:
             self.blocks = blocks + download.blocks
             self.bytes = size + download.bytes
             self.sizes |= download.sizes
+            self.had |= download.had
         if not download.taken:
             raise PeerUnavailable("the stream ends before its first block")
 
@@ -149,8 +160,9 @@ class Attempt:
             self.longest_wait = max(self.longest_wait, now - self.last_block)
             self.last_block = self.last_progress = now
             self.taken, self._unfinished = taken, 0
-            if self._watcher is not None and download is not None:
-                self._watcher.brought(self, size_before + download.bytes)
+            self.bytes = size_before + (download.bytes if download else 0)
+            if self._watcher is not None:
+                self._watcher.brought(self, self.bytes)
             if self.leads:
                 self._wake()
         elif self._unfinished >= PROGRESS_BYTES:

@@ -57,6 +57,7 @@ class _Pending:
     target: Path
     path: Path
     descriptor: int
+    era: int | None
 
 
 class BlockStore:
@@ -125,12 +126,13 @@ class BlockStore:
     def delete(self, cid: Cid) -> bool:
         """Remove a block, whether anything needs it or not; whether it was here."""
         path = self._path(cid)
+        era = self.meter.era()
         try:
             size = path.stat().st_size
             path.unlink()
         except FileNotFoundError:
             return False
-        self.meter.release(size)
+        self.meter.release(size, era)
         return True
 
     def __iter__(self) -> Iterator[Cid]:
@@ -156,6 +158,12 @@ class BlockStore:
         with (self.root / "lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
             yield  # closing the file gives the lock back, as does the end of the process
+
+    def recount(self) -> None:
+        """Count anew what is here, where somebody set limits. Others may write and remove meanwhile."""
+        with self.locked(exclusive=True):  # no group is being written: what was counted for one is on disk by now
+            begun = self.meter.begin()
+        self.meter.recount(begun)
 
     def remove_old_tmp(self, before: float) -> int:
         """Remove what killed writers left in tmp/ and did not touch since `before` (seconds since 1970); how many."""
@@ -199,13 +207,14 @@ class BlockStore:
 
     def _put_away(self, cid: Cid) -> None:
         away = self._tmp / f"damaged-{cid}-{secrets.token_hex(4)}"
+        era = self.meter.era()
         try:
             self._path(cid).replace(away)
             if self._is_sound(cid, self._read(away)):  # somebody repaired it between our look and our move
                 away.replace(self._path(cid))
                 return
             os.utime(away)
-            self.meter.release(away.stat().st_size)
+            self.meter.release(away.stat().st_size, era)
         except FileNotFoundError:  # somebody else has moved it
             return
         except OSError as exc:
@@ -242,7 +251,7 @@ class BlockStore:
                 os.close(item.descriptor)
                 with suppress(FileNotFoundError):  # it is where it belongs
                     item.path.unlink()
-                    self.meter.release(size)
+                    self.meter.release(size, item.era)
 
     def _keep(self, target: Path, block: bytes) -> bool:
         """Whether the block is on disk already, unharmed; if so it counts as written now."""
@@ -255,15 +264,15 @@ class BlockStore:
         return True
 
     def _write_tmp(self, target: Path, block: bytes) -> _Pending:
-        self.meter.reserve(len(block))
+        era = self.meter.reserve(len(block))
         path = self._tmp / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             descriptor = _written(path, block)
         except OSError:
             path.unlink(missing_ok=True)
-            self.meter.release(len(block))
+            self.meter.release(len(block), era)
             raise
-        return _Pending(target, path, descriptor)
+        return _Pending(target, path, descriptor, era)
 
     def _publish(self, pending: list[_Pending]) -> None:
         for item in pending:

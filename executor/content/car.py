@@ -8,6 +8,7 @@ whether it has the whole DAG. Old archives name blocks by CIDv0; they come out a
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,7 @@ _VERSION_1: Final = b"\x67version\x01"
 _VERSION_2_HEADER: Final = b"\xa1\x67version\x02"
 _TAG_CID: Final = b"\xd8\x2a"
 _CBOR_ARRAY, _CBOR_BYTES = 4, 2
+_HEAD_BYTES: Final = varint.MAX_LENGTH + BINARY_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,29 @@ class CarLimits:
     total_bytes: int
     header_bytes: int = 16 * 1024
     block_bytes: int = MAX_BLOCK_BYTES
+
+
+class _Section:
+    """A section that is coming. cid: None of the header. lack: bytes that are still to come."""
+
+    __slots__ = ("_content", "cid", "lack")
+
+    def __init__(self, cid: Cid | None, size: int) -> None:
+        self.cid = cid
+        self.lack = size
+        # Room for all of it at once: pieces are copied once, and neither growth nor the end copies them again.
+        self._content = io.BytesIO(bytes(size))
+
+    @property
+    def content(self) -> bytes:
+        """All of it, once nothing lacks."""
+        return self._content.getvalue()
+
+    def take(self, piece: memoryview, offset: int) -> int:
+        """Keep what belongs to it; the offset behind that."""
+        end = min(len(piece), offset + self.lack)
+        self.lack -= self._content.write(piece[offset:end])
+        return end
 
 
 class CarParser:
@@ -50,7 +75,8 @@ class CarParser:
         self.blocks = 0
         self.bytes = 0
         self._limits = limits
-        self._buffer = bytearray()
+        self._head = b""  # of the next section: its length and CID, as far as they are here
+        self._section: _Section | None = None  # the one that is coming
         self._failure: CarError | ContentTooLarge | None = None
 
     def feed(self, piece: bytes) -> list[Block]:
@@ -62,7 +88,7 @@ class CarParser:
             self._take(piece, found)
         except (CarError, ContentTooLarge) as exc:
             self._failure = exc
-            self._buffer.clear()
+            self._section = None
             if not found:
                 raise
         return found
@@ -73,31 +99,37 @@ class CarParser:
             raise self._failure
         if self.roots is None:
             raise CarError("cut: the stream ended inside its header")
-        if self._buffer:
+        if self._head or self._section is not None:
             raise CarError(f"cut: the stream ended inside block {self.blocks + 1}; all before it are good")
 
     def _take(self, piece: bytes, found: list[Block]) -> None:
         room = self._limits.total_bytes - self.bytes
-        self._buffer += piece[:room]
         self.bytes += min(len(piece), room)
+        part = memoryview(piece)[:room]
         offset = 0
-        try:
-            while (section := self._section(offset)) is not None:
-                start, offset = section
-                if self.roots is None:
-                    self.roots = decode_header(self._bytes(start, offset))
-                else:
-                    found.append(self._block(start, offset))
-                    self.blocks += 1
-        finally:
-            del self._buffer[:offset]
+        while offset < len(part):
+            offset = self._begin(part, offset) if self._section is None else self._section.take(part, offset)
+            if self._section is not None and not self._section.lack:
+                self._end(self._section, found)
+                self._section = None
         if len(piece) > room:
             raise ContentTooLarge("bytes of the CAR stream", self._limits.total_bytes)
 
-    def _section(self, offset: int) -> tuple[int, int] | None:
-        """Where the next whole section begins and ends; None where it is not all here yet."""
+    def _begin(self, piece: memoryview, offset: int) -> int:
+        """Read the next section's length and CID, as far as they are here; the offset behind them."""
+        before = len(self._head)
+        self._head += piece[offset : offset + _HEAD_BYTES - before]
+        found = self._read_head(self._head)
+        if found is None:
+            return offset + len(self._head) - before
+        self._section, behind = found
+        self._head = b""
+        return offset + behind - before
+
+    def _read_head(self, head: bytes) -> tuple[_Section, int] | None:
+        """The section that begins so, and where its content does; None where its length and CID are not all here."""
         try:
-            length = varint.decode(self._buffer, offset)
+            length = varint.decode(head)
         except varint.VarintError as exc:
             raise CarError(f"{self._where()}: {exc}") from exc
         if length is None:
@@ -110,26 +142,28 @@ class CarParser:
             raise CarError(self._too_large(size))
         if not size:
             raise CarError(f"{self._where()}: an empty section (padding or garbage behind the last block?)")
-        end = start + size
-        return (start, end) if end <= len(self._buffer) else None
-
-    def _bytes(self, start: int, end: int) -> bytes:
-        with memoryview(self._buffer) as whole, whole[start:end] as part:  # one copy; a bytearray's slice is one more
-            return bytes(part)
-
-    def _block(self, start: int, end: int) -> Block:
-        length = CID_V0_LENGTH if self._buffer.startswith(CID_V0_PREFIX, start) else BINARY_LENGTH
-        behind = min(start + length, end)
+        if self.roots is None:
+            return _Section(None, size), start
+        behind = start + min(size, CID_V0_LENGTH if head.startswith(CID_V0_PREFIX, start) else BINARY_LENGTH)
+        if len(head) < behind:
+            return None
         try:
-            cid = Cid.from_link(self._bytes(start, behind), "cid")
+            cid = Cid.from_link(head[start:behind], "cid")
         except InvalidInput as exc:
             raise CarError(f"{self._where()}: {exc}") from exc
-        if end - behind > self._limits.block_bytes:
-            raise CarError(self._too_large(end - behind))
-        block = Verified.checked(cid, self._bytes(behind, end))
+        if start + size - behind > self._limits.block_bytes:
+            raise CarError(self._too_large(start + size - behind))
+        return _Section(cid, start + size - behind), behind
+
+    def _end(self, section: _Section, found: list[Block]) -> None:
+        if section.cid is None:
+            self.roots = decode_header(section.content)
+            return
+        block = Verified.checked(section.cid, section.content)
         if block is None:
-            raise CarError(f"{self._where()}: the bytes do not hash to {cid}")
-        return block
+            raise CarError(f"{self._where()}: the bytes do not hash to {section.cid}")
+        found.append(block)
+        self.blocks += 1
 
     def _too_large(self, size: int) -> str:
         return f"{self._where()}: {size} bytes, the limit for a block is {self._limits.block_bytes}"

@@ -17,6 +17,8 @@ from executor.protocol.cid import RAW, Cid
 
 @dataclass(frozen=True)
 class _Edits:
+    """What changes, by path."""
+
     removed: Collection[str]
     replaced: Mapping[str, bytes]
     touched: frozenset[str]  # directories in which something changes

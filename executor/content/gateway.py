@@ -3,16 +3,17 @@
 Source: https://specs.ipfs.tech/http-gateways/trustless-gateway/. Private is the default: what is not reachable from a
 public root (quarantine, inputs, secrets, snapshots) is answered exactly as what is not here, and so is a path that
 leads nowhere. IPNS is not served. What a request may cost is bounded: names and blocks of a path, seconds until the
-head of the answer and for all of it, streams at a time.
+head of the answer and for all of it, streams at a time. Who waits is let in by turns of the clients' addresses.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -26,7 +27,7 @@ from executor.content.car import write_sections
 from executor.content.gateway_answer import byte_range, etag, has_it, headers_of
 from executor.content.gateway_query import Asked, Unanswerable, understand
 from executor.content.roots import RootSet
-from executor.content.selection import Located, file_size, locate, sections, select
+from executor.content.selection import Known, Located, file_size, locate, sections, select
 from executor.errors import (
     BlockMismatch,
     BlockMissing,
@@ -36,13 +37,16 @@ from executor.errors import (
     PathNotFound,
 )
 from executor.protocol.cid import Cid
+from executor.turns import Turns, client_of
 
 log = structlog.get_logger("insula.gateway")
 
 STREAMS_AT_ONCE: Final = 64
-PATHS_AT_ONCE: Final = 4
+PATHS_AT_ONCE: Final = 2
 """Paths that are followed at a time; others wait. Directories are read by one interpreter: more at once are no faster,
 and keep the server from its other calls."""
+STEPS_AT_ONCE: Final = 2
+"""Downloads that read what they send next at a time, for the same reason."""
 BLOCKS_AT_ONCE: Final = 16
 """First blocks that are read at a time where there is no path: they do not wait for anybody's."""
 HEAD_SECONDS: Final = 10.0
@@ -102,7 +106,7 @@ class _PublicBlocks:
 class _Cut(StreamingResponse):
     """A stream that ends without its end mark where a block is missing, so that nobody takes it for complete."""
 
-    def __init__(self, pieces: Iterator[bytes], headers: dict[str, str], ended: Callable[[], None]) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], headers: dict[str, str], ended: Callable[[], None]) -> None:
         super().__init__(pieces, headers=headers)
         self._ended = ended
 
@@ -144,16 +148,20 @@ class Gateway:
         self._publish = publish
         self._monotonic = monotonic
         self._streams = streams
-        self._running = 0
+        self._streams_each = max(1, streams * 3 // 4)
+        self._running: Counter[str] = Counter()
         self._head_seconds = head_seconds
-        self._paths = asyncio.Semaphore(paths)
-        self._blocks = asyncio.Semaphore(BLOCKS_AT_ONCE)
+        self._paths = Turns(paths)
+        self._blocks = Turns(BLOCKS_AT_ONCE)
+        self._steps = Turns(STEPS_AT_ONCE)
+        self._known = Known()
 
     async def answer(self, request: Request) -> Response:
         """What a GET or HEAD of /ipfs/... gets."""
+        who = client_of(request.client.host if request.client else "")
         try:
             asked = _understood(request)
-            async with self._turn(asked):
+            async with self._turn(asked, who):
                 opened = await run_in_threadpool(self._open, asked)
         except Unanswerable as exc:
             is_conditional = exc.status == 404 and "only-if-cached" in request.headers.get("cache-control", "")
@@ -169,21 +177,20 @@ class Gateway:
             return Response(status_code=304, headers={name: headers[name] for name in kept})
         if asked.form == "raw":
             return _block(request, asked, opened.end, headers)
-        return self._car(request, asked, opened, headers)
+        return self._car(request, asked, opened, headers, who)
 
     @asynccontextmanager
-    async def _turn(self, asked: Asked) -> AsyncIterator[None]:
+    async def _turn(self, asked: Asked, who: str) -> AsyncIterator[None]:
         """A place among those whose answers are looked for. _Late."""
         places = self._paths if asked.names else self._blocks
         try:
-            async with asyncio.timeout(self._head_seconds):
-                await places.acquire()
+            await places.enter(who, self._head_seconds)
         except TimeoutError as exc:
             raise _Late from exc
         try:
             yield
         finally:
-            places.release()
+            places.leave()
 
     def _open(self, asked: Asked) -> _Opened:
         """Follow the path. Unanswerable."""
@@ -197,7 +204,7 @@ class Gateway:
                 self._publish()  # who has just seen a result on-chain asks for it before the next housekeeping
             source = _PublicBlocks(self._store, is_public, self._monotonic, self._monotonic() + self._head_seconds)
             try:
-                found = locate(source, named.cid, asked.names)
+                found = locate(source, named.cid, asked.names, self._known)
                 end = source.get(found.end)
             except (BlockMissing, BlockMismatch, MalformedBlock, PathNotFound) as exc:
                 raise Unanswerable(404, _NOT_HERE) from exc
@@ -208,18 +215,31 @@ class Gateway:
             raise Unanswerable(400, f"entity-bytes: lies outside of the file, which has {size} bytes")
         return _Opened(found, end)
 
-    def _car(self, request: Request, asked: Asked, opened: _Opened, headers: dict[str, str]) -> Response:
+    def _car(self, request: Request, asked: Asked, opened: _Opened, headers: dict[str, str], who: str) -> Response:
         if request.method == "HEAD":
             response = Response(headers=headers)
             del response.headers["content-length"]
             return response
-        if self._running >= self._streams:
-            return problem(429, f"{self._running} downloads are under way; try again in {AGAIN_SECONDS} s")
-        self._running += 1
-        return _Cut(_batched(self._pieces(asked, opened)), headers, self._ended)
+        if self._running.total() >= self._streams or self._running[who] >= self._streams_each:
+            return problem(429, f"too many downloads are under way, or too many of yours; again in {AGAIN_SECONDS} s")
+        self._running[who] += 1
+        return _Cut(self._stepped(_batched(self._pieces(asked, opened)), who), headers, partial(self._ended, who))
 
-    def _ended(self) -> None:
-        self._running -= 1
+    def _ended(self, who: str) -> None:
+        self._running[who] -= 1
+        self._running += Counter()  # drops those that have none
+
+    async def _stepped(self, pieces: Iterator[bytes], who: str) -> AsyncIterator[bytes]:
+        """Read each piece in its client's turn."""
+        piece: bytes | None = b""
+        while piece is not None:
+            await self._steps.enter(who, ANSWER_SECONDS)
+            try:
+                piece = await run_in_threadpool(next, pieces, None)
+            finally:
+                self._steps.leave()
+            if piece:
+                yield piece
 
     def _pieces(self, asked: Asked, opened: _Opened) -> Iterator[bytes]:
         roots = [asked.named.binary]
@@ -305,16 +325,18 @@ def _all_of(request: Request, name: str) -> str | None:
 
 def _batched(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes in larger pieces, each of which costs a change of threads; none is held back by an error."""
-    held = bytearray()
+    held: list[bytes] = []
+    size = 0
     try:
         for piece in pieces:
-            held += piece
-            if len(held) >= _BATCH_BYTES:
-                yield bytes(held)
-                held.clear()
+            held.append(piece)
+            size += len(piece)
+            if size >= _BATCH_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
     except ContentError:
         if held:
-            yield bytes(held)
+            yield b"".join(held)
         raise
     if held:
-        yield bytes(held)
+        yield b"".join(held)

@@ -70,7 +70,7 @@ def collect_garbage(
                     freed += size
         watch(len(step))
     leftovers = store.remove_old_tmp(now - grace_seconds)
-    store.meter.recount()
+    store.recount()
     marks.note_whole()
     return Collected(removed, freed, expired, leftovers, young, marks.holes)
 

@@ -16,7 +16,7 @@ from executor.content.blocks import Block, BlockSource
 from executor.content.dagpb import Link, Node
 from executor.content.murmur3 import murmur3_x64_64
 from executor.content.profiles import Profile
-from executor.content.unixfs_node import MURMUR3_X64_64, TYPE_SHARD, Data, ShardNode
+from executor.content.unixfs_node import MAX_FANOUT, MURMUR3_X64_64, TYPE_SHARD, Data, ShardNode
 from executor.errors import MalformedBlock, UnsafeName
 from executor.protocol.cid import Cid
 
@@ -97,7 +97,7 @@ def find(source: BlockSource, shard: ShardNode, name: str) -> Link | None:
 
 
 def _child(source: BlockSource, cid: Cid, fanout: int) -> ShardNode:
-    node = unixfs_node.parse(cid, source.get(cid))
+    node = unixfs_node.parse(cid, source.get(cid), MAX_FANOUT)
     if not isinstance(node, ShardNode) or node.fanout != fanout:
         raise MalformedBlock(cid, "not a shard of its directory")
     return node

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -50,7 +51,7 @@ Watch = Callable[[str, Iterator[bytes]], Iterator[bytes]]
 
 def import_bytes(sink: BlockSink, content: bytes) -> Cid:
     """Store bytes as a file."""
-    return _store(sink, file_blocks(_slices(content))).cid
+    return store_blocks(sink, file_blocks(_slices(content))).cid
 
 
 def import_file(sink: BlockSink, source: Path | int, max_bytes: int, profile: Profile = V1_2025) -> Cid:
@@ -60,27 +61,27 @@ def import_file(sink: BlockSink, source: Path | int, max_bytes: int, profile: Pr
     """
     usage = Usage(TreeLimits(max_bytes))
     if isinstance(source, int):
-        return _store(sink, _descriptor_blocks(source, "file", usage, _Way(profile))).cid
+        return store_blocks(sink, _descriptor_blocks(source, "file", usage, _Way(profile))).cid
     descriptor = _open(source.name, os.fspath(source), None, stat.S_ISREG)
     try:
-        return _store(sink, _descriptor_blocks(descriptor, source.name, usage, _Way(profile))).cid
+        return store_blocks(sink, _descriptor_blocks(descriptor, source.name, usage, _Way(profile))).cid
     finally:
         os.close(descriptor)
 
 
 def import_tree(sink: BlockSink, root: Path, limits: TreeLimits, profile: Profile = V1_2025) -> Cid:
     """Store a folder with all that is below it; the folder's own name is not part of it."""
-    return _store(sink, tree_blocks(root, limits, profile=profile)).cid
+    return store_blocks(sink, tree_blocks(root, limits, profile=profile)).cid
 
 
 def import_listing(sink: BlockSink, files: Mapping[str, bytes], limits: TreeLimits) -> Cid:
     """Store files that are held in memory: {"a/b.txt": b"..."}; a path that ends in "/" is an empty directory."""
-    return _store(sink, listing_blocks(files, limits)).cid
+    return store_blocks(sink, listing_blocks(files, limits)).cid
 
 
 def import_directory(sink: BlockSink, entries: Iterable[tuple[str, Imported]]) -> Imported:
     """Store a directory of things that were imported before."""
-    return _store(sink, directory_blocks(entries))
+    return store_blocks(sink, directory_blocks(entries))
 
 
 def file_blocks(chunks: Iterable[bytes], profile: Profile = V1_2025) -> BlockStream:
@@ -311,13 +312,15 @@ def _listing_folder_blocks(folder: _Folder, depth: int, usage: Usage) -> BlockSt
     return (yield from directory_blocks(entries))
 
 
-def _store(sink: BlockSink, blocks: BlockStream) -> Imported:
+def store_blocks(sink: BlockSink, blocks: BlockStream) -> Imported:
+    """Have a stream of blocks stored: what it became. After an error of the sink it is closed: no thread, no file."""
     kept: list[Imported] = []
 
     def stream() -> Iterator[Block]:
         kept.append((yield from blocks))
 
-    sink.put_many(stream())
+    with closing(blocks):
+        sink.put_many(stream())
     return kept[0]
 
 

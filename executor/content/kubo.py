@@ -28,7 +28,7 @@ from executor.content.blocks import BlockSource
 from executor.content.cancel import cancellable
 from executor.content.car import export_car
 from executor.content.kuboaddress import rpc_address
-from executor.content.transport import NO_COOKIES, seconds_left, until
+from executor.content.transport import NO_COOKIES, is_over, seconds_left, until
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.canonical import DepthError, strict_json
 from executor.protocol.cid import Cid
@@ -43,8 +43,9 @@ PUBLISH_SECONDS: Final = 3600.0
 EXPORT_SECONDS: Final = 24 * 3600.0
 MAX_ANSWER_BYTES: Final = 2**20
 MAX_ROWS: Final = 10_000
-MAX_PROVIDERS: Final = 20
 _PIECE: Final = 64 * 1024
+_PROVIDER: Final = 4
+"""A row of a search that names providers: routing.Provider."""
 _NOT_FOUND: Final = re.compile(r"not found|could not find|not pinned", re.IGNORECASE)
 _Shape = TypeVar("_Shape", list[Any], dict[str, Any])
 _thread = threading.local()
@@ -66,6 +67,14 @@ class KuboFacts:
             oldest = ".".join(map(str, OLDEST))
             return f"Kubo {self.version or 'of an unknown version'} is too old; install {oldest} or newer"
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """Ids of peers: hints, most often stale. is_cut: the time ran out before the search did."""
+
+    peers: tuple[str, ...]
+    is_cut: bool = False
 
 
 class Kubo:
@@ -171,30 +180,50 @@ class Kubo:
         with self._answer("/dag/export", (str(cid),), options, seconds=EXPORT_SECONDS) as pieces:
             yield pieces
 
-    def peer_with(self, address: str) -> None:
-        """Have it keep a connection to a peer, whose `address` ends with /p2p/ID, and make it anew whenever it breaks.
+    def peer_with(self, *addresses: str) -> None:
+        """Have it keep a connection to a peer, whose addresses end with /p2p/ID, and make it anew whenever it breaks.
 
-        It does so until it ends; its configuration is not changed. Whether the peer is there now is not waited for.
+        All addresses of one peer at once: they take the place of those that it was told before. It does so until it
+        ends; its configuration is not changed. Whether the peer is there now is not waited for.
         """
-        self._rows("/swarm/peering/add", address)
+        self._rows("/swarm/peering/add", *addresses)
 
     def peers(self) -> tuple[str, ...]:
         """Ids of the peers that it is connected to."""
         found = self._shaped(self._one("/swarm/peers").get("Peers"), list)
         return tuple(str(item.get("Peer", "")) for item in found[:1000] if isinstance(item, dict))
 
-    def providers(self, cid: Cid, limit: int = MAX_PROVIDERS, seconds: float = CALL_SECONDS) -> tuple[str, ...]:
-        """Ids of at most `limit` peers that are said to have it: hints, most often stale. Takes at most `seconds`."""
+    def providers(self, cid: Cid, limit: int, seconds: float = CALL_SECONDS) -> Providers:
+        """At most `limit` peers that are said to have it, and at most `seconds` of a search for them.
+
+        PeerRefused where the daemon asks nobody: it is offline, or has no routing.
+        """
         found: dict[str, None] = {}
         options = {"num-providers": str(limit)}
-        with self._answer("/routing/findprovs", (str(cid),), options, seconds=seconds) as pieces:
-            for row in _json_rows(_bounded(pieces, MAX_ANSWER_BYTES)):
-                if row.get("Type") == 4:  # routing.Provider
-                    peers = [self._shaped(item, dict) for item in self._shaped(row.get("Responses"), list)]
-                    found.update({str(item.get("ID", "")): None for item in peers})
-                if len(found) >= limit:
-                    break
-        return tuple(itertools.islice(found, limit))
+        with until(seconds):
+            try:
+                with self._answer("/routing/findprovs", (str(cid),), options, seconds=seconds) as pieces:
+                    for row in _json_rows(_bounded(pieces, MAX_ANSWER_BYTES)):
+                        found.update(dict.fromkeys(self._providers_in(row)))
+                        if len(found) >= limit:
+                            break
+            except PeerUnavailable:
+                if not is_over():
+                    raise
+                return Providers(tuple(found), is_cut=True)
+            except PeerRefused as exc:
+                if "online mode" in exc.problem:
+                    raise PeerRefused(exc.status, f"{self.address} asks nobody: it is offline") from exc
+                raise
+        if not found and self.setting("Routing.Type") == "none":
+            raise PeerRefused(200, f"{self.address} asks nobody: its Routing.Type is none")
+        return Providers(tuple(itertools.islice(found, limit)))
+
+    def _providers_in(self, row: dict[str, Any]) -> list[str]:
+        if row.get("Type") != _PROVIDER:
+            return []
+        peers = [self._shaped(item, dict) for item in self._shaped(row.get("Responses"), list)]
+        return [str(item.get("ID", ""))[:128] for item in peers]
 
     def _shaped(self, value: Any, kind: type[_Shape]) -> _Shape:
         """A part of an answer, empty where it is null; PeerRefused where it is of another kind."""

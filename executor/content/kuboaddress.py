@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
+from executor.content.weburl import shown
 from executor.errors import InvalidInput
 
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _NAME: Final = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*{_LABEL}")
-_SWARM: Final = re.compile(r"(?=.{1,400}\Z)(?:/[A-Za-z0-9][A-Za-z0-9._:-]*)+/p2p/[A-Za-z0-9]{40,80}")
+_SWARM: Final = re.compile(r"(?=.{1,400}\Z)(?:/[A-Za-z0-9:][A-Za-z0-9._:-]*)+/p2p/[A-Za-z0-9]{40,80}")
 _NUMBERS: Final = re.compile(r"[\d.]+")
 
 
@@ -25,7 +27,7 @@ def rpc_address(address: str) -> str:
     usual = parts.scheme == "http" and port and parts.path in ("", "/") and not parts.username
     if not usual or not _is_host(parts.hostname or ""):
         usual_ones = "http://127.0.0.1:5001, or a name of letters, digits, dots and hyphens in the place of 127.0.0.1"
-        raise InvalidInput("kubo", f"{address!r:.200} is no address of Kubo's RPC API, such as {usual_ones}")
+        raise InvalidInput("kubo", f"{shown(address)!r:.200} is no address of Kubo's RPC API, such as {usual_ones}")
     host = parts.hostname or ""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -39,6 +41,15 @@ def swarm_address(address: str) -> str:
         problem = f"{address!r:.200} is no address of a peer, such as /ip4/203.0.113.7/tcp/4001/p2p/12D3KooW..."
         raise InvalidInput("kubo_peers", problem)
     return address
+
+
+def by_peer(addresses: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Addresses of Kubos among peers by the ID that each ends with, in their order."""
+    found: dict[str, tuple[str, ...]] = {}
+    for address in addresses:
+        peer = address.rpartition("/")[2]
+        found[peer] = (*found.get(peer, ()), address)
+    return found
 
 
 def _is_host(host: str) -> bool:

@@ -32,21 +32,24 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Every field of a message in its order: (number, value); a number for varints, else bytes."""
     offset = 0
     while offset < len(message):
-        tag, offset = _varint(message, offset)
-        number, wire_type = tag >> 3, tag & 7
-        value, offset = _varint(message, offset)
+        tag, offset = number(message, offset)
+        field, wire_type = tag >> 3, tag & 7
+        value, offset = number(message, offset)
         if wire_type == _VARINT:
-            yield number, value
+            yield field, value
         elif wire_type == _BYTES:
             if value > len(message) - offset:
-                raise ProtobufError(f"field {number} is longer than its message")
-            yield number, message[offset : offset + value]
+                raise ProtobufError(f"field {field} is longer than its message")
+            yield field, message[offset : offset + value]
             offset += value
         else:
-            raise ProtobufError(f"field {number} has the wire type {wire_type}, which is not used here")
+            raise ProtobufError(f"field {field} has the wire type {wire_type}, which is not used here")
 
 
-def _varint(message: bytes, offset: int) -> tuple[int, int]:
+def number(message: bytes, offset: int) -> tuple[int, int]:
+    """The varint that stands there, and the offset behind it."""
+    if offset < len(message) and message[offset] < 0x80:
+        return message[offset], offset + 1  # most are so short, and a large directory has a hundred thousand of them
     try:
         found = varint.decode(message, offset)
     except varint.VarintError as exc:

@@ -2,7 +2,8 @@
 
 One source is asked at a time, the best by its record, for what is missing. While it brings no block for as long as
 nearly all its waits were (2 s where it is unknown, 4 s at most), further ones are asked too; the first that brings a
-verified block goes on, the others are ended and their sockets closed. Whoever brings nothing for 10 s is dropped,
+verified block goes on, the others are ended and their sockets closed. Where it brings blocks, but far fewer than the
+next one may (`pacing`), that one is asked too, and the faster goes on. Whoever brings nothing for 10 s is dropped,
 whoever sends wrong bytes is never asked again. What one source could not bring is asked of the next: several complete
 a DAG together.
 
@@ -24,6 +25,7 @@ from typing import Final, Self
 
 from executor.content.attempt import Attempt, Watcher
 from executor.content.blocks import BlockStoreLike
+from executor.content.pacing import WINDOW_SECONDS, hope, is_slow, winner
 from executor.content.patience import Patience
 from executor.content.scoring import Score
 from executor.content.sources import OpenSources, Source
@@ -70,12 +72,14 @@ class Retrieved:
 class Pace:
     """Seconds without a block before another source is asked too, and before one is dropped.
 
-    rounds: how often all sources are asked again without a new block in between.
+    rounds: how often all sources are asked again without a new block in between. window: seconds over which it is
+    measured how fast a source is.
     """
 
     hedge: float = HEDGE_SECONDS
     progress: float = PROGRESS_SECONDS
     rounds: int = IDLE_ROUNDS
+    window: float = WINDOW_SECONDS
 
 
 class Retriever:
@@ -187,7 +191,8 @@ class Retriever:
 @dataclass(slots=True)
 class _Record:
     """One source in one fetch. idle: tries in a row without a block. failed: tries that did not end well. out: not to
-    be asked again. lacks: it said that it has it not.
+    be asked again. lacks: it said that it has it not. races: how often it was asked because another was slow, which it
+    is not before `rested`.
     """
 
     idle: int = 0
@@ -197,6 +202,8 @@ class _Record:
     problem: str = ""
     blocks: int = 0
     bytes: int = 0
+    races: int = 0
+    rested: float = 0.0
 
 
 @dataclass(slots=True)
@@ -231,6 +238,7 @@ class _Fetch:
                     raise self._error("the retriever was closed")
                 if not self.patience.left:
                     raise self._error("the time for this transfer is over")
+                self._measure()
                 self._settle()
                 self._drop()
                 self._start()
@@ -270,8 +278,9 @@ class _Fetch:
         score, record = retriever.score(attempt.source), self.records[attempt.source.name]
         if retriever.watcher is not None:
             retriever.watcher.ended(attempt)
-        record.blocks += attempt.blocks
-        record.bytes += attempt.bytes
+        new = attempt.sizes.keys() - attempt.had - self.sizes.keys()  # in a race two sources bring the same blocks
+        record.blocks += len(new)
+        record.bytes += sum(attempt.sizes[cid] for cid in new)
         self.sizes |= attempt.sizes
         if attempt.taken:
             silence = now - attempt.last_block if attempt.failure else 0.0
@@ -299,12 +308,35 @@ class _Fetch:
         record.lacks = attempt.has_it_not
         return score if attempt.taken or attempt.has_it_not or attempt.is_fatal else score.failed(now)
 
+    @property
+    def working(self) -> list[Attempt]:
+        """Those that nobody has ended."""
+        return [attempt for attempt, _ in self.running if not attempt.cancel.done]
+
+    def _measure(self) -> None:
+        """Whoever was slow is so no longer where it caught up with those that were asked because of it."""
+        now, working = time.monotonic(), self.working
+        for attempt in working:
+            if attempt.measured.look(now, attempt.bytes, self.retriever.pace.window):
+                others = [self._hope(other) for other in working if other is not attempt]
+                attempt.is_slow = attempt.is_slow and is_slow(attempt.measured.rate, others)
+
+    def _hope(self, attempt: Attempt) -> float:
+        rate = attempt.measured.rate
+        return hope(self.retriever.score(attempt.source).rate) if rate is None else rate
+
     def _settle(self) -> None:
-        """Where a race is on and somebody brought a block: the others are ended."""
-        leaders = [attempt for attempt, _ in self.running if attempt.leads and not attempt.cancel.done]
-        if not leaders:
+        """Where a race is decided: the others are ended."""
+        working = self.working
+        if any(attempt.is_slow for attempt in working):
+            now = time.monotonic()
+            first = winner([attempt.runner(now) for attempt in working])
+            best = None if first is None else working[first]
+        else:  # whoever brought a block
+            leaders = [attempt for attempt in working if attempt.leads]
+            best = max(leaders, key=lambda attempt: attempt.taken - (attempt.race_mark or 0), default=None)
+        if best is None:
             return
-        best = max(leaders, key=lambda attempt: attempt.taken - (attempt.race_mark or 0))
         best.race_mark = None
         for attempt, _ in self.running:
             if attempt is not best:
@@ -317,12 +349,13 @@ class _Fetch:
                 attempt.end(STALLED)
 
     def _start(self) -> None:
-        """Ask the next source, where none is at work or those that are have been silent for too long."""
-        working = [attempt for attempt, _ in self.running if not attempt.cancel.done]
+        """Ask the next source, where none is at work or those that are have been silent for too long or are slow."""
+        working = self.working
         now = time.monotonic()
-        if working and now < self._hedge_at(working):
-            return
         source = self._next_source(now)
+        is_raced = source is not None and self._is_raced(working, source, now)
+        if working and now < self._hedge_at(working) and not is_raced:
+            return
         if source is None:
             if not self.running:
                 self._next_round(now)
@@ -331,20 +364,30 @@ class _Fetch:
             if len(working) == len(self.running):
                 self._yield_place(working, now)
             return
-        for attempt in working:
-            attempt.race_mark = attempt.taken
-            attempt.flush()
         record = self.records.setdefault(source.name, _Record())
         record.problem = record.problem or "no answer"
+        if is_raced:
+            record.rested = now + self.retriever.pace.window * 2**record.races
+            record.races += 1
+        for attempt in working:
+            attempt.race_mark = attempt.taken
+            attempt.is_slow |= is_raced
+            attempt.flush()
         watcher = self.retriever.watcher
         attempt = Attempt(source, self.wake.set, watcher)
         attempt.race_mark = 0 if working else None
-        room = self.max_bytes - sum(known.bytes for known in self.records.values())
+        room = self.max_bytes - sum(self.sizes.values())  # what two brought counts once
         if watcher is not None:
             watcher.began(attempt)
         future = self.retriever.start(attempt, self.store, self.root, room, self.patience)
         future.add_done_callback(lambda _: self.wake.set())
         self.running.append((attempt, future))
+
+    def _is_raced(self, working: Sequence[Attempt], source: Source, now: float) -> bool:
+        """Whether the only one at work is far slower than another may be; each is asked for that ever more seldom."""
+        if len(working) != 1 or now < self.records.get(source.name, _Record()).rested:
+            return False
+        return is_slow(working[0].measured.rate, [hope(self.retriever.score(source).rate)])
 
     def _hedge_at(self, working: Sequence[Attempt]) -> float:
         """When the silence has lasted long enough; each further source that is silent too halves what is long."""
@@ -393,12 +436,13 @@ class _Fetch:
     def _seconds(self) -> float:
         """How long nothing needs to be looked at, if nobody wakes us."""
         now = time.monotonic()
-        working = [attempt for attempt, _ in self.running if not attempt.cancel.done]
+        working = self.working
         if not working:
             return 0.0 if not self.running else _LONGEST_WAIT
         ends = min(attempt.last_progress for attempt in working) + self.retriever.pace.progress
         hedge = self._hedge_at(working)
-        soonest = min(ends, hedge) if hedge > now else min(ends, now + self.retriever.pace.hedge / 8)
+        measured = min(attempt.measured.since for attempt in working) + self.retriever.pace.window
+        soonest = min(ends, measured, hedge if hedge > now else now + self.retriever.pace.hedge / 8)
         return max(0.005, min(_LONGEST_WAIT, soonest - now, self.patience.left))
 
     def _error(self, what: str) -> PeerRefused | PeerUnavailable:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from executor.content.blockstore import BlockStore
-from executor.content.walk import missing, walk
-from executor.errors import BlockMissing, ContentError, DiskFull
+from executor.content.walk import walk
+from executor.errors import BlockMismatch, BlockMissing, ContentError, DiskFull
 from executor.protocol.cid import Cid
 
 BUSY_SECONDS: Final = 30.0
@@ -76,16 +76,32 @@ class RootSet:
         # connection alone, so that no other writer of roots waits for the walk.
         with self._store.locked(), self._writing() as db:
             db.execute("CREATE TEMP TABLE reachable (cid BLOB PRIMARY KEY) WITHOUT ROWID")
-            absent = missing(self._store, root, limit=1)
-            if absent:
-                raise BlockMissing(absent[0])
-            db.executemany("INSERT INTO reachable VALUES (?)", ((cid.binary,) for cid in walk(self._store, root)))
+            db.executemany("INSERT INTO reachable VALUES (?)", ((cid.binary,) for cid in self._below(root)))
             db.commit()
             db.execute("BEGIN IMMEDIATE")
             db.execute("INSERT OR IGNORE INTO public_blocks SELECT cid, ? FROM reachable", (root.binary,))
             _insert_root(db, Root(root, label, public=True, expires_at=expires_at))
             count: int = db.execute("SELECT count(*) FROM reachable").fetchone()[0]
             return count
+
+    def _below(self, root: Cid) -> Iterator[Cid]:
+        """All blocks of a DAG, each of them here; BlockMissing."""
+        try:
+            for cid in walk(self._store, root):
+                if not self._store.has(cid):
+                    raise BlockMissing(cid)
+                yield cid
+        except BlockMismatch as exc:
+            raise BlockMissing(exc.cid) from exc
+
+    def prolong(self, root: Cid, label: str, expires_at: float | None = None) -> bool:
+        """As `publish` for a DAG that is public already, which costs no walk; False, and no change, where it is not."""
+        with self._writing() as db:
+            db.execute("BEGIN IMMEDIATE")
+            is_public = db.execute("SELECT 1 FROM roots WHERE root = ? AND public = 1", (root.binary,)).fetchone()
+            if is_public:
+                _insert_root(db, Root(root, label, public=True, expires_at=expires_at))
+            return is_public is not None
 
     def note_whole(self, cids: Iterable[Cid]) -> None:
         """These DAGs are all here: if a block of one is missing later, garbage collection knows it for a loss."""
@@ -118,6 +134,15 @@ class RootSet:
             _forget_unpublished(db, root)
             _forget_whole(db)
             return found > 0
+
+    def shorten(self, label: str, until: float, *, but: Cid | None = None) -> int:
+        """Keep what is private under this label, all `but` one, until then at most; how many roots that changed."""
+        with self._writing() as db:
+            return db.execute(
+                "UPDATE roots SET expires_at = :until WHERE label = :label AND public = 0 AND root IS NOT :but"
+                " AND (expires_at IS NULL OR expires_at > :until)",
+                {"until": until, "label": label, "but": but.binary if but else None},
+            ).rowcount
 
     def drop_expired(self, now: float) -> int:
         """Forget every root whose time is over; how many."""

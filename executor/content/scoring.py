@@ -22,6 +22,9 @@ LONGER_WAIT: Final = 1.5
 """How much longer than its longest wait so far a source may be silent."""
 TYPICAL_BYTES: Final = 2**20
 """Sources are ordered by how long they take for so much."""
+RATED_BYTES: Final = 256 * 2**10
+RATED_SECONDS: Final = 1.0
+"""A try that brought less and took less time says something of the wait, and nothing of the rate."""
 UNKNOWN_WAIT: Final = 1.0
 UNKNOWN_RATE: Final = float(2**20)
 """What a source is taken for until it is tried: better than one that is known to be slow, worse than a good one."""
@@ -45,10 +48,11 @@ class Score:
 
     def brought(self, size: int, seconds: float, wait: float) -> Score:
         """A try that brought `size` verified bytes in `seconds`, of which `wait` passed at most between two blocks."""
+        known = replace(self._waited(wait), failures=0, open_until=None)
+        if size < RATED_BYTES and seconds < RATED_SECONDS:
+            return known
         rate = size / max(seconds, 1e-3)
-        return replace(
-            self._waited(wait), rate=rate if self.rate is None else _mix(self.rate, rate), failures=0, open_until=None
-        )
+        return replace(known, rate=rate if self.rate is None else _mix(self.rate, rate))
 
     def silent(self, seconds: float) -> Score:
         """A try that was ended after `seconds` without a block, because another source was faster; no failure."""

@@ -12,16 +12,30 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from executor.content import hamt, unixfs_node
+from executor.content import dagpb, hamt, unixfs_node
 from executor.content.blocks import Block, BlockSource
 from executor.content.cidtext import old_binary
 from executor.content.gateway_query import Scope, Span
-from executor.content.unixfs_node import DirectoryNode, FileNode, ShardNode
+from executor.content.limits import MAX_NAME_BYTES
+from executor.content.protobuf import ProtobufError
+from executor.content.unixfs_node import (
+    MAX_FANOUT,
+    TYPE_DIRECTORY,
+    TYPE_SHARD,
+    DirectoryNode,
+    FileNode,
+    ShardNode,
+)
 from executor.content.walk import every_link
-from executor.errors import ContentTooLarge, MalformedBlock, PathNotFound
+from executor.errors import BlockMissing, ContentTooLarge, MalformedBlock, PathNotFound
 from executor.protocol.cid import DAG_PB, Cid
 
 MAX_PATH_BLOCKS: Final = 256
+MAX_PATH_BYTES: Final = 8 * 2**20
+"""Of the directories on a path; those that other programs write have at most 1 MiB each, most of them a few KiB."""
+MOST_KNOWN: Final = 4096
+MAX_DIRECTORY_DATA: Final = 1024
+"""Bytes of what a directory says of itself: at most a bit field of 128, mode and time."""
 MAX_BLOCKS: Final = 1_000_000
 """Blocks of one answer: with repeats, a small DAG unfolds to any number of them."""
 _OLD_LINK: Final = re.compile(rb"\x0a\x22\x12\x20(.{32})", re.DOTALL)
@@ -44,37 +58,115 @@ class Located:
     end: Cid
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From a directory to what one of its names stands for: the blocks that are read, their bytes, the end."""
+
+    above: tuple[Cid, ...]
+    size: int
+    end: Cid
+
+
+class Known:
+    """What names in directories were found to stand for, so that a path which many ask for is followed once.
+
+    Any thread. Forgets all where it holds `most`, each of which takes about 1 KiB.
+    """
+
+    def __init__(self, most: int = MOST_KNOWN) -> None:
+        self._most = most
+        self._ways: dict[tuple[Cid, str], _Way] = {}
+
+    def get(self, directory: Cid, name: str) -> _Way | None:
+        """The way to a name, if it is known."""
+        return self._ways.get((directory, name))
+
+    def note(self, directory: Cid, name: str, way: _Way) -> None:
+        """Keep a way; not of a name that is longer than any file's."""
+        if len(name) > MAX_NAME_BYTES:
+            return
+        if len(self._ways) >= self._most:
+            self._ways.clear()
+        self._ways[directory, name] = way
+
+
 class _Recorded:
     """A source that remembers what it was asked for."""
 
     def __init__(self, source: BlockSource) -> None:
         self._source = source
+        self.size = 0
         self.cids: list[Cid] = []
 
     def get(self, cid: Cid) -> bytes:
-        if len(self.cids) >= MAX_PATH_BLOCKS:
-            raise ContentTooLarge("blocks on a path", MAX_PATH_BLOCKS)
-        self.cids.append(cid)
-        return self._source.get(cid)
+        self._add(cid)
+        block = self._source.get(cid)
+        self._weigh(len(block))
+        return block
+
+    def again(self, way: _Way) -> None:
+        """Go a way that is known: its blocks must still be here."""
+        for cid in way.above:
+            self._add(cid)
+            if not self._source.has(cid):
+                raise BlockMissing(cid)
+        self._weigh(way.size)
 
     def has(self, cid: Cid) -> bool:
         return self._source.has(cid)  # pragma: no cover - of the protocol; finding a name asks for bytes only
 
+    def _add(self, cid: Cid) -> None:
+        if len(self.cids) >= MAX_PATH_BLOCKS:
+            raise ContentTooLarge("blocks on a path", MAX_PATH_BLOCKS)
+        self.cids.append(cid)
 
-def locate(source: BlockSource, root: Cid, names: Sequence[str]) -> Located:
-    """Follow a path. PathNotFound, BlockMissing, MalformedBlock; ContentTooLarge over MAX_PATH_BLOCKS."""
+    def _weigh(self, size: int) -> None:
+        self.size += size
+        if self.size > MAX_PATH_BYTES:
+            raise ContentTooLarge("bytes of the directories on a path", MAX_PATH_BYTES)
+
+
+def locate(source: BlockSource, root: Cid, names: Sequence[str], known: Known | None = None) -> Located:
+    """Follow a path. PathNotFound, BlockMissing, MalformedBlock; ContentTooLarge over MAX_PATH_BLOCKS, MAX_PATH_BYTES.
+
+    Of a directory that is not sharded only the name is looked for: what else is wrong with it is not noticed. known:
+    ways that need not be looked for, and to which those of this path are added.
+    """
     recorded = _Recorded(source)
+    known = known or Known()
     roots = [root]
     for name in names:
-        node = _node(roots[-1], recorded.get(roots[-1]))
-        if isinstance(node, DirectoryNode):
-            link = next((one for one in node.links if one.name == name), None)
+        way = known.get(roots[-1], name)
+        if way is not None:
+            recorded.again(way)
         else:
-            link = hamt.find(recorded, node, name) if isinstance(node, ShardNode) else None
-        if link is None:
-            raise PathNotFound(root, "/".join(names))
-        roots.append(link.cid)
+            blocks, size = len(recorded.cids), recorded.size
+            end = _entry(recorded, roots[-1], name)
+            if end is None:
+                raise PathNotFound(root, "/".join(names))
+            way = _Way(tuple(recorded.cids[blocks:]), recorded.size - size, end)
+            known.note(roots[-1], name, way)
+        roots.append(way.end)
     return Located(tuple(recorded.cids), tuple(roots), roots[-1])
+
+
+def _entry(source: BlockSource, cid: Cid, name: str) -> Cid | None:
+    """What a name stands for in a directory; None where it has none, and of what is no directory."""
+    block = source.get(cid)
+    if cid.codec != DAG_PB:
+        return None
+    try:
+        found, message = dagpb.find(block, name, cid)
+        if message is None or len(message) > MAX_DIRECTORY_DATA:
+            return None
+        kind = unixfs_node.decode_data(message).type
+        if kind == TYPE_DIRECTORY:
+            return found[0] if len(found) == 1 else None
+        shard = unixfs_node.parse(cid, block, MAX_FANOUT) if kind == TYPE_SHARD else None
+    except (MalformedBlock, ProtobufError):
+        return None
+    link = hamt.find(source, shard, name) if isinstance(shard, ShardNode) else None
+    return link.cid if link else None
 
 
 def file_size(cid: Cid, block: bytes) -> int | None:

@@ -11,6 +11,7 @@ from typing import Final
 from executor.content.kuboaddress import rpc_address
 from executor.content.transfer import CarSource
 from executor.content.web import SILENCE_SECONDS, Http, gateway_peer
+from executor.content.weburl import base_url, shown
 from executor.errors import PeerUnavailable
 
 DIAL_SECONDS: Final = 3.0
@@ -31,14 +32,15 @@ class Source:
 
 
 def gateway_source(url: str, silence_seconds: float = SILENCE_SECONDS, dial_seconds: float = DIAL_SECONDS) -> Source:
-    """A trustless gateway: a bridge, another node, or any that serves CAR."""
+    """A trustless gateway: a bridge, another node, or any that serves CAR. InvalidInput("gateway")."""
+    base = base_url(url, "gateway")
 
     @contextmanager
     def opened() -> Iterator[CarSource]:
-        with Http(url, silence_seconds=silence_seconds, dial_seconds=dial_seconds) as http:
+        with Http(base, silence_seconds=silence_seconds, dial_seconds=dial_seconds) as http:
             yield gateway_peer(http)
 
-    return Source(url.rstrip("/"), opened)
+    return Source(shown(base), opened)
 
 
 def kubo_source(address: str, silence_seconds: float = SILENCE_SECONDS) -> Source:

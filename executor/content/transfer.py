@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from executor.content.blocks import Block, BlockStoreLike
 from executor.content.car import CarLimits, CarParser, write_car
 from executor.content.patience import Patience
-from executor.content.walk import MAX_BLOCKS, StoredSize, blocks, links, missing, stored_size, walk
+from executor.content.walk import MAX_BLOCKS, Frontier, StoredSize, blocks, links, missing, stored_size, walk
 from executor.errors import BlockMismatch, BlockMissing, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -92,7 +92,8 @@ def _fetch_absent(
     sizes: dict[Cid, int],
 ) -> Moved:
     idle, since = 0, patience.clock()
-    while absent := missing(store, root, limit=1):
+    frontier = Frontier(root)
+    while absent := frontier.missing(store, limit=1):
         download = Download(source, store, patience, max_bytes - moved.bytes)
         try:
             download.run(absent[0])
@@ -168,7 +169,8 @@ class Download:
     """One CAR stream into the store. Only blocks that the DAG needs are taken: each must be linked by one before it.
 
     room: bytes of blocks that may come. progress: told after each piece how many bytes it had. sizes: of the verified
-    blocks that came. taken, blocks, bytes: their number, that of those that the store had not, and the bytes of these.
+    blocks that came; had: those of them that the store had before. taken, blocks, bytes: the number of all, that of
+    those that the store had not, and the bytes of these.
     """
 
     def __init__(
@@ -190,6 +192,7 @@ class Download:
         self._room = max(0, room)
         self._wanted: set[Cid] = set()
         self.sizes: dict[Cid, int] = {}
+        self.had: set[Cid] = set()
         self._batch: list[Block] = []
         self._batch_bytes = 0
         self._storer = ThreadPoolExecutor(1, thread_name_prefix="storing")
@@ -261,7 +264,9 @@ class Download:
         with self._lock:
             self._batch.append(block)
             self._batch_bytes += len(content)
-        if not self._store.has(cid):  # a subtree that is asked for may hold blocks that came with another one
+        if self._store.has(cid):  # a subtree that is asked for may hold blocks that came with another one
+            self.had.add(cid)
+        else:
             self.bytes += len(content)
             self.blocks += 1
         self._last = self._patience.clock()

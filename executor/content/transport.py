@@ -26,6 +26,9 @@ from executor.content.cancel import Cancelled, cancellable
 
 NO_COOKIES: Final = DefaultCookiePolicy(allowed_domains=[])
 """A long-lived client would keep what a peer sets, without end."""
+_READ_BYTES = 127 * 1024
+"""Of one read, where httpcore asks for 64 KiB; it passes on whatever comes. For 128 KiB and more, malloc would ask the
+system each time."""
 _WRITE_BYTES = 256 * 1024
 _MAX_ADDRESSES = 4
 _thread = threading.local()
@@ -116,7 +119,7 @@ class _Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
             with cancellable(self._socket()):
-                return self._inner.read(max_bytes, _seconds(timeout, httpcore.ReadTimeout))
+                return self._inner.read(max(max_bytes, _READ_BYTES), _seconds(timeout, httpcore.ReadTimeout))
         except Cancelled as exc:
             raise httpcore.ReadError(str(exc)) from exc
 
@@ -156,6 +159,12 @@ class _Stream(httpcore.NetworkStream):
 def seconds_left(timeout: float | None) -> float | None:
     """What one wait may take inside `until`; TimeoutError when the whole is over."""
     return _seconds(timeout, TimeoutError)
+
+
+def is_over() -> bool:
+    """Whether the time of the `until` around this has run out."""
+    deadline: float | None = getattr(_thread, "deadline", None)
+    return deadline is not None and deadline <= time.monotonic()
 
 
 def _seconds(timeout: float | None, late: type[httpcore.TimeoutException | TimeoutError]) -> float | None:

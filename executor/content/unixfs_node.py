@@ -111,13 +111,16 @@ def decode_data(message: bytes) -> Data:
     )
 
 
-def parse(cid: Cid, block: bytes) -> FileNode | DirectoryNode | ShardNode:
-    """Read a block as UnixFS; a raw block is a file of one chunk. MalformedBlock says what is wrong."""
+def parse(cid: Cid, block: bytes, most_links: int | None = None) -> FileNode | DirectoryNode | ShardNode:
+    """Read a block as UnixFS; a raw block is a file of one chunk. MalformedBlock says what is wrong.
+
+    most_links: what has more is refused before they are read.
+    """
     if cid.codec == RAW:
         return FileNode(block, (), len(block))
     if cid.codec != DAG_PB:
         raise MalformedBlock(cid, "not a file or directory: its codec is dag-cbor")
-    node = dagpb.decode(block, cid)
+    node = dagpb.decode(block, cid, most_links)
     if node.data is None:
         raise MalformedBlock(cid, "not UnixFS: the data is missing")
     try:

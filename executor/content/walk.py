@@ -53,17 +53,26 @@ class Descent:
         if max(len(self.stack), len(self.seen)) > self.limit:
             raise ContentTooLarge("blocks of a DAG", self.limit)
 
+    def again(self, cids: Sequence[Cid]) -> None:
+        """Come to these once more, before whatever else waits."""
+        self.seen.difference_update(cids)
+        self.stack.extend(reversed(cids))
+
 
 def links(cid: Cid, block: bytes) -> list[Cid]:
     """What a block links to, each once, in its order; as `every_link`."""
-    return list(dict.fromkeys(every_link(cid, block)))
+    return _targets(cid, block, each_once=True)
 
 
 def every_link(cid: Cid, block: bytes) -> list[Cid]:
     """The links of a block as they stand; none for raw. MalformedBlock for dag-cbor, which no content of ours uses."""
+    return _targets(cid, block, each_once=False)
+
+
+def _targets(cid: Cid, block: bytes, *, each_once: bool) -> list[Cid]:
     if cid.codec == DAG_CBOR:
         raise MalformedBlock(cid, "its codec is dag-cbor, which cannot be part of a file or directory")
-    return [link.cid for link in dagpb.decode(block, cid).links] if cid.codec == DAG_PB else []
+    return dagpb.targets(block, cid, each_once=each_once) if cid.codec == DAG_PB else []
 
 
 def walk(source: BlockSource, root: Cid) -> Iterator[Cid]:
@@ -104,8 +113,45 @@ def missing(
     absent: a raw one only where `verify` asks to read them all, which costs what the whole DAG costs. seen: blocks to
     pass over; those that were looked at are added.
     """
+    return _missing(source, Descent([root], set() if seen is None else seen), limit, verify=verify)
+
+
+class Frontier:
+    """What of one DAG is missing while it arrives; each block is looked at once, however often this is asked.
+
+    A block that was here is taken to stay: begin anew where some may have gone. One thread at a time.
+    """
+
+    def __init__(self, root: Cid) -> None:
+        self._descent = Descent([root])
+        self._refused: MalformedBlock | ContentTooLarge | None = None
+
+    @property
+    def looked_at(self) -> int:
+        """How many blocks were here."""
+        return len(self._descent.seen)
+
+    @property
+    def waiting(self) -> int:
+        """How many links are still to be followed."""
+        return len(self._descent.stack)
+
+    def missing(self, source: BlockSource, limit: int | None = None, *, verify: bool = False) -> list[Cid]:
+        """As `missing`; what can never become a whole DAG is refused again, at no cost."""
+        if self._refused is not None:
+            raise self._refused
+        try:
+            absent = _missing(source, self._descent, limit, verify=verify)
+        except (MalformedBlock, ContentTooLarge) as exc:
+            self._refused = exc
+            self._descent = Descent([])
+            raise
+        self._descent.again(absent)
+        return absent
+
+
+def _missing(source: BlockSource, descent: Descent, limit: int | None, *, verify: bool) -> list[Cid]:
     absent: list[Cid] = []
-    descent = Descent([root], set() if seen is None else seen)
     for cid in descent:
         try:
             if not source.has(cid):

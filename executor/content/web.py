@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from executor.content.car import MEDIA_TYPE
 from executor.content.transport import NO_COOKIES, DeadlineTransport, until
+from executor.content.weburl import shown
 from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.canonical import sha256
 from executor.protocol.cid import Cid
@@ -74,6 +75,7 @@ class Http:
         dial_seconds: float | None = None,
     ) -> None:
         self._base = base_url.rstrip("/")
+        self._name = shown(self._base)
         self._signer = signer
         self._silence = silence_seconds
         self._dial = dial_seconds
@@ -167,11 +169,11 @@ class Http:
     def _check(self, response: httpx.Response) -> None:
         if response.status_code < 300:
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise PeerRefused(response.status_code, f"{self._base} compresses, which was not asked for")
+                raise PeerRefused(response.status_code, f"{self._name} compresses, which was not asked for")
             return
         problem, name = _problem(self._read(response, _MAX_PROBLEM_BYTES, cut=True))
         if response.status_code in _LATER:
-            raise PeerUnavailable(f"{self._base} says {response.status_code}: {problem}")
+            raise PeerUnavailable(f"{self._name} says {response.status_code}: {problem}")
         raise PeerRefused(response.status_code, problem, name)
 
     def _read(self, response: httpx.Response, max_bytes: int, *, cut: bool = False) -> bytes:
@@ -181,7 +183,7 @@ class Http:
             if len(body) > max_bytes:
                 if cut:
                     break
-                raise PeerRefused(response.status_code, f"{self._base} answers with more than {max_bytes} bytes")
+                raise PeerRefused(response.status_code, f"{self._name} answers with more than {max_bytes} bytes")
         return bytes(body[:max_bytes])
 
     def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
@@ -191,17 +193,24 @@ class Http:
             raise self._unavailable(exc) from exc
 
     def _unavailable(self, exc: Exception) -> PeerUnavailable:
-        return PeerUnavailable(f"{self._base} does not answer: {type(exc).__name__} {exc!s:.200}".rstrip())
+        words = "" if isinstance(exc, httpx.InvalidURL) else f" {exc!s:.200}"  # such words quote the URL
+        return PeerUnavailable(f"{self._name} does not answer: {type(exc).__name__}{words}".rstrip())
 
 
 class HttpPeer:
-    """A DAG's peer over HTTP: see `executor.content.transfer.Peer`. The paths are templates with {cid}."""
+    """A DAG's peer over HTTP: see `executor.content.transfer.Peer`. The paths are templates with {cid}.
 
-    def __init__(self, http: Http, *, car: str, missing: str = "", content: str = "") -> None:
+    upload_seconds: for one CAR on its way there, and for the answer to it.
+    """
+
+    def __init__(
+        self, http: Http, *, car: str, missing: str = "", content: str = "", upload_seconds: float = UPLOAD_SECONDS
+    ) -> None:
         self._http = http
         self._car = car
         self._missing = missing
         self._content = content
+        self._upload_seconds = upload_seconds
 
     @contextmanager
     def get_car(self, cid: Cid) -> Iterator[Iterator[bytes]]:
@@ -215,14 +224,12 @@ class HttpPeer:
 
     def put_car(self, root: Cid, car: bytes) -> tuple[Cid, ...]:
         """Give the peer blocks below `root`; what it lacks then."""
-        path = self._content.format(cid=root)
-        reply = self._http.call(
-            "PUT", path, car, content_type=MEDIA_TYPE, seconds=UPLOAD_SECONDS, silence_seconds=UPLOAD_SECONDS
-        )
+        path, seconds = self._content.format(cid=root), self._upload_seconds
+        reply = self._http.call("PUT", path, car, content_type=MEDIA_TYPE, seconds=seconds, silence_seconds=seconds)
         return _missing(reply)
 
 
-def lease_peer(http: Http, lease_id: str, token: int) -> HttpPeer:
+def lease_peer(http: Http, lease_id: str, token: int, *, upload_seconds: float = UPLOAD_SECONDS) -> HttpPeer:
     """The content of one lease: its inputs come from there, its output goes there."""
     base = f"/v1/leases/{quote(lease_id, safe='').replace('{', '').replace('}', '')}"
     return HttpPeer(
@@ -230,6 +237,7 @@ def lease_peer(http: Http, lease_id: str, token: int) -> HttpPeer:
         car=f"{base}/car/{{cid}}",
         missing=f"{base}/missing?root={{cid}}&token={token}",
         content=f"{base}/content?root={{cid}}&token={token}",
+        upload_seconds=upload_seconds,
     )
 
 

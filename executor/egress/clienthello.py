@@ -94,6 +94,7 @@ class _Reader:
 
     @property
     def left(self) -> int:
+        """Bytes that are not read yet."""
         return len(self._data)
 
     def take(self, count: int) -> bytes:
@@ -103,8 +104,10 @@ class _Reader:
         return taken
 
     def vector(self, width: int) -> bytes:
+        """What follows a length of `width` bytes: RFC 8446, 3.4."""
         return self.take(int.from_bytes(self.take(width)))
 
     def end(self) -> None:
+        """NotTls unless all was read."""
         if self._data:
             raise NotTls("its ClientHello has bytes too many")

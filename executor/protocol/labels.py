@@ -191,6 +191,7 @@ class _Parser:
         return token
 
     def requirements(self) -> list[Requirement]:
+        """All of them, a comma between two. InvalidInput."""
         found = [self._requirement()]
         while self._peek() is not None:
             if self._take() != ",":

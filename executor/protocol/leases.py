@@ -21,9 +21,18 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+)
 
 from executor.errors import InvalidInput
+from executor.protocol.canonical import DepthError, DuplicateKeyError, strict_json
 from executor.protocol.wire import ZERO_ADDRESS, Attestation, Order, Outcome, Request, checksum_address
 
 MAX_CAR_BYTES = 64 * 2**20  # one upload; a larger DAG goes in several
@@ -240,3 +249,24 @@ class Attested(Message):
             relayer=self.relayer,
             signature=self.signature,
         )
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse_body(kind: type[M], body: bytes) -> M:
+    """The message in the JSON body of a call. InvalidInput with the path of the field."""
+    try:
+        value = strict_json(body.decode())
+    except DuplicateKeyError as exc:
+        raise InvalidInput(f"{exc.key:.80}", "stands twice in one object") from exc
+    except DepthError as exc:
+        raise InvalidInput("body", f"is {exc}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInput("body", f"is not JSON in UTF-8: {exc!s:.120}") from exc
+    try:
+        return kind.model_validate(value)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{field:.120}" or "body", first["msg"]) from exc

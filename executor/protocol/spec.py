@@ -246,12 +246,14 @@ class _Object:
         self._read: set[str] = set()
 
     def at(self, key: str) -> str:
+        """The path of a field, for the error that is about it."""
         return f"{self._path}.{key}" if self._path else key
 
     def has(self, key: str) -> bool:
         return key in self._value
 
     def take(self, key: str) -> Any:
+        """A field that has to be there. This and all below: InvalidSpec with the field's path."""
         if key not in self._value:
             refuse(Reason.SPEC_MISSING_FIELD, self.at(key), "is missing")
         self._read.add(key)
@@ -271,6 +273,7 @@ class _Object:
         return _Object(self.take(key), self.at(key))
 
     def array(self, key: str, most: int) -> list[Any]:
+        """A field of at most so many entries."""
         value = self.take(key)
         if not isinstance(value, list):
             refuse(Reason.SPEC_INVALID_FIELD, self.at(key), "must be an array")
@@ -279,12 +282,14 @@ class _Object:
         return value
 
     def strings(self, key: str, most: int) -> tuple[str, ...]:
+        """A list of texts; empty where it is left out."""
         if not self.has(key):
             return ()
         items = self.array(key, most)
         return tuple(string_of(item, f"{self.at(key)}[{i}]", MAX_STRING_BYTES) for i, item in enumerate(items))
 
     def close(self) -> None:
+        """Refuse the fields that nobody took."""
         for key in self._value:
             if key not in self._read:
                 refuse(Reason.SPEC_UNKNOWN_FIELD, self.at(f"{key:.80}"), "is not a field of this object")

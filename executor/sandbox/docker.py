@@ -61,7 +61,8 @@ LABEL: Final = "insula"
 USUAL_SOCKET: Final = "unix:///var/run/docker.sock"
 REMOVE_ATTEMPTS: Final = 3
 KILLED: Final = 137
-LATE_TRIES: Final = 5
+LATE_TRIES: Final = 30
+"""At what a container was killed for: on a crowded machine the engine hears of it seconds after the end."""
 PROBES: Final = 4
 """Of all limits, before one of them is given up."""
 

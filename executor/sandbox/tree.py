@@ -110,6 +110,7 @@ class _Level:
         self._names = sorted((os.fsencode(name) for name in os.listdir(descriptor)), reverse=True)
 
     def next(self) -> bytes | None:
+        """The next name in byte order; None after the last."""
         return self._names.pop() if self._names else None
 
 

@@ -7,10 +7,20 @@ import sys
 
 import pytest
 
+from bridge.demo.mirrored import take_back
+from bridge.store.engine import open_engine, transaction
+from bridge.store.migrations import migrate
+from bridge.store.mirror import Mirrored, keep_mirrored
+from executor.content.blocks import MemoryBlocks
+from executor.content.importer import import_bytes
 from executor.content.kubo import Kubo
-from executor.protocol.cid import Cid
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chain, pytest.mark.timeout(300)]
+
+
+def pins(daemon):
+    rows = daemon._rows("/pin/ls", options={"type": "recursive"})
+    return {cid for row in rows for cid in row.get("Keys") or {}}
 
 
 def demo(folder, ipfs):
@@ -20,7 +30,9 @@ def demo(folder, ipfs):
     return done.returncode, json.loads(done.stdout or "null"), done.stderr
 
 
-def test_the_demo_runs_unchanged_and_every_released_output_is_kept_by_kubo_and_comes_back(kubo, tmp_path):
+def test_the_demo_runs_unchanged_and_every_released_output_is_kept_by_kubo_comes_back_and_goes(kubo, tmp_path):
+    with Kubo(kubo.api) as daemon:
+        before = pins(daemon)
     status, result, said = demo(tmp_path / "net", kubo.api)
 
     assert status == 0, said
@@ -28,9 +40,38 @@ def test_the_demo_runs_unchanged_and_every_released_output_is_kept_by_kubo_and_c
     released = {job["key"]: job["outputCid"] for job in result["jobs"] if job.get("outputCid")}
     assert {"a", "e", "g"} <= set(released)
     assert "h" not in released
+    looked_at = [job["kubo"] for job in result["jobs"] if job.get("outputCid")]
+    assert all(kept["kept"] and kept["blocks"] > 0 for kept in looked_at)
     with Kubo(kubo.api) as daemon:
-        assert all(daemon.is_pinned(Cid.parse(cid)) for cid in released.values())
-    assert all(job["kubo"]["blocks"] > 0 for job in result["jobs"] if job.get("outputCid"))
+        assert pins(daemon) == before
+    assert "Kubo was told to keep" in said
+
+
+def test_what_a_demo_gave_is_unpinned_and_what_was_there_before_is_not(kubo, tmp_path):
+    blocks = MemoryBlocks()
+    given, had, stranger = (import_bytes(blocks, os.urandom(100)) for _ in range(3))
+    with Kubo(kubo.api) as daemon:
+        for root in (given, had, stranger):
+            daemon.publish(blocks, root)
+        database = tmp_path / "bridge.db"
+        engine = open_engine(f"sqlite:///{database}")
+        migrate(engine)
+        with transaction(engine) as connection:
+            for root, ours in ((given, True), (had, False)):
+                keep_mirrored(connection, daemon.peer_id(), Mirrored(root, ours=ours, done=True))
+
+        assert take_back(database, kubo.api) == [given]
+
+        assert [daemon.is_pinned(root) for root in (given, had, stranger)] == [False, True, True]
+        assert take_back(database, kubo.api) == []
+
+
+@pytest.mark.parametrize("what", ["nothing", "an empty file"])
+def test_a_demo_that_ended_before_its_bridge_began_gave_nothing(kubo, tmp_path, what):
+    if what == "an empty file":
+        (tmp_path / "bridge.db").touch()
+
+    assert take_back(tmp_path / "bridge.db", kubo.api) == []
 
 
 @pytest.mark.parametrize(

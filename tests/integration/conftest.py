@@ -13,6 +13,9 @@ from bridge.cli.main import _application, run
 from bridge.cli.output import Exit
 from executor.content.blockstore import BlockStore
 from executor.protocol.cid import Cid
+from tests.agent_twin import BridgeTwin
+from tests.api_kit import serving
+from tests.bridge_kit import Bridge
 from tests.chain_nodes import FUNDED_SECRETS, anvil_node, prepared
 
 OPERATOR = 5  # of node 1: tests.chain_nodes.add_node
@@ -40,6 +43,29 @@ def insula(capsys, monkeypatch, tmp_path):
     os.umask(umask)  # `bridge run` keeps what it writes to itself
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
+
+
+@pytest.fixture
+def bridge(tmp_path):
+    """All of a bridge but its loops, its chain at block 110; some files have one of their own."""
+    bridge = Bridge(tmp_path)
+    bridge.chain_at(110)
+    yield bridge
+    bridge.close()
+
+
+@pytest.fixture
+def api(bridge):
+    """That bridge's API, over HTTP."""
+    with serving(bridge) as served:
+        yield served
+
+
+@pytest.fixture
+def twin():
+    """A bridge for a node's tests."""
+    with BridgeTwin().running() as running:
+        yield running
 
 
 @pytest.fixture

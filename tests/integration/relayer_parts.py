@@ -1,10 +1,13 @@
 """A listener and a relayer over one database, behind a proxy, with a clock of their own."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+
+from sqlalchemy import event
 
 from bridge.chain.client import ChainClient
 from bridge.chain.contracts import request_job_calldata
+from bridge.errors import RpcUnavailable
 from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
@@ -12,12 +15,16 @@ from bridge.store.outbox import SendState
 from bridge.watch import Watch
 from executor.protocol.wire import Order, Outcome
 from tests.chain_nodes import funded
-from tests.chain_proxy import Proxy
+from tests.chain_proxy import DROP, Proxy
 from tests.integration.bridge_parts import Clock, attempts, config_for, item, job, new_engine, post, run
 
 ORDER = Order(spec=b'{"version":"insula/v1"}', ttl=3600, unit_price=1000, delivery_fee=7)
 OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
 OTHER = Outcome(status=2, reason=200, exit_code=1)
+
+
+class Killed(BaseException):
+    """The process is gone."""
 
 
 class Relaying:
@@ -98,3 +105,34 @@ def relaying(chain, folder, **options):
     """A `Relaying` behind a proxy."""
     with Proxy(chain.client.transport.endpoint_uri) as proxy, ChainClient(proxy.url, 10.0) as client:
         yield Relaying(chain, folder, proxy, client, **options)
+
+
+def die_at_commit(parts, number):
+    """Four rounds of both loops, unless the process dies when it is about to commit for the `number`-th time."""
+    commits = []
+
+    def listener(_):
+        commits.append(1)
+        if len(commits) == number:
+            raise Killed
+
+    event.listen(parts.engine, "commit", listener)
+    with suppress(Killed):
+        _go_round(parts)
+    event.remove(parts.engine, "commit", listener)
+
+
+def die_at_call(parts, number):
+    """Four rounds of both loops, unless the chain is gone at their `number`-th call of it."""
+    parts.proxy.seen.clear()
+    parts.proxy.rules["*"] = lambda request, forward: DROP if len(parts.proxy.seen) == number else forward(request)
+    with suppress(RpcUnavailable):
+        _go_round(parts)
+    parts.proxy.rules.clear()
+
+
+def _go_round(parts):
+    for _ in range(4):
+        run(parts.relayer)
+        parts.chain.mine()
+        run(parts.listener)

@@ -1,8 +1,6 @@
 """The node's own look at the chain: one call, and no belief in anybody."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -12,6 +10,7 @@ from executor.content.patience import Patience
 from executor.content.web import Http
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import Order, Request
+from tests.agent_kit import endpoint_of
 
 CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 REQUEST = Request(
@@ -48,25 +47,8 @@ def rpc():
 
 @pytest.fixture
 def view(rpc):
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-        def do_POST(self):
-            body = rpc.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    with Http(f"http://127.0.0.1:{server.server_port}/rpc/v1") as http:
+    with endpoint_of(rpc.answer) as url, Http(f"{url}/rpc/v1") as http:
         yield lambda depth=0: ChainView(http, 314, CONTRACT, depth)
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def patience():

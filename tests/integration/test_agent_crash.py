@@ -1,7 +1,5 @@
 """A node that is killed with kill -9: nothing is left over, nothing is signed twice."""
 
-import os
-import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -10,12 +8,12 @@ from pathlib import Path
 import pytest
 import wasmtime
 
-from executor.agent.config import init_node
 from executor.agent.service import node_status
 from executor.content.importer import import_bytes
 from executor.ledger import Ledger
 from executor.protocol.wire import Status
-from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, Fault, order
+from tests.agent_kit import killed_at_the_end, new_node
+from tests.agent_twin import Fault, order
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = '(module (memory (export "memory") 1) (func (export "_start")))'
@@ -38,40 +36,17 @@ run_node(Path(sys.argv[1]), threading.Event(), [ProvedWasm()])
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def folder(tmp_path, twin):
-    init_node(
-        tmp_path / "node",
-        bridge_url=twin.url,
-        chain_id=CHAIN_ID,
-        bridge_contract=CONTRACT,
-        registry=CONTRACT,
-        tiers=("wasm",),
-        poll_seconds=0.1,
-    )
+    new_node(twin, tmp_path / "node", tiers=("wasm",))
     return tmp_path / "node"
 
 
 @contextmanager
 def node_process(folder):
     """A node in a process of its own, killed at the end."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(folder)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with killed_at_the_end(PROCESS, folder) as child:
         yield child
         assert child.poll() is None, "the node ended by itself"
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
 
 
 def job(twin, text):

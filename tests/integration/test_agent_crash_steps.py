@@ -2,17 +2,12 @@
 
 import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import docker
 import pytest
 
-from executor.agent.config import init_node
 from executor.agent.review import open_review
 from executor.agent.service import node_status
 from executor.content.importer import import_bytes
@@ -20,13 +15,13 @@ from executor.protocol.leases import Phase
 from executor.protocol.signing import Key
 from executor.protocol.wire import Status
 from executor.sandbox import mounts
-from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, Fault, order
+from tests.agent_kit import killed_at_the_end, new_node
+from tests.agent_twin import Fault, order
 from tests.sandbox.kit import abuse_image
 
 __all__ = ["abuse_image"]
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
-ROOT = Path(__file__).resolve().parents[2]
 REVIEWER = Key.from_hex(f"{11:064x}")
 NODE = "test-crash-steps"
 
@@ -89,12 +84,6 @@ STEPS = {
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def api(docker_engine):
     with contextlib.closing(docker.APIClient(base_url=docker_engine, version="auto", timeout=30)) as client:
         yield client
@@ -102,25 +91,12 @@ def api(docker_engine):
 
 @pytest.fixture
 def folder(tmp_path, twin):
-    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
-    init_node(tmp_path / "node", **fields, tiers=("container",), poll_seconds=0.1)
+    new_node(twin, tmp_path / "node", tiers=("container",))
     return tmp_path / "node"
 
 
-@contextlib.contextmanager
 def process(folder, engine, step=""):
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(folder), engine, NODE, step],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield child
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
+    return killed_at_the_end(PROCESS, folder, engine, NODE, step)
 
 
 def boxes(api):

@@ -10,7 +10,6 @@ from structlog.testing import capture_logs
 
 from bridge.demo.image import build_image_archive
 from bridge.demo.programs.build import compile_c, native_target
-from executor.agent.config import init_node
 from executor.agent.service import run_node
 from executor.audit.egressrules import EgressRules
 from executor.content.importer import import_bytes
@@ -21,7 +20,8 @@ from executor.protocol.wire import Status
 from executor.sandbox.docker import DockerSandbox
 from executor.sandbox.escapes import names
 from executor.sandbox.types import JobCancelled, Probe
-from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, order
+from tests.agent_kit import new_node
+from tests.agent_twin import order
 from tests.docker_engine import docker_engine, missing_engine
 from tests.egress_kit import HOST
 
@@ -56,19 +56,12 @@ def image(tmp_path_factory):
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def node(tmp_path, twin, docker_engine):
     """Starts a node with a policy."""
     if os.geteuid() != 0:
         missing_engine("a job's network namespace is entered by root only")
     folder, stop, threads = tmp_path / "node", threading.Event(), []
-    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
-    init_node(folder, **fields, tiers=("container",), poll_seconds=0.1)
+    new_node(twin, folder, tiers=("container",))
 
     def start(policy, kind=Proved):
         (folder / "policy.toml").write_text(policy)

@@ -14,7 +14,7 @@ from executor.protocol.produced import Produced, ProducerWord, check_produced
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.signing import Key, Scope, attestation_message
 from executor.protocol.wire import MAX_PAYLOAD_BYTES, Outcome, Request, Status
-from tests.agent_twin import CHAIN_ID, CONTRACT, RELAYER, REQUESTER, BridgeTwin, Fault, order
+from tests.agent_twin import CHAIN_ID, CONTRACT, RELAYER, REQUESTER, Fault, order
 from tests.integration import test_agent_wasm_job as wasm
 from tests.integration.test_agent_wasm_job import PROGRAM, spec_of
 
@@ -22,12 +22,6 @@ folder, node = wasm.folder, wasm.node  # fixtures
 
 KEYS = [Key.from_hex(f"{n:064x}") for n in (21, 22)]
 SCOPE = Scope(CHAIN_ID, CONTRACT)
-
-
-@pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
 
 
 def made(cid, keys=KEYS, *, scope=SCOPE, payload=b""):

@@ -12,7 +12,7 @@ from executor.content.web import Http, Signer
 from executor.protocol.leases import Phase
 from executor.protocol.reasons import Reason
 from executor.protocol.signing import Key
-from tests.agent_twin import BridgeTwin, Fault, order
+from tests.agent_twin import Fault, order
 
 BEAT, EXPIRY = 10.0, 30.0
 
@@ -22,12 +22,6 @@ class Clock:
 
     def __call__(self):
         return self.now
-
-
-@pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
 
 
 @pytest.fixture

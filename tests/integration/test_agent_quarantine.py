@@ -1,20 +1,19 @@
 """What a held output leaves on the node's disk: nothing to be read while it waits, nothing to be opened afterwards."""
 
 import base64
+import contextlib
 import json
 import shutil
 import sqlite3
-import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 import wasmtime
 
 from bridge.cli.output import Exit
-from executor.agent.config import NodeConfig, init_node
+from executor.agent.config import NodeConfig
 from executor.agent.review import open_review
-from executor.agent.service import node_status, run_node
+from executor.agent.service import node_status
 from executor.content.importer import import_bytes
 from executor.content.limits import TreeLimits
 from executor.content.reader import manifest
@@ -24,23 +23,27 @@ from executor.protocol.reasons import Reason
 from executor.protocol.release import sign_release
 from executor.protocol.wire import Status
 from executor.quarantine import Quarantine, QuarantineKeys
-from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, order
+from tests.agent_twin import order
 from tests.integration.test_agent_release import (
     KEYS,
     SECRET,
     Writes,
     attested,
     decide,
+    folder,
     held,
     holds_of,
     job,
     policy,
     push,
     released,
+    running,
     shown,
     subject_of_hold,
 )
 from tests.integration.test_agent_wasm_job import ProvedWasm
+
+__all__ = ["folder"]
 
 DAY = 86400.0
 MARKER = bytes((number * 7 + 13) ^ 0x5A for number in range(35))
@@ -60,38 +63,11 @@ PROGRAM = """
 """
 
 
-@pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
-def folder(tmp_path, twin):
-    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
-    init_node(tmp_path / "node", **fields, poll_seconds=0.1, slots=1, disk_bytes=2**30, memory_bytes=2**29)
-    policy(tmp_path / "node", mode="person", signers=[KEYS[0].address])
-    return tmp_path / "node"
-
-
 def configure(folder, **fields):
     """Change fields of node.toml."""
     lines = [line for line in (folder / "node.toml").read_text().splitlines() if line.split(" =")[0] not in fields]
     lines += [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
     (folder / "node.toml").write_text("\n".join(lines) + "\n")
-
-
-@contextmanager
-def running(folder, sandbox=None, clock=time.time):
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [sandbox or Writes()], clock))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def keys_of(folder):
@@ -358,6 +334,8 @@ def test_what_was_rejected_is_kept_for_the_operator_s_days_and_shown_with_the_da
         saved = ("--file", "outputs/answer.txt", "--save", str(tmp_path / "saved"))
         assert insula("release", "show", execution_id, *place, *saved)[0] == Exit.OK
         assert (tmp_path / "saved").read_bytes() == SECRET
+        code, out, err = insula("release", "opening", execution_id, *place)
+        assert (code, out, "released in part" in err) == (Exit.BAD_INPUT, "", True)
         words = traces(SECRET, cids_of(folder, execution_id))
         assert found_in(folder, words) == []
         with open_review(folder) as review, pytest.raises(InvalidInput, match="rejected it already"):
@@ -383,6 +361,29 @@ def test_what_was_kept_is_shredded_on_time(twin, folder):
         assert review.listing() == []
     with holds_of(folder) as holds:
         assert holds.kept() == []
+
+
+def test_what_ended_while_the_ledger_could_not_be_written_is_shredded_when_it_can(twin, folder):
+    clock = Clock()
+    with running(folder, clock=clock):
+        twin.offer(job(twin))
+        held(twin, folder)
+        with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as db:
+            db.execute(
+                "CREATE TRIGGER full BEFORE UPDATE OF closed_at ON holds BEGIN SELECT raise(ABORT, 'disk is full'); END"
+            )
+            decide(folder, KEYS[0], approve=False)
+            attested(twin)
+            seen = len(twin.calls)
+            twin.wait_for(lambda: len(twin.calls) > seen + 2)  # its only slot is free again
+            assert not is_clean(folder)
+            db.execute("DROP TRIGGER full")
+
+        clock.ahead = 2 * 3600.0
+        twin.wait_for(lambda: is_clean(folder))
+
+    with holds_of(folder) as holds:
+        assert holds.open() == []
 
 
 def test_what_was_kept_is_shredded_at_a_start_that_comes_later(twin, folder):

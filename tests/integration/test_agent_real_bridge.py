@@ -15,7 +15,7 @@ from bridge.config import DispatchConfig
 from bridge.jobs import JobState
 from executor.agent.config import init_node
 from executor.agent.review import open_review
-from executor.agent.service import node_status, run_node
+from executor.agent.service import node_status
 from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
@@ -29,7 +29,9 @@ from executor.protocol.signing import Key
 from executor.protocol.wire import Outcome, ResultKind, Status
 from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
+from tests.agent_kit import node_running
 from tests.bridge_kit import CHAIN_ID, CONTRACT, CURATOR, SCOPE, Bridge, operator_of, order_of, spec_bytes
+from tests.chain_nodes import wait_for
 
 ECHO = """
 (module
@@ -85,7 +87,7 @@ def url(bridge):
     )
     thread = threading.Thread(target=server.run)
     thread.start()
-    wait_for(lambda: server.started)
+    wait_for(lambda: server.started, 30, "the API")
     yield url
     server.should_exit = True
     thread.join(15)
@@ -114,23 +116,8 @@ def running_node(bridge, url, folder, policy="", **fields):
     node_id = bridge.registry.register(made["key"], operator_of("a"), ["node=admitted", "site=camera"])
     bridge.registry.vouch(CURATOR, node_id, "node=admitted", "site=camera")
     (folder / "policy.toml").write_text(policy)
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [ProvedWasm()]))
-    thread.start()
-    try:
+    with node_running(folder, ProvedWasm()):
         yield folder
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
-
-
-def wait_for(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.02)
-    return found
 
 
 def stepping(bridge, condition):
@@ -140,7 +127,7 @@ def stepping(bridge, condition):
         bridge.dispatcher.step()
         return condition()
 
-    return wait_for(check)
+    return wait_for(check, 30, "what the bridge is to see")
 
 
 def engine(bridge, text=ECHO):
@@ -255,7 +242,7 @@ def test_a_spec_that_can_never_run_is_delivered_as_refused(bridge, node, spec):
 def test_an_orphaned_request_stops_at_the_node(bridge, node):
     loop = '(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))'
     job = bridge.request(order_of(spec=spec_bytes(engine=engine(bridge, loop))))
-    wait_for(lambda: [row for row in node_status(node)["running"] if row["state"] == "running"])
+    wait_for(lambda: [row for row in node_status(node)["running"] if row["state"] == "running"], 30, "a running job")
 
     bridge.set_job(job.request_hash, state="orphaned")
 
@@ -271,12 +258,12 @@ def test_a_node_serves_its_result_once_it_is_posted_and_for_thirty_days(bridge, 
         stepping(bridge, lambda: bridge.job(job.request_hash).state is JobState.POSTING)
         root = Cid.from_binary(bridge.job(job.request_hash).outcome.output_cid)
         here, there = f"http://127.0.0.1:{port}/ipfs/{root}?format=car", f"{url}/ipfs/{root}?format=car"
-        wait_for(lambda: node_status(folder)["running"] == [])
+        wait_for(lambda: node_status(folder)["running"] == [], 30, "the end of all jobs")
         assert [httpx.get(address).status_code for address in (here, there)] == [404, 404]
 
         bridge.set_job(job.request_hash, state="posted")
 
-        wait_for(lambda: httpx.get(here).status_code == 200)
+        wait_for(lambda: httpx.get(here).status_code == 200, 30, "the gateway")
         assert httpx.get(there).content == httpx.get(here).content
         [kept] = RootSet(BlockStore(folder / "content")).live(time.time(), root)
         assert kept.expires_at == pytest.approx(time.time() + 30 * 86400, abs=60)

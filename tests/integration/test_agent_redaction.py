@@ -38,11 +38,10 @@ from tests.integration.test_agent_release import (
     running,
     shown,
     still_held,
-    twin,
 )
 from tests.integration.test_agent_secrets import Chain
 
-__all__ = ["folder", "twin"]
+__all__ = ["folder"]
 
 FILES = {"report.csv": b"name,count\nanne,3\n", "private/a.txt": b"the answer is 42", "private/b.txt": b"and 43"}
 STDOUT = b"anne has 3\n"
@@ -393,7 +392,11 @@ def vault(tmp_path, twin):
 VAULT = {"mode": "person", "signers": [KEYS[0].address], "broken_rule": "hold"}
 
 
-@pytest.mark.parametrize("form", [SECRET, base64.b64encode(SECRET), SECRET[::-1], gzip.compress(SECRET)])
+@pytest.mark.parametrize(
+    "form",
+    [SECRET, base64.b64encode(SECRET), SECRET[::-1], gzip.compress(SECRET)],
+    ids=["plain", "base64", "reversed", "compressed"],
+)
 def test_abuse_a_replacement_that_holds_a_secret_is_refused_whoever_may_judge_broken_rules(vault, twin, form):
     with running(vault, WritesMore()):
         held(twin, vault)

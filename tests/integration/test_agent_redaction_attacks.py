@@ -2,28 +2,27 @@
 
 import contextlib
 import dataclasses
-import os
 import secrets
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from executor.agent.review import open_review
 from executor.agent.service import node_status
 from executor.audit.release import Ruling
+from executor.content.blockstore import BlockStore
 from executor.content.importer import import_listing
 from executor.content.limits import TreeLimits
+from executor.content.roots import RootSet
 from executor.errors import InvalidInput
 from executor.holds import Redaction
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.release import Changes, Redacted, sign_release
 from executor.protocol.wire import Status
+from tests.agent_kit import killed_at_the_end
 from tests.integration.test_agent_redaction import (
     STDOUT,
     WritesMore,
@@ -50,12 +49,10 @@ from tests.integration.test_agent_release import (
     shown,
     still_held,
     subject,
-    twin,
 )
 
-__all__ = ["folder", "twin"]
+__all__ = ["folder"]
 
-ROOT = Path(__file__).resolve().parents[2]
 PRIVATE = (b"the answer is 42", b"and 43", b"private/")
 
 
@@ -242,11 +239,14 @@ def test_what_the_audit_refused_before_a_kill_9_is_withheld_after_it(twin, folde
         (hold,) = holds.open()
         holds.settle(hold.execution_id, lambda votes: Ruling(True, Reason.NONE, votes, made["id"]))
         holds.overrule(hold.execution_id)
+    roots = RootSet(BlockStore(folder / "content"))
+    roots.keep(Cid.parse(made["outputCid"]), f"job:0x{hold.request_hash.hex()}")  # it was let out, and not yet signed
 
     with running(folder, WritesMore()):
         outcome = attested(twin)
 
     assert (outcome.status, outcome.reason, len(twin.received)) == (Status.WITHHELD, Reason.AUDIT_RULE, 0)
+    assert roots.live(time.time(), Cid.parse(made["outputCid"])) == []
 
 
 def accepted(folder, listing):
@@ -309,18 +309,8 @@ run_node(Path(sys.argv[1]), threading.Event(), [WritesMore()])
 """
 
 
-@contextlib.contextmanager
 def process(folder, step=""):
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(folder), step], cwd=ROOT, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        yield child
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
+    return killed_at_the_end(PROCESS, folder, step)
 
 
 def propose_and_approve(folder):
@@ -364,6 +354,9 @@ def test_kill_9_of_the_node_at_every_step_of_a_partial_release(twin, folder, ste
     assert sorted(came_out(twin)) == ["outputs/report.csv", "stderr", "stdout"]
     assert [word for word in PRIVATE if word in everything_sent(twin)] == []
     assert record_of(twin, lease).ruling == "redacted"
+    with open_review(folder) as review:
+        opening = review.opening(node_status(folder)["last"][0]["execution_id"])
+    assert opening["held"].hex() in twin.attested[0].receipt.decode()
     assert node_status(folder)["signed"] == 1
 
 

@@ -1,23 +1,17 @@
 """An output that waits for its reviewers: nothing of it leaves, only the right signatures end it, whatever dies."""
 
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
-import threading
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from bridge.cli.output import Exit
-from executor.agent.config import NodeConfig, init_node
+from executor.agent.config import NodeConfig
 from executor.agent.review import named, open_review
-from executor.agent.service import node_status, run_node
+from executor.agent.service import node_status
 from executor.audit.release import Ruling
 from executor.content.importer import import_bytes
 from executor.content.limits import TreeLimits
@@ -34,9 +28,9 @@ from executor.protocol.releaserecord import check_release
 from executor.protocol.signing import Key, Scope
 from executor.protocol.wire import Status
 from executor.sandbox.types import Probe, RunReport
-from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, Fault, order
+from tests.agent_kit import killed_at_the_end, new_node, node_running
+from tests.agent_twin import CHAIN_ID, CONTRACT, Fault, order
 
-ROOT = Path(__file__).resolve().parents[2]
 KEYS = [Key.from_hex(f"{number:064x}") for number in (11, 12, 13)]
 STRANGER = Key.from_hex(f"{99:064x}")
 SECRET = b"the answer is 42"
@@ -70,15 +64,8 @@ class Writes:
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def folder(tmp_path, twin):
-    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
-    init_node(tmp_path / "node", **fields, poll_seconds=0.1, slots=1, disk_bytes=2**30, memory_bytes=2**29)
+    new_node(twin, tmp_path / "node", slots=1, disk_bytes=2**30, memory_bytes=2**29)
     policy(tmp_path / "node", mode="person", signers=[KEYS[0].address])
     return tmp_path / "node"
 
@@ -89,17 +76,10 @@ def policy(folder, more="", **rules):
 
 
 @contextmanager
-def running(folder, sandbox=None):
+def running(folder, sandbox=None, clock=time.time):
     sandbox = sandbox or Writes()
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [sandbox]))
-    thread.start()
-    try:
+    with node_running(folder, sandbox, clock=clock):
         yield sandbox
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def job(twin):
@@ -428,15 +408,9 @@ run_node(Path(sys.argv[1]), threading.Event(), [Writes()])
 
 @contextmanager
 def node_process(folder):
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(folder)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
+    with killed_at_the_end(PROCESS, folder) as child:
         yield child
         assert child.poll() is None, "the node ended by itself"
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
 
 
 @pytest.mark.parametrize("approve", [True, False], ids=["approved", "rejected"])

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,16 +14,20 @@ from bridge.cli.output import Exit
 from executor.agent.config import init_node
 from executor.agent.service import drain_node, is_at_work, node_status, run_node
 from executor.content.blocks import MemoryBlocks
+from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
 from executor.content.reader import manifest, resolve
+from executor.content.roots import RootSet
 from executor.errors import InvalidInput
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import ResultKind, Status
 from executor.sandbox.types import Probe, RunReport, SandboxUnavailable
-from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, order
+from tests.agent_kit import new_node, node_running
+from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, order
+from tests.chain_nodes import wait_for
 
 
 class Scripted:
@@ -52,30 +57,16 @@ class Scripted:
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def folder(tmp_path, twin):
-    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
-    init_node(tmp_path / "node", **fields, poll_seconds=0.1, disk_bytes=2**30, memory_bytes=2**29, cpu_millis=2000)
+    new_node(twin, tmp_path / "node", disk_bytes=2**30, memory_bytes=2**29, cpu_millis=2000)
     return tmp_path / "node"
 
 
 @contextmanager
-def running(folder, act=lambda execution: None):
+def running(folder, act=lambda execution: None, clock=time.time):
     sandbox = Scripted(act)
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [sandbox]))
-    thread.start()
-    try:
+    with node_running(folder, sandbox, clock=clock):
         yield sandbox
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def spec(twin, **changes):
@@ -338,6 +329,68 @@ def test_a_job_whose_content_the_nodes_store_may_not_hold_goes_back(twin, tmp_pa
         assert returned(twin) == Reason.DISK_FULL
 
     assert sandbox.seen == []
+
+
+def kept(folder):
+    """What the node's store keeps now: seconds that each root has left."""
+    now = time.time()
+    return {root.cid: root.expires_at - now for root in RootSet(BlockStore(folder / "content")).live(now)}
+
+
+WEEK = 7 * 86400.0
+
+
+@pytest.mark.parametrize("ends", ["attested", "returned"])
+def test_inputs_stay_an_hour_longer_than_their_lease_whatever_the_requests_deadline(twin, folder, ends):
+    root = import_listing(twin.blocks, {"a": b"1"}, TreeLimits(100))
+    inputs = [{"cid": str(root), "path": "/inputs/data"}]
+
+    def act(execution):
+        if ends == "returned":
+            raise SandboxUnavailable(Reason.IMAGE_NOT_AVAILABLE, "no such image")
+
+    with running(folder, act):
+        twin.offer(order(spec(twin, inputs=inputs)), deadline=time.time() + WEEK)
+        found = attested(twin) if ends == "attested" else returned(twin)
+        twin.wait_for(lambda: node_status(folder)["running"] == [])
+
+    left = kept(folder)
+    signed = Cid.from_binary(found.output_cid) if ends == "attested" else None
+    assert left.pop(signed, WEEK) >= WEEK
+    assert len(left) == 2
+    assert max(left.values()) <= 3600
+
+
+class Clock:
+    def __init__(self):
+        self.ahead = 0.0
+
+    def __call__(self):
+        return time.time() + self.ahead
+
+
+@pytest.mark.parametrize("why", [Reason.DISK_FULL, Reason.INPUT_TOO_LARGE], ids=["the store", "the policy"])
+def test_abuse_an_input_that_there_is_no_room_for_keeps_other_jobs_away_for_minutes_not_for_weeks(twin, tmp_path, why):
+    folder, clock = tmp_path / "small", Clock()
+    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
+    room = 88 * 2**20  # a group of blocks that is not stored is less than a tenth of it
+    init_node(folder, **fields, poll_seconds=0.1, disk_bytes=2**30, memory_bytes=2**29, store_max_bytes=room)
+    (folder / "policy.toml").write_text(f"max_input_bytes = {room * 3 if why == Reason.DISK_FULL else room - 2**20}")
+    large = import_bytes(twin.blocks, os.urandom(room + 2**23))
+
+    with running(folder, clock=clock):
+        twin.offer(order(spec(twin, inputs=[{"cid": str(large), "path": "/inputs/data"}])), deadline=clock() + WEEK)
+        assert returned(twin) == why
+        twin.wait_for(lambda: node_status(folder)["running"] == [])
+        assert large not in kept(folder)
+        twin.returned.clear()
+        clock.ahead = 700.0
+        wait_for(lambda: not list((folder / "content").rglob(str(large))), 20, "its blocks are gone")
+        clock.ahead = 0.0
+        small = import_bytes(twin.blocks, os.urandom(room // 2))
+        inputs = [{"cid": str(small), "path": "/inputs/data"}]
+        twin.offer(order(spec(twin, inputs=inputs)), request_id=2, token=2)
+        attested(twin)
 
 
 def test_a_job_that_does_not_fit_goes_back(twin, folder):

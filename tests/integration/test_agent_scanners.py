@@ -1,7 +1,6 @@
 """Scanners of an operator at work in a node: what is clean leaves, and nothing else does."""
 
 import json
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,10 +9,9 @@ import pytest
 
 from bridge.demo.image import build_image_archive
 from bridge.demo.programs.build import WASM_TARGET, compile_c, native_target
-from executor.agent.config import NodeConfig, init_node
+from executor.agent.config import NodeConfig
 from executor.agent.review import open_review
 from executor.agent.scanning import check_scanners
-from executor.agent.service import run_node
 from executor.content.importer import import_bytes
 from executor.errors import InvalidInput
 from executor.protocol.canonical import sha256
@@ -25,7 +23,8 @@ from executor.sandbox.docker import DockerSandbox
 from executor.sandbox.escapes import names
 from executor.sandbox.types import Probe, RunReport
 from executor.sandbox.wasm import WasmSandbox
-from tests.agent_twin import CHAIN_ID, CONTRACT, BridgeTwin, order
+from tests.agent_kit import new_node, node_running
+from tests.agent_twin import order
 from tests.docker_engine import docker_engine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,15 +83,8 @@ def image(built, docker_engine):
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def folder(tmp_path, twin):
-    fields = {"bridge_url": twin.url, "chain_id": CHAIN_ID, "bridge_contract": CONTRACT, "registry": CONTRACT}
-    init_node(tmp_path / "node", **fields, poll_seconds=0.1)
+    new_node(twin, tmp_path / "node")
     return tmp_path / "node"
 
 
@@ -111,15 +103,8 @@ def table(**fields):
 @contextmanager
 def running(folder, policy, *sandboxes):
     (folder / "policy.toml").write_text(policy)
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, sandboxes))
-    thread.start()
-    try:
+    with node_running(folder, *sandboxes):
         yield
-    finally:
-        stop.set()
-        thread.join(60)
-        assert not thread.is_alive()
 
 
 def offer(twin):

@@ -1,9 +1,7 @@
 """Secrets and private data of an operator, end to end: given to whom they are for, in memory, and not let out again."""
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,8 +9,7 @@ from structlog.testing import capture_logs
 
 from bridge.demo.image import build_image_archive
 from bridge.demo.programs.build import WASM_TARGET, compile_c, native_target
-from executor.agent.config import init_node
-from executor.agent.service import node_status, run_node
+from executor.agent.service import node_status
 from executor.content.blockstore import BlockStore
 from executor.content.importer import import_bytes, import_file, import_listing
 from executor.content.limits import TreeLimits
@@ -27,7 +24,8 @@ from executor.sandbox.escapes import names
 from executor.sandbox.mounts import quota_mounts
 from executor.sandbox.types import Probe
 from executor.sandbox.wasm import WasmSandbox
-from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, order
+from tests.agent_kit import endpoint_of, new_node, node_running
+from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, order
 from tests.docker_engine import docker_engine, needs_root
 
 __all__ = ["docker_engine"]
@@ -52,31 +50,8 @@ class Chain:
         number = int(call["params"][0]["data"][10:], 16)
         return f"0x{self.hashes.get(number, bytes(32)).hex()}"
 
-    @contextmanager
     def running(self):
-        chain = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def do_POST(self):
-                call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": chain.answer(call)}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+        return endpoint_of(lambda call: json.dumps({"jsonrpc": "2.0", "id": 1, "result": self.answer(call)}).encode())
 
 
 @pytest.fixture(scope="module")
@@ -96,22 +71,8 @@ def chain():
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def folder(tmp_path, twin, chain):
-    init_node(
-        tmp_path / "node",
-        bridge_url=twin.url,
-        chain_id=CHAIN_ID,
-        bridge_contract=CONTRACT,
-        registry=CONTRACT,
-        rpc_url=chain.url,
-        poll_seconds=0.1,
-    )
+    new_node(twin, tmp_path / "node", rpc_url=chain.url)
     secret = tmp_path / "node" / "token"
     secret.write_bytes(VALUE + b"\n")
     secret.chmod(0o600)
@@ -134,15 +95,8 @@ class ProvedDocker(DockerSandbox):
 
 @contextmanager
 def running(folder, *sandboxes):
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, sandboxes or [ProvedWasm()]))
-    thread.start()
-    try:
+    with node_running(folder, *(sandboxes or [ProvedWasm()])):
         yield
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def offer(twin, chain, spec, *, requester=REQUESTER, known=True, request_id=1, **changes):

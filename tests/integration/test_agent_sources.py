@@ -3,15 +3,14 @@
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from executor.agent.classes import Classes
-from executor.agent.config import init_node
-from executor.agent.outside import outside_of
-from executor.agent.service import node_status, run_node
+from executor.agent.outside import Outside, outside_of
+from executor.agent.service import node_status
 from executor.audit.policy import DataClass
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
@@ -22,13 +21,15 @@ from executor.content.limits import TreeLimits
 from executor.content.patience import Patience
 from executor.content.reader import resolve
 from executor.content.retrieval import Pace
-from executor.content.walk import missing, walk
+from executor.content.sources import Source
+from executor.content.walk import missing, stored_size, walk
 from executor.errors import DiskFull, PeerRefused, PeerUnavailable
 from executor.protocol.cid import RAW
 from executor.protocol.reasons import Reason
 from executor.protocol.receipt import parse_receipt
 from executor.protocol.wire import Status
-from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER, BridgeTwin, Fault, order
+from tests.agent_kit import new_node, node_running
+from tests.agent_twin import REQUESTER, Fault, order
 from tests.api_kit import serving
 from tests.bridge_kit import Bridge
 from tests.chain_nodes import wait_for
@@ -46,12 +47,6 @@ HAS_IT_NOT = {"status": 404, "times": 10**6}
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def fresh():
     """A tree that no other test has, and its blocks."""
     return Content(blocks := MemoryBlocks(), import_listing(blocks, {"a": os.urandom(MIB + 5), "d/b": b"b"}, LIMITS))
@@ -62,20 +57,11 @@ def node(tmp_path, twin, act=lambda execution: None, policy="", sandbox=None, **
     """A running node; its folder and its sandbox."""
     folder = tmp_path / "node"
     if not folder.exists():
-        init_node(
-            folder, bridge_url=twin.url, chain_id=CHAIN_ID, bridge_contract=CONTRACT, registry=CONTRACT,
-            poll_seconds=0.1, **fields,
-        )  # fmt: skip
+        new_node(twin, folder, **fields)
         (folder / "policy.toml").write_text(policy)
-    sandbox, stop = sandbox or Scripted(act), threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [sandbox]))
-    thread.start()
-    try:
+    sandbox = sandbox or Scripted(act)
+    with node_running(folder, sandbox):
         yield folder, sandbox
-    finally:
-        stop.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def job_of(twin, root, **changes):
@@ -422,6 +408,45 @@ def test_a_bridge_that_lies_is_left_for_this_fetch_and_asked_again_for_the_next(
 
     assert lying.asked == 7
     assert missing(store, fresh.root) == []
+
+
+class Racing:
+    """A source that, the first time, sends nothing until the other one is asked too, and then only some blocks."""
+
+    def __init__(self, content, start, sent):
+        self._content, self._start, self._sent = content, start, sent
+
+    @contextmanager
+    def get_car(self, cid):
+        yield self._pieces([(one, self._content.blocks.get(one)) for one in walk(self._content.blocks, cid)])
+
+    def _pieces(self, blocks):
+        if self._start is not None:
+            start, self._start = self._start, None
+            start.wait(10)
+            yield b"".join(write_car([blocks[0][0]], blocks[: self._sent]))
+            if self._sent < len(blocks):
+                raise PeerUnavailable("cut")
+            return
+        yield b"".join(write_car([blocks[0][0]], blocks))
+
+
+@pytest.mark.parametrize("sent", [3, 99], ids=["a part each", "all of it each"])
+def test_a_block_that_two_sources_bring_counts_once_in_the_receipt_and_against_the_limit(store, sent):
+    content = Content.of(os.urandom(4 * MIB))
+    start = threading.Barrier(2)
+    bridge, other = Racing(content, start, sent), Racing(content, start, sent)
+    outside = Outside([Source("other", lambda: nullcontext(other))], store, Classes(store, {}), Pace(0.1, 5.0))
+    size = stored_size(content.blocks, content.root)
+
+    found = outside.fetch(
+        content.root, name="bridge", bridge=bridge, is_open=False, max_bytes=size.bytes,
+        patience=Patience(time.time() + 20),
+    )  # fmt: skip
+    outside.close()
+
+    assert sum(share.blocks for share in found) == size.blocks
+    assert sum(share.bytes for share in found) == size.bytes
 
 
 def test_what_one_job_learns_of_a_source_counts_for_the_next(store, fresh):

@@ -18,16 +18,10 @@ from executor.content.web import Http, Signer, gateway_peer, lease_peer, upload_
 from executor.errors import BlockMismatch, CarError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import DAG_PB, RAW, Cid
 from executor.protocol.signing import Key
-from tests.agent_twin import BridgeTwin, Fault
+from tests.agent_twin import Fault
 
 MIB = 2**20
 CAR = "/car/"
-
-
-@pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
 
 
 @pytest.fixture
@@ -249,13 +243,12 @@ def test_an_upload_sends_only_what_is_missing(twin, peer):
     ids=["503", "disk full", "cut answer", "no answer"],
 )
 @pytest.mark.parametrize("call", ["/content", "/missing"])
-def test_an_upload_outlives_a_fault(twin, http, fault, call, monkeypatch):
-    monkeypatch.setattr("executor.content.web.UPLOAD_SECONDS", 1.0)
+def test_an_upload_outlives_a_fault(twin, http, fault, call):
     store = MemoryBlocks()
     root = import_bytes(store, b"content")
     twin.faults[call] = Fault(**{**vars(fault), "times": 2})
 
-    upload_dag(lease_peer(http, "lease-1", 1), store, root, patience=patience())
+    upload_dag(lease_peer(http, "lease-1", 1, upload_seconds=1.0), store, root, patience=patience())
 
     assert missing(twin.received, root) == []
 

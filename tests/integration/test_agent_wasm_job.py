@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import wasmtime
 
-from executor.agent.config import init_node
 from executor.agent.service import node_status, run_node
 from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
@@ -21,7 +20,8 @@ from executor.protocol.receipt import dependency_cids, parse_receipt, receipt_ha
 from executor.protocol.signing import Scope, attestation_message, recover
 from executor.protocol.wire import Dialect, ResultKind, Status
 from executor.sandbox.wasm import WasmSandbox
-from tests.agent_twin import CHAIN_ID, CONTRACT, RELAYER, BridgeTwin, Fault, order
+from tests.agent_kit import new_node, node_running
+from tests.agent_twin import CHAIN_ID, CONTRACT, RELAYER, Fault, order
 
 LIMITS = TreeLimits(10**9)
 LOGSTAT = Path(__file__).resolve().parents[2] / "bridge" / "demo" / "programs" / "logstat.wasm"
@@ -48,23 +48,8 @@ def module(text):
 
 
 @pytest.fixture
-def twin():
-    with BridgeTwin().running() as running:
-        yield running
-
-
-@pytest.fixture
 def folder(tmp_path, twin):
-    init_node(
-        tmp_path / "node",
-        bridge_url=twin.url,
-        chain_id=CHAIN_ID,
-        bridge_contract=CONTRACT,
-        registry=ADDRESS_0,
-        labels=("site=camera",),
-        tiers=("wasm",),
-        poll_seconds=0.1,
-    )
+    new_node(twin, tmp_path / "node", registry=ADDRESS_0, labels=("site=camera",), tiers=("wasm",))
     return tmp_path / "node"
 
 
@@ -355,6 +340,21 @@ def test_a_second_lease_for_a_signed_request_brings_the_same_bytes_again(twin, n
     assert missing(twin.received, Cid.from_binary(first.decoded().output_cid)) == []
 
 
+def test_a_lease_is_taken_whose_earlier_attempt_ended_while_the_bridge_held_the_call_for_work(twin, tmp_path):
+    twin.holds_calls = True
+    folder = new_node(twin, tmp_path / "node", tiers=("wasm",), poll_seconds=20.0)
+    job = order(spec_of(twin, PROGRAM.format(code=0)))
+    with node_running(folder, ProvedWasm()):
+        twin.offer(job, token=1)
+        twin.wait_for(lambda: twin.attested and len(twin.adverts) == 2)
+        twin.wait_for(lambda: not any(thread.name.startswith("lease-") for thread in threading.enumerate()))
+        twin.offer(job, token=2, attempt=2)
+
+        twin.wait_for(lambda: len(twin.attested) == 2 or twin.returned)
+
+    assert (len(twin.attested), twin.returned) == (2, [])
+
+
 def test_a_lease_for_another_slot_of_a_signed_request_goes_back(twin, node):
     job = order(spec_of(twin, PROGRAM.format(code=0)), nodes=3, quorum=2)
     twin.offer(job, token=1, slot=1)
@@ -404,15 +404,9 @@ def test_a_stopping_node_gives_running_leases_back(twin, folder):
 
 def test_an_output_against_a_rule_is_withheld_and_nothing_of_it_leaves(twin, folder):
     (folder / "policy.toml").write_text("[outputs]\nmax_bytes = 3\n")
-    stop = threading.Event()
-    thread = threading.Thread(target=run_node, args=(folder, stop, [ProvedWasm()]))
-    thread.start()
-    try:
+    with node_running(folder, ProvedWasm()):
         twin.offer(order(spec_of(twin, PROGRAM.format(code=0)), result_kind=int(ResultKind.STDOUT)))
         (attested,) = twin.wait_for(lambda: twin.attested)
-    finally:
-        stop.set()
-        thread.join(30)
 
     outcome = attested.decoded()
     assert (outcome.status, outcome.reason) == (Status.WITHHELD, Reason.AUDIT_RULE)

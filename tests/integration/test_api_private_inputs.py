@@ -7,7 +7,6 @@ from bridge.jobs import JobState
 from executor.content.car import write_car
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.leases import Lease
-from tests.api_kit import serving
 from tests.bridge_kit import REQUESTER, Bridge, advert, key_of, order_of, spec_bytes, success
 
 UPLOADER = key_of("uploader")
@@ -24,12 +23,6 @@ def bridge(tmp_path):
     bridge.chain_at(110)
     yield bridge
     bridge.close()
-
-
-@pytest.fixture
-def api(bridge):
-    with serving(bridge) as served:
-        yield served
 
 
 def upload(api, query=""):

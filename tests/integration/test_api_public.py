@@ -21,13 +21,11 @@ from executor.protocol.leases import Lease, RequestMessage
 from executor.protocol.produced import Producers, check_produced
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import OnChainState, Outcome, Status
-from tests.api_kit import serving
 from tests.bridge_kit import (
     CHAIN_ID,
     CONTRACT,
     RELAYER,
     SCOPE,
-    Bridge,
     attested,
     key_of,
     order_of,
@@ -38,20 +36,6 @@ from tests.bridge_kit import (
 ABSENT = Cid.of(RAW, b"absent")
 RESULT = Cid.of(RAW, b"result")
 V1BETA = b'{"Engine": "wasm", "Wasm": {"EntryModule": {"StorageSource": "IPFS", "CID": "%b"}}}' % str(ABSENT).encode()
-
-
-@pytest.fixture
-def bridge(tmp_path):
-    bridge = Bridge(tmp_path)
-    bridge.chain_at(110)
-    yield bridge
-    bridge.close()
-
-
-@pytest.fixture
-def api(bridge):
-    with serving(bridge) as api:
-        yield api
 
 
 def tree(bridge):

@@ -42,12 +42,6 @@ def bridge(tmp_path):
     bridge.close()
 
 
-@pytest.fixture
-def api(bridge):
-    with serving(bridge) as api:
-        yield api
-
-
 def deliver(bridge, job, detail="", state=outbox.SendState.NEW):
     """A delivery in the outbox, as the relayer leaves it."""
     with transaction(bridge.engine) as connection:

@@ -2,13 +2,15 @@
 
 import contextlib
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bridge.api.places import UPLOADS_AT_ONCE, UPLOADS_PER_KEY, UploadPlaces
+from bridge.api.places import UPLOADS_AT_ONCE, UPLOADS_PER_KEY, Turns, UploadPlaces
 from bridge.api.problems import Problem
 from bridge.config import ContentConfig
-from bridge.store.content import is_meant_for
+from bridge.store.content import BLOCK_OVERHEAD_BYTES, account_bytes, is_meant_for
 from bridge.store.engine import reading
 from executor.content.car import write_car
 from executor.content.gc import collect_garbage
@@ -16,7 +18,6 @@ from executor.content.quota import StoreLimits
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.leases import Withdrawn
 from executor.protocol.nodeauth import BODY, SIGNATURE
-from tests.api_kit import serving
 from tests.bridge_kit import Bridge, key_of
 from tests.chain_nodes import wait_for
 
@@ -34,12 +35,6 @@ def bridge(tmp_path):
     bridge = Bridge(tmp_path, content=content)
     yield bridge
     bridge.close()
-
-
-@pytest.fixture
-def api(bridge):
-    with serving(bridge) as api:
-        yield api
 
 
 def begin(api, headers, length):
@@ -272,3 +267,61 @@ def test_an_upload_that_the_store_has_no_room_for_is_refused_and_keeps_what_is_t
     assert list(bridge.store) == [ROOT]
     bridge.store.meter.set_limits(StoreLimits(0, 0))
     assert api.call(OTHER, "PUT", f"/v1/content?root={other}", car).status_code == 200
+
+
+def small_blocks(seed, count, size):
+    return [(Cid.of(RAW, content), content) for content in (b"%d %d " % (seed, n) + bytes(size) for n in range(count))]
+
+
+def test_abuse_uploads_at_once_have_one_quota_between_them(api, bridge):
+    quarter = QUOTA // UPLOADS_PER_KEY
+    bodies = {}
+    for number in range(UPLOADS_PER_KEY):
+        blocks = small_blocks(number, 20, 2 * quarter // 20 - BLOCK_OVERHEAD_BYTES)  # together twice what there is
+        path = f"/v1/content?root={blocks[0][0]}"
+        bodies[path] = b"".join(write_car([blocks[0][0]], blocks))
+    with ThreadPoolExecutor(UPLOADS_PER_KEY) as pool:
+        ends = list(pool.map(lambda path: api.call(UPLOADER, "PUT", path, bodies[path]).status_code, bodies))
+
+    with reading(bridge.engine) as connection:
+        stored = account_bytes(connection, UPLOADER.address)
+    assert stored <= QUOTA
+    assert stored > QUOTA - 4 * 2 * quarter // 20
+    assert sorted(set(ends)) == [200, 413]
+
+
+def test_what_a_key_sends_is_stored_one_after_the_other_and_others_do_not_wait():
+    turns, at_work, go_on = Turns(wait_seconds=0.1), threading.Event(), threading.Event()
+
+    def slow():
+        at_work.set()
+        assert go_on.wait(10)
+        return "first"
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(turns.run, "one", slow)
+        assert at_work.wait(10)
+        assert turns.run("another", lambda: "not kept waiting") == "not kept waiting"
+        with pytest.raises(Problem) as later:
+            turns.run("one", lambda: "second")
+        assert later.value.status == 429
+        go_on.set()
+        assert first.result(10) == "first"
+
+    assert turns.run("one", lambda: "second") == "second"
+
+
+def test_withdrawals_beside_uploads_leave_nothing_that_is_kept_and_counts_for_nobody(api, bridge):
+    blocks = small_blocks(1, 40, 1000)
+    root = blocks[0][0]
+    body = b"".join(write_car([root], blocks))
+    put, delete = f"/v1/content?root={root}&public=1", f"/v1/content?root={root}"
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(15):
+            calls = [("PUT", put, body), ("DELETE", delete, b""), ("DELETE", delete, b"")]
+            for answer in pool.map(lambda call: api.call(UPLOADER, *call), calls):
+                assert answer.status_code == 200
+            with reading(bridge.engine) as connection:
+                counts = account_bytes(connection, UPLOADER.address) > 0
+            assert bool(bridge.dispatcher.roots.live(bridge.clock.now, root)) == counts

@@ -3,8 +3,6 @@
 import threading
 import time
 
-import pytest
-
 from bridge.jobs import JobState
 from bridge.store.engine import reading
 from bridge.store.nodes import nodes_since
@@ -15,22 +13,7 @@ from executor.content.limits import TreeLimits
 from executor.protocol.bundle import Bundle
 from executor.protocol.cid import RAW, Cid
 from executor.protocol.leases import Heartbeat, HeartbeatAnswer, Lease, LeaseReturn, Missing, Phase
-from tests.api_kit import serving
-from tests.bridge_kit import MODULE, Bridge, advert, attested, order_of, success
-
-
-@pytest.fixture
-def bridge(tmp_path):
-    bridge = Bridge(tmp_path)
-    bridge.chain_at(110)
-    yield bridge
-    bridge.close()
-
-
-@pytest.fixture
-def api(bridge):
-    with serving(bridge) as api:
-        yield api
+from tests.bridge_kit import MODULE, advert, attested, order_of, success
 
 
 def leased(api, node, *labels):

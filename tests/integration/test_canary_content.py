@@ -11,7 +11,7 @@ from bridge.canary.contents import Place
 from bridge.canary.judgement import Health, Limits
 from bridge.canary.records import HEDGED, Fault
 from bridge.canary.rounds import MAX_LEFT
-from bridge.canary.traces import Left, Traces
+from bridge.canary.traces import Left, Traces, held
 from executor.content.kubo import Kubo
 from executor.content.sources import Source
 from tests.bridge_kit import CHAIN_ID, CONTRACT
@@ -335,6 +335,18 @@ def test_what_cannot_be_taken_back_for_long_stops_the_canary_from_leaving_more(s
         )
         assert canary.verdict.health is Health.BLIND
         file.unlink()
+
+
+def test_a_home_whose_lock_another_process_holds_is_told_and_the_rounds_go_on(served, tmp_path):
+    with canary_at(served.url, tmp_path, lock_seconds=0.1) as canary:
+        with held(canary.home / "lock", 1.0):  # flock: another descriptor is as good as another process
+            line = line_of(canary)
+            assert "what dead canaries left was not looked at" in line
+            assert canary.verdict.health is Health.BLIND
+            assert [fetch.fault for fetch in canary.round.fetches] == [Fault.NONE]
+
+        assert canary.step()
+        assert canary.verdict.health is Health.WELL
 
 
 def test_a_bridge_that_refuses_to_take_something_back_is_named(served, tmp_path):

@@ -159,7 +159,7 @@ def test_a_spec_that_is_too_large_for_an_order_is_bad_input(insula, spec):
 BAD_CALLS = {
     "no bridge": (["job", "status", "1"], Exit.BAD_INPUT, "INSULA_BRIDGE"),
     "a bridge where nobody is": (["job", "status", "1", "--bridge", NOBODY], Exit.UNREACHABLE, NOBODY),
-    "a bridge that is no URL": (["job", "status", "1", "--bridge", "file:///etc"], Exit.UNREACHABLE, "file:///etc"),
+    "a bridge that is no URL": (["job", "status", "1", "--bridge", "file:///etc"], Exit.BAD_INPUT, "file:///etc"),
     "a bridge of no host": (["job", "status", "1", "--bridge", "http://xn--a"], Exit.UNREACHABLE, "http://xn--a"),
     "an ID that is none": (["job", "status", "../etc", "--bridge", NOBODY], Exit.BAD_INPUT, "request hash"),
     "a CID that is none": (["content", "get", "Qm", "-o", "x", "--bridge", NOBODY], Exit.BAD_INPUT, "base32"),

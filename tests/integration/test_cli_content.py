@@ -422,25 +422,6 @@ def test_a_block_that_the_disk_does_not_give_is_named(answer, added, own_store):
     assert (code, found["unreadable"][0]["cid"]) == (Exit.NOT_SO, leaf.name)
 
 
-# --- get pins what it fetches
-
-
-def test_what_was_fetched_is_kept_for_the_time_that_was_asked_for(answer, tmp_path):
-    with Gateway(CONTENT) as good:
-        code, _ = answer("get", CONTENT.root, "-o", tmp_path / "out", "--gateway", good.url, "--for", "500")
-
-    [pin] = answer("ls")[1]["pins"]
-    assert (code, pin["label"], pin["cid"]) == (Exit.OK, "fetched", str(CONTENT.root))
-    assert 400 < pin["until"] - time.time() <= 500
-
-
-def test_a_get_that_fails_leaves_nothing_pinned_but_what_arrives(answer, own_store, tmp_path):
-    with faulty("has it not", CONTENT) as url:
-        answer("get", CONTENT.root, "-o", tmp_path / "out", "--gateway", url, "--timeout", "5")
-
-    assert [pin["by"] for pin in answer("ls")[1]["pins"]] == ["arriving"]
-
-
 # --- bad input
 
 ROOT = str(CONTENT.root)
@@ -462,6 +443,11 @@ BAD_CALLS = {
     "import of no file": (["import", "/nowhere.car"], "FILE.car"),
     "import of a folder": (["import", "/"], "FILE.car"),
     "export over a file": (["export", ROOT, "/dev/null"], "FILE.car"),
+    "get from no URL": (["get", ROOT, "-o", "x", "--gateway", "ftp://gateway.example"], "gateway"),
+    "get from no host": (["get", ROOT, "-o", "x", "--gateway", "https://"], "gateway"),
+    "get from a bridge that is no URL": (["get", ROOT, "-o", "x", "--bridge", "ftp://bridge.example"], "--bridge"),
+    "get from no Kubo": (["get", ROOT, "-o", "x", "--kubo", "https://kubo.example"], "kubo"),
+    "fsck from no URL": (["fsck", "--repair", "ftp://gateway.example"], "gateway"),
     "get for no time": (["get", ROOT, "-o", "x", "--for", "-1"], "--for"),
     "add for all to see, and nowhere": (["add", __file__, "--public"], "--public"),
     "add for all to see, and only here": (["add", __file__, "--public", "--local"], "--public"),
@@ -477,6 +463,7 @@ def test_a_bad_call_is_named_by_its_field(answer, what):
 
     assert code == Exit.BAD_INPUT
     assert found["error"].startswith(f"{field}: ")
+    assert answer("ls")[1]["pins"] == []
 
 
 ABSENT = {"stat": [], "ls": [], "pin": [], "unpin": [], "export": ["x.car"]}

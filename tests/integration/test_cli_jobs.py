@@ -7,7 +7,6 @@ import pytest
 from bridge.cli.output import Exit
 from bridge.jobs import JobState
 from executor.protocol.wire import OnChainState, Order, Outcome, Status
-from tests.api_kit import serving
 from tests.bridge_kit import Bridge, order_of
 from tests.chain_nodes import FUNDED_SECRETS, funded
 
@@ -21,12 +20,6 @@ def bridge(tmp_path):
     bridge = Bridge(folder)
     yield bridge
     bridge.close()
-
-
-@pytest.fixture
-def api(bridge):
-    with serving(bridge) as api:
-        yield api
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from executor.protocol.release import Changes, Held, Redacted, Subject, release_
 from executor.protocol.signing import Scope
 from tests.agent_twin import CHAIN_ID, CONTRACT, REQUESTER
 from tests.integration.test_agent_redaction import STDOUT, WritesMore, came_out, everything_sent, holding
-from tests.integration.test_agent_release import KEYS, attested, folder, held, key_file, policy, running, shown, twin
+from tests.integration.test_agent_release import KEYS, attested, folder, held, key_file, policy, running, shown
 from tests.integration.test_agent_reviewclient import HELD, REVIEWER, server
 from tests.integration.test_agent_reviewclient import shown as answer
 from tests.review_kit import ANNE, BEN, house
 
-__all__ = ["folder", "twin"]
+__all__ = ["folder"]
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from bridge.errors import StaleTransition
 from executor.protocol.evidence import Evidence, SignedOutcome
 from executor.protocol.signing import Scope, attestation_message
 from executor.protocol.wire import ZERO_ADDRESS, Outcome, Status
-from tests.api_kit import serving
-from tests.bridge_kit import Bridge, attested, order_of, success
+from tests.bridge_kit import attested, order_of, success
 from tests.chain_nodes import CHAIN_ID, deploy, funded
 from tests.integration.test_cli_registry import new_folder
 
@@ -200,20 +199,6 @@ def test_a_file_that_is_not_there_is_named(node):
 
 
 # -- what a bridge holds ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bridge(tmp_path):
-    bridge = Bridge(tmp_path)
-    bridge.chain_at(110)
-    yield bridge
-    bridge.close()
-
-
-@pytest.fixture
-def api(bridge):
-    with serving(bridge) as api:
-        yield api
 
 
 def contradict(bridge, node):

@@ -16,7 +16,7 @@ from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
 from executor.content.car import export_car
 from executor.content.importer import import_bytes, import_file, import_listing, import_tree
-from executor.content.kubo import Kubo, KuboFacts
+from executor.content.kubo import Kubo, KuboFacts, Providers
 from executor.content.limits import TreeLimits
 from executor.content.patience import Patience
 from executor.content.profiles import V0_2015
@@ -162,8 +162,9 @@ def test_a_setting_is_read_and_one_that_there_is_not_is_none(daemon):
     assert daemon.setting("No.Such.Setting") is None
 
 
-def test_a_daemon_without_routing_knows_no_providers(daemon):
-    assert daemon.providers(ROOT, seconds=2) == ()
+def test_a_daemon_without_routing_says_that_it_asks_nobody_for_providers(daemon):
+    with pytest.raises(PeerRefused, match=r"asks nobody: its Routing\.Type is none"):
+        daemon.providers(ROOT, 20)
 
 
 def test_two_daemons_that_are_peers_exchange_what_one_of_them_has(kubo, second_kubo):
@@ -204,8 +205,48 @@ def car_of(content):
     return b"".join(export_car(blocks, import_bytes(blocks, content)))
 
 
+def provider(name):
+    return {"Type": 4, "Responses": [{"ID": name, "Addrs": []}]}
+
+
 def imported(root=ROOT, problem=""):
     return {"Root": {"Cid": {"/": str(root)}, "PinErrorMsg": problem}}
+
+
+def chunked(row):
+    """A row as Kubo sends it, at once."""
+    line = json.dumps(row).encode() + b"\n"
+    return b"%x\r\n%s\r\n" % (len(line), line)
+
+
+#: what a search for providers answers with -> what is found of it, and whether the time ran out
+SEARCHES = {
+    "three, and the end": ([answer(*map(provider, "abc"))], Providers(("a", "b", "c"))),
+    "rows of another kind": ([answer({"Type": 1, "ID": "x", "Responses": None}, provider("a"))], Providers(("a",))),
+    "one again and again": ([answer(*map(provider, "aaab"))], Providers(("a", "b"))),
+    "two, and silence": (
+        [send(head(Transfer_Encoding="chunked"), *map(chunked, map(provider, "ab"))), silent],
+        Providers(("a", "b"), is_cut=True),
+    ),
+    "silence": ([silent], Providers((), is_cut=True)),
+    "2500 of them": (
+        [answer(*(provider(f"{number}") for number in range(2500)))],
+        Providers(tuple(map(str, range(20)))),
+    ),
+}
+
+
+@pytest.mark.parametrize("row", SEARCHES)
+def test_a_search_for_providers_is_bounded_in_number_and_time(row):
+    steps, found = SEARCHES[row]
+
+    def script(connection, stopping):
+        for step in steps:
+            step(connection, stopping)
+
+    with RawServer(script) as server, Kubo(server.url) as client:
+        assert client.providers(ROOT, 20, seconds=1) == found
+    assert "num-providers=20" in server.calls[-1]
 
 
 OTHER = Cid.of(RAW, b"other")
@@ -238,13 +279,13 @@ FAULTS = {
     "addresses that are an object": (lambda client: client.facts(), [answer({"Addresses": {"a": 1}})], PeerRefused, ""),
     "peers that are a number": (lambda client: client.peers(), [answer({"Peers": 7})], PeerRefused, "as Kubo"),
     "providers that are a number": (
-        lambda client: client.providers(ROOT),
+        lambda client: client.providers(ROOT, 20),
         [answer({"Type": 4, "Responses": 7})],
         PeerRefused,
         "as Kubo",
     ),
     "providers that are numbers": (
-        lambda client: client.providers(ROOT),
+        lambda client: client.providers(ROOT, 20),
         [answer({"Type": 4, "Responses": [7]})],
         PeerRefused,
         "as Kubo",

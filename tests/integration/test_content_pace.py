@@ -2,22 +2,26 @@
 
 import os
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from executor.content.blocks import MemoryBlocks
 from executor.content.patience import Patience
 from executor.content.retrieval import Pace, Retriever
-from tests.faulty_sources import Content, Gateway, patient_source
+from executor.content.unixfs import TreeLimits, import_listing
+from tests.faulty_sources import Content, Gateway, Pacing, faulty, patient_source
 from tests.raw_server import RawServer, head
 
 MIB = 2**20
 PACE = Pace(hedge=0.15, progress=30)
+UNHURRIED = Pace(hedge=2, progress=30, window=0.5)
+"""Silence has nobody asked here, only a rate."""
 
 
-def fetch(content, *urls):
+def fetch(content, *urls, pace=PACE):
     """What was retrieved, and in how many seconds."""
-    with Retriever([patient_source(url) for url in urls], MemoryBlocks(), pace=PACE) as retriever:
+    with Retriever([patient_source(url) for url in urls], MemoryBlocks(), pace=pace) as retriever:
         started = time.monotonic()
         retrieved = retriever.fetch(content.root, max_bytes=100 * MIB, patience=Patience(time.time() + 30))
         return retrieved, time.monotonic() - started
@@ -53,3 +57,70 @@ def test_of_two_sources_that_are_equally_slow_the_first_loses_no_time_to_the_sec
         _, seconds = fetch(long, one.url, two.url)
 
     assert seconds < 2 * 8 * wait + 1
+
+
+def many_blocks(count):
+    """A directory of small files, each of one block."""
+    blocks = MemoryBlocks()
+    files = {f"{number}": os.urandom(1000) for number in range(count)}
+    return Content(blocks, import_listing(blocks, files, TreeLimits(10**6)))
+
+
+def _late(gateway, seconds):
+    """A script that waits, and then is the gateway's own."""
+
+    def script(connection, stopping):
+        stopping.wait(seconds)
+        gateway._script(connection, stopping)
+
+    return script
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.3], ids=["at once", "later than the next block of the first"])
+def test_a_source_that_paces_below_the_wait_of_the_hedge_is_left_for_one_that_answers(delay):
+    content = many_blocks(150)
+    with Pacing(content, 0.2) as pacing, Gateway(content) as good:
+        good._scripts.insert(0, _late(good, delay))
+        retrieved, seconds = fetch(content, pacing.url, good.url, pace=UNHURRIED)
+
+    assert seconds < 10  # of 30
+    assert [share.source for share in retrieved.shares] == [pacing.url, good.url]
+    assert [share.blocks for share in retrieved.shares][1] > 100
+
+
+@pytest.mark.parametrize("other", ["has it not", "nobody listens", "silent"])
+def test_a_slow_source_goes_on_where_no_other_brings_anything(other):
+    content = many_blocks(20)
+    with Pacing(content, 0.15) as slow, faulty(other, content) as url:
+        retrieved, _ = fetch(content, slow.url, url, pace=UNHURRIED)
+
+    assert [share.source for share in retrieved.shares] == [slow.url]
+    assert len(slow.calls) == 1
+
+
+def test_a_slow_source_that_is_the_only_one_goes_on():
+    content = many_blocks(20)
+    with Pacing(content, 0.1) as slow:
+        retrieved, _ = fetch(content, slow.url, pace=UNHURRIED)
+
+    assert [share.blocks for share in retrieved.shares] == [21]
+    assert len(slow.calls) == 1
+
+
+def test_of_two_sources_with_the_same_low_rate_the_first_loses_no_time_to_the_second():
+    content = many_blocks(20)
+    with Pacing(content, 0.15) as one, Pacing(content, 0.15) as two:
+        _, seconds = fetch(content, one.url, two.url, pace=UNHURRIED)
+
+    assert seconds < 2 * 20 * 0.15 + 1
+
+
+def test_a_good_source_behind_others_that_pace_is_reached():
+    content = many_blocks(150)
+    with ExitStack() as stack:
+        pacing = [stack.enter_context(Pacing(content, 0.2)) for _ in range(3)]
+        good = stack.enter_context(Gateway(content))
+        retrieved, seconds = fetch(content, *(one.url for one in pacing), good.url, pace=UNHURRIED)
+
+    assert seconds < 15  # of 30
+    assert good.url in [share.source for share in retrieved.shares]

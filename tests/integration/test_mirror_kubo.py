@@ -1,20 +1,24 @@
 """Public results have a copy at the operator's Kubo for as long as they are public."""
 
+import json
 import os
 
 import pytest
+from sqlalchemy import select
 
 from bridge.cli.kubo_checks import check_kubo
 from bridge.config import ContentConfig
-from bridge.mirror import AGAIN_SECONDS, Mirror
-from bridge.store.engine import reading
-from bridge.store.mirror import mirrored
+from bridge.mirror import AGAIN_SECONDS, PEERS_AGAIN_SECONDS, Mirror
+from bridge.store.engine import reading, transaction
+from bridge.store.mirror import KEPT_PEERS, Mirrored, keep_mirrored, mirrored, note_peer
+from bridge.store.schema import mirror_peers, mirrored_roots
 from executor.content.importer import import_listing
 from executor.content.kubo import Kubo
 from executor.content.limits import TreeLimits
 from executor.errors import PeerRefused, PeerUnavailable
 from tests.bridge_kit import Bridge
 from tests.chain_nodes import wait_for
+from tests.kubo_daemon import program, start
 from tests.raw_server import RawServer, head, send
 
 LIMITS = TreeLimits(10**9)
@@ -58,8 +62,8 @@ class Unreliable:
     def unpin(self, root):
         self._act("unpin", root)
 
-    def peer_with(self, address):
-        self._act("peer_with", address)
+    def peer_with(self, *addresses):
+        self._act("peer_with", *addresses)
 
 
 class Clock:
@@ -199,6 +203,49 @@ def test_another_daemon_at_the_same_address_gets_everything_anew_and_loses_nothi
     assert known(bridge, daemon) == {root: (True, True)}
 
 
+class Nameless:
+    """A daemon that calls itself something else at each call."""
+
+    def __init__(self, daemon):
+        self._daemon = daemon
+        self.names = 0
+
+    def peer_id(self):
+        self.names += 1
+        return f"12D3 {self.names}"
+
+    def __getattr__(self, name):
+        return getattr(self._daemon, name)
+
+
+def test_abuse_a_daemon_with_a_new_name_at_each_call_leaves_a_bounded_number_of_rows(bridge, daemon):
+    stored(bridge)
+    nameless = Nameless(daemon)
+    for _ in range(3 * KEPT_PEERS):  # a mirror each: what is remembered outlives the process
+        mirror_of(bridge, nameless, Clock()).step()
+
+    with reading(bridge.engine) as connection:
+        given = connection.execute(select(mirrored_roots.c.peer)).scalars().all()
+        names = connection.execute(select(mirror_peers.c.peer)).scalars().all()
+    assert len(given) == len(names) == KEPT_PEERS
+    assert f"12D3 {nameless.names}" in given
+
+
+def test_a_daemon_that_is_at_another_address_too_is_remembered_when_it_leaves_one(bridge):
+    root = stored(bridge)
+    with transaction(bridge.engine) as connection:
+        for address in ("one", "other"):
+            note_peer(connection, address, "shared", 1.0)
+        for peer in ("shared", "gone"):
+            keep_mirrored(connection, peer, Mirrored(root, ours=True, done=True))
+        note_peer(connection, "one", "gone", 0.0)
+        said = [note_peer(connection, "one", f"peer {number}", 2.0 + number) for number in range(KEPT_PEERS)]
+
+        assert said == ["shared", "peer 0", "peer 1", "peer 2"]
+        assert mirrored(connection, "shared") == [Mirrored(root, ours=True, done=True)]
+        assert mirrored(connection, "gone") == []
+
+
 def test_a_root_that_is_refused_waits_and_keeps_no_other_one(bridge, daemon):
     clock = Clock()
     first, second = sorted((stored(bridge), stored(bridge)), key=str)
@@ -235,48 +282,119 @@ def test_a_root_whose_blocks_went_before_it_was_copied_does_no_harm(bridge, daem
     assert known(bridge, daemon) == {root: (True, False)}
 
 
-def test_a_daemon_is_kept_connected_to_the_peers_that_the_operator_names(bridge, daemon, second_kubo):
+def peered(bridge, daemon, *peers, clock=None):
+    return Mirror(bridge.engine, bridge.store, bridge.dispatcher.roots, daemon, clock or Clock(), peers=peers)
+
+
+def told(kubo):
+    """The peers that a daemon keeps connected to, each with its addresses."""
+    listed = json.loads(kubo.run("swarm", "peering", "ls", "--enc=json"))["Peers"] or ()
+    return {peer["ID"]: peer["Addrs"] for peer in listed}
+
+
+@pytest.fixture
+def another(second_kubo):
+    """What the second daemon is among peers: its id, its address."""
     with Kubo(second_kubo.api) as second:
         facts = second.facts()
-    address = next(item for item in facts.addresses if "/p2p/" in item)
+    return facts.peer_id, next(item for item in facts.addresses if "/p2p/" in item)
 
-    Mirror(bridge.engine, bridge.store, bridge.dispatcher.roots, daemon, Clock(), peers=(address,)).step()
 
-    wait_for(lambda: facts.peer_id in daemon.peers(), 20, "they are peers")
+def test_a_daemon_is_kept_connected_to_the_peers_that_the_operator_names(bridge, daemon, another):
+    peer, address = another
+
+    peered(bridge, daemon, address).step()
+
+    wait_for(lambda: peer in daemon.peers(), 20, "they are peers")
+
+
+def test_all_addresses_of_one_peer_count_not_only_its_last(bridge, daemon, kubo, another):
+    peer, address = another
+
+    peered(bridge, daemon, address, f"/ip6/::1/tcp/9/p2p/{peer}").step()
+
+    assert set(told(kubo)[peer]) == {address.partition("/p2p/")[0], "/ip6/::1/tcp/9"}
+
+
+def test_one_list_may_name_every_daemon_and_none_is_told_to_dial_itself(bridge, daemon, kubo, another):
+    peer, address = another
+    own = daemon.facts()
+
+    peered(bridge, daemon, address, next(item for item in own.addresses if "/p2p/" in item)).step()
+
+    assert peer in told(kubo)
+    assert own.peer_id not in told(kubo)
+
+
+def test_a_daemon_that_was_started_anew_unseen_is_told_its_peers_again(bridge, tmp_path, another):
+    peer, address = another
+    clock = Clock()
+    before = start(program(), tmp_path / "kubo")
+    try:
+        config = json.loads((before.repo / "config").read_text())
+        config["Addresses"]["API"] = f"/ip4/127.0.0.1/tcp/{before.api.rpartition(':')[2]}"
+        (before.repo / "config").write_text(json.dumps(config))
+        with Kubo(before.api) as daemon:
+            mirror = peered(bridge, daemon, address, clock=clock)
+            mirror.step()
+            before.stop()
+            after = start(program(), tmp_path / "kubo")
+            try:
+                assert after.api == before.api
+                clock.now += PEERS_AGAIN_SECONDS
+                mirror.step()
+                assert peer in told(after)
+            finally:
+                after.stop()
+    finally:
+        before.stop()
 
 
 class Told:
-    """A daemon that only has its peers told, and refuses one of them; away: it does not answer."""
+    """A daemon that only has its peers told. away: it does not answer; bad: what it says to some addresses."""
 
-    def __init__(self):
-        self.peers = []
+    def __init__(self, **bad):
+        self.told = []
         self.away = False
+        self.bad = bad
 
     def peer_id(self):
         if self.away:
             raise PeerUnavailable("it is away")
         return "12D3"
 
-    def peer_with(self, address):
-        self.peers.append(address)
-        if address == "bad":
-            raise PeerRefused(500, "no such thing")
+    def peer_with(self, *addresses):
+        self.told.append(addresses)
+        if addresses[0] in self.bad:
+            raise self.bad[addresses[0]]
 
 
-def test_peers_are_told_once_and_again_after_the_daemon_was_away(bridge):
-    daemon = Told()
-    mirror = Mirror(bridge.engine, bridge.store, bridge.dispatcher.roots, daemon, Clock(), peers=("bad", "good"))
+def test_peers_are_told_once_a_minute_and_at_once_after_the_daemon_was_away(bridge):
+    daemon, clock = Told(bad=PeerRefused(500, "no such thing")), Clock()
+    mirror = peered(bridge, daemon, "bad", "good", clock=clock)
     rest(mirror)
     rest(mirror)
-    assert daemon.peers == ["bad", "good"]
+    assert daemon.told == [("bad",), ("good",)]
 
     daemon.away = True
     with pytest.raises(PeerUnavailable):
         mirror.step()
     daemon.away = False
     rest(mirror)
+    assert daemon.told == [("bad",), ("good",)] * 2
 
-    assert daemon.peers == ["bad", "good"] * 2
+    clock.now += PEERS_AGAIN_SECONDS
+    rest(mirror)
+    assert daemon.told == [("bad",), ("good",)] * 3
+
+
+def test_a_daemon_that_hangs_over_a_peer_gets_its_copies_all_the_same(bridge, daemon):
+    root = stored(bridge)
+    failing = Unreliable(daemon, PeerUnavailable("timed out"))
+
+    rest(peered(bridge, failing, "/ip4/203.0.113.7/tcp/4001/p2p/" + "1" * 46))
+
+    assert daemon.is_pinned(root)
 
 
 def test_the_doctor_looks_at_a_real_daemon(kubo):

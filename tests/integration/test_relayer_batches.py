@@ -8,7 +8,6 @@ from sqlalchemy import insert, select
 
 from bridge.chain.contracts import book_order_calldata, compute_bridge, vouch_calldata
 from bridge.chain.views import BookViews
-from bridge.errors import RpcUnavailable
 from bridge.jobs import JobState
 from bridge.store import outbox
 from bridge.store.engine import transaction
@@ -17,10 +16,9 @@ from bridge.store.schema import jobs
 from bridge.watch import Alarm
 from executor.protocol.wire import OnChainState, label_hash
 from tests.chain_nodes import funded
-from tests.chain_proxy import DROP, error, ok
+from tests.chain_proxy import error, ok
 from tests.integration.bridge_parts import attempts, item, job, post, run
-from tests.integration.relayer_parts import ORDER, OUTCOME, Relaying, relaying
-from tests.integration.test_relayer_faults import Killed, kill_at
+from tests.integration.relayer_parts import ORDER, OUTCOME, Relaying, die_at_call, die_at_commit, relaying
 
 pytestmark = pytest.mark.chain
 
@@ -184,15 +182,7 @@ def test_refunds_go_alone(any_chain, tmp_path):
 def test_a_kill_at_any_commit_loses_and_doubles_nothing_of_a_batch(on_anvil, number):
     parts = on_anvil
     requests = parts.posting(3)
-    remove = kill_at(parts.engine, number)
-    try:
-        for _ in range(4):
-            run(parts.relayer)
-            parts.chain.mine()
-            run(parts.listener)
-    except Killed:
-        pass
-    remove()
+    die_at_commit(parts, number)
     parts.restart()
     parts.finish(requests, rounds=8)
 
@@ -204,16 +194,7 @@ def test_a_kill_at_any_commit_loses_and_doubles_nothing_of_a_batch(on_anvil, num
 def test_a_kill_at_any_call_loses_and_doubles_nothing_of_a_batch(on_anvil, number):
     parts = on_anvil
     requests = parts.posting(3)
-    parts.proxy.seen.clear()
-    parts.proxy.rules["*"] = lambda request, forward: DROP if len(parts.proxy.seen) == number else forward(request)
-    try:
-        for _ in range(4):
-            run(parts.relayer)
-            parts.chain.mine()
-            run(parts.listener)
-    except RpcUnavailable:
-        pass
-    parts.proxy.rules.clear()
+    die_at_call(parts, number)
     parts.restart()
     parts.finish(requests, rounds=8)
 

@@ -3,30 +3,23 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import event
 
 from bridge.chain.client import ChainClient
 from bridge.chain.contracts import book_order_calldata, cancel_calldata, draw_cancelled_calldata
 from bridge.chain.views import BookViews
-from bridge.errors import FatalError, RpcUnavailable
+from bridge.errors import FatalError
 from bridge.jobs import JobState
 from bridge.listener import Listener
 from bridge.relayer import Relayer
 from bridge.store.engine import reading, transaction
 from bridge.store.outbox import SendState, attempts_at, enqueue, note_mined
-from executor.protocol.wire import Order, Outcome
+from executor.protocol.wire import Outcome
 from tests.chain_nodes import funded
-from tests.chain_proxy import DROP, Proxy, error, ok
+from tests.chain_proxy import Proxy, error, ok
 from tests.integration.bridge_parts import Clock, attempts, config_for, item, job, new_engine, post, run
+from tests.integration.relayer_parts import ORDER, OUTCOME, die_at_call, die_at_commit
 
 pytestmark = pytest.mark.chain
-
-ORDER = Order(spec=b'{"version":"insula/v1"}', ttl=3600, unit_price=1000, delivery_fee=7)
-OUTCOME = Outcome(status=1, output_cid=bytes.fromhex("01551220") + b"\xab" * 32)
-
-
-class Killed(BaseException):
-    """The process is gone."""
 
 
 class Setup:
@@ -102,31 +95,10 @@ def test_fees_that_an_endpoint_finds_too_low_are_raised_at_once(parts):
     parts.finish(request)
 
 
-def kill_at(engine, number):
-    """Let the process die when it is about to commit for the `number`-th time."""
-    commits = []
-
-    def listener(_):
-        commits.append(1)
-        if len(commits) == number:
-            raise Killed
-
-    event.listen(engine, "commit", listener)
-    return lambda: event.remove(engine, "commit", listener)
-
-
 @pytest.mark.parametrize("number", range(1, 15))
 def test_a_kill_at_any_commit_loses_and_doubles_nothing(parts, number):
     request = parts.posting()
-    remove = kill_at(parts.engine, number)
-    try:
-        for _ in range(4):
-            run(parts.relayer)
-            parts.chain.mine()
-            run(parts.listener)
-    except Killed:
-        pass
-    remove()
+    die_at_commit(parts, number)
     parts.restart()
     parts.finish(request)
 
@@ -137,16 +109,7 @@ def test_a_kill_at_any_commit_loses_and_doubles_nothing(parts, number):
 @pytest.mark.parametrize("number", range(1, 40, 3))
 def test_a_kill_at_any_call_loses_and_doubles_nothing(parts, number):
     request = parts.posting()
-    parts.proxy.seen.clear()
-    parts.proxy.rules["*"] = lambda request, forward: DROP if len(parts.proxy.seen) == number else forward(request)
-    try:
-        for _ in range(4):
-            run(parts.relayer)
-            parts.chain.mine()
-            run(parts.listener)
-    except RpcUnavailable:
-        pass
-    parts.proxy.rules.clear()
+    die_at_call(parts, number)
     parts.restart()
     parts.finish(request)
 

@@ -8,7 +8,7 @@ from bridge.config import BridgeConfig
 from bridge.explaining import explain
 from bridge.jobs import JobState
 from bridge.mirror import OWED_AGAIN_SECONDS
-from bridge.replicas import LATE_SECONDS
+from bridge.replicas import LATE_SECONDS, Replicas
 from bridge.store.engine import reading
 from bridge.store.mirror import mirrored
 from bridge.store.schema import copies
@@ -256,6 +256,63 @@ def test_a_result_that_waits_for_long_raises_an_alarm_that_ends_with_its_cause(p
     (raised,) = two.bridge.watch.alarms()
     assert raised.over_at is not None
     assert two.bridge.watch.samples()["results_without_copies", ()] == 0
+
+
+def restarted(two, wanted=2):
+    """As after a start of the bridge: no daemon has been spoken to."""
+    two.replicas = Replicas(wanted, two.bridge.watch)
+    two.bridge.dispatcher = two.dispatcher(two.bridge.outbox.enqueue)
+    two.bridge.chain_at(110)
+    two.settle()
+
+
+def copied_before(places, *daemons):
+    """A job whose output was copied while it could not be handed over yet."""
+    two = places(2, *daemons)
+    two.bridge.chain_at(100)
+    job, _ = two.answered()
+    two.copy()
+    return two, job
+
+
+def test_a_copy_at_a_daemon_that_is_not_configured_any_longer_is_none(places, first, second):
+    two, job = copied_before(places, first)
+
+    restarted(two)
+    mirror = two.mirror(second, "kubo 1")
+    assert two.of(job) == WAITING
+    two.copy(mirror)
+
+    assert two.of(job) == HANDED_OVER
+    assert "2 places" not in two.bridge.job(job.request_hash).detail
+
+
+def test_after_a_start_a_copy_counts_once_its_daemon_has_answered_and_is_not_made_anew(places, first):
+    two, job = copied_before(places, first)
+    acts = []
+
+    class Watched:
+        def __getattr__(self, name):
+            acts.append(name)
+            return getattr(first, name)
+
+    restarted(two)
+    assert two.of(job) == WAITING
+    assert "1 of 2 places" in two.bridge.job(job.request_hash).detail
+    two.copy(two.mirror(Watched(), "kubo 1"))
+
+    assert two.of(job) == HANDED_OVER
+    assert set(acts) == {"peer_id"}
+
+
+def test_two_daemons_that_take_turns_at_one_address_are_one_place(places, first, second):
+    three = places(3, first)
+    job, _ = three.answered()
+    three.copy()
+    three.copy(three.mirror(second, "kubo 1"))
+
+    assert three.of(job) == WAITING
+    assert "2 of 3 places" in three.bridge.job(job.request_hash).detail
 
 
 # -- results that never come to be public -----------------------------------------------------------------------------

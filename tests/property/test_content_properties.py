@@ -195,7 +195,7 @@ def test_every_path_of_a_manifest_resolves_to_its_row(tree):
 
 
 @pytest.mark.parametrize("filler", [0, 2000])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(some=st.sets(names, max_size=20), seed=st.integers(0, 100))
 def test_a_directory_does_not_depend_on_the_order_of_its_names(filler, some, seed):
     """Below and above the size where it is sharded."""

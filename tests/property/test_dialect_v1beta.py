@@ -11,6 +11,7 @@ from executor.protocol.cid import RAW, Cid
 from executor.protocol.dialects.quantities import byte_count, cpu_millis
 from executor.protocol.spec import MAX_SPEC_BYTES_BY_CID, InvalidSpec, JobSpec, converted
 from executor.protocol.wire import MAX_SPEC_BYTES
+from tests.property.json_places import places, replaced
 
 CONTENT = {"StorageSource": "IPFS", "CID": str(Cid.of(RAW, b"x"))}
 SPECS = (
@@ -56,23 +57,6 @@ def outcome_of(data):
         return refusal.reason, refusal.field
     assert JobSpec.from_json(conversion.spec) == job
     return job
-
-
-def places(value, path=()):
-    """The path of every value inside a JSON value."""
-    yield path
-    if isinstance(value, dict | list):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(item, (*path, key))
-
-
-def replaced(value, path, new):
-    """A copy with another value at a path."""
-    if not path:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = replaced(value[path[0]], path[1:], new)
-    return copy
 
 
 @given(st.binary(max_size=300))

@@ -18,6 +18,7 @@ from executor.protocol.dialects.yamltext import MAX_YAML_BYTES, parse_yaml
 from executor.protocol.spec import MAX_SPEC_BYTES_BY_CID, InvalidSpec, JobSpec, converted, document_of
 from executor.protocol.specparts import LIMITS
 from executor.protocol.wire import Dialect, Order
+from tests.property.json_places import places, replaced
 
 MODULE = str(Cid.of(RAW, b"x"))
 SOURCE = {"Type": "ipfs", "Params": {"CID": MODULE}}
@@ -130,23 +131,6 @@ def leaves(value, path=""):
             yield from leaves(item, f"{path}[{number}]")
     else:
         yield path, value
-
-
-def places(value, path=()):
-    """The path of every value inside a JSON value."""
-    yield path
-    if isinstance(value, dict | list):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(item, (*path, key))
-
-
-def replaced(value, path, new):
-    """A copy with another value at a path."""
-    if not path:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = replaced(value[path[0]], path[1:], new)
-    return copy
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -14,6 +14,7 @@ from bridge.demo.data import make_access_log
 from executor.protocol.reasons import Reason
 from executor.sandbox.types import ContainerProgram, InputMount, JobCancelled, SandboxUnavailable, WasmProgram
 from executor.sandbox.wasm import WasmSandbox
+from tests.chain_nodes import wait_for
 from tests.sandbox.kit import execution, limited, run, wasm
 
 DEMO = Path(__file__).parents[2] / "bridge" / "demo" / "programs"
@@ -197,26 +198,19 @@ def children(pid):
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def wait_until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_killing_the_node_leaves_no_job_behind(hostile, tmp_path):
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-c", NODE, str(tmp_path), str(hostile.wasm)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as node:
         node.stdout.readline()
-        wait_until(lambda: children(node.pid))
+        wait_for(lambda: children(node.pid), 10, "the job's process")
         (child,) = children(node.pid)
 
         node.send_signal(signal.SIGKILL)
         node.wait(10)
 
-        wait_until(lambda: not Path(f"/proc/{child}").exists() or "\nState:\tZ" in state(child))
+        wait_for(lambda: not Path(f"/proc/{child}").exists() or "\nState:\tZ" in state(child), 10, "its end")
 
 
 def state(pid):

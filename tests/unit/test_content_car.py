@@ -1,5 +1,7 @@
 """CARv1: what goes in comes out, verified; and an attack table of streams that are refused."""
 
+import tracemalloc
+
 import dag_cbor
 import pytest
 from multiformats import CID
@@ -153,17 +155,23 @@ def test_a_stream_over_the_total_limit_is_refused_after_its_blocks():
     assert error == f"bytes of the CAR stream: more than the limit of {len(GOOD) - 1}"
 
 
-def test_the_parser_never_holds_more_than_a_section_and_a_piece():
+@pytest.mark.parametrize(("size", "step"), [(2 * 2**20, 65536), (2**16, 1)], ids=["large pieces", "single bytes"])
+def test_the_parser_holds_one_section_whatever_the_pieces(size, step):
     parser = CarParser(CarLimits(total_bytes=10**9))
     parser.feed(header(ROOT))
-    big = bytes(2 * 1024 * 1024)
+    big = bytes(size)
     stream = section(Cid.of(RAW, big).binary + big)
-    for _ in range(3):
-        for offset in range(0, len(stream), 65536):
-            parser.feed(stream[offset : offset + 65536])
-            assert len(parser._buffer) <= len(stream)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            for offset in range(0, len(stream), step):
+                parser.feed(stream[offset : offset + step])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
 
     assert parser.blocks == 3
+    assert peak < 1.5 * size
     parser.finish()
 
 

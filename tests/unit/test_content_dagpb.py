@@ -76,6 +76,57 @@ def test_a_link_by_cidv0_is_read_as_cidv1():
     assert dagpb.decode(bytes_field(2, bytes_field(1, old.binary[2:]))).links[0].cid == old
 
 
+WRITTEN = {
+    "nothing": Node((), None),
+    "no links": Node((), b"data"),
+    "one target under many names": Node(tuple(Link(f"{number}", LEAF, number) for number in range(300)), b"data"),
+    "names and sizes of every length": Node(
+        tuple(Link("\u00e9" * length, Cid.of(RAW, b"%d" % length), 2**length) for length in (0, 1, 40, 60, 63)), None
+    ),
+}
+
+
+@pytest.mark.parametrize("node", WRITTEN.values(), ids=WRITTEN)
+def test_the_targets_of_a_node_are_those_of_its_links(node):
+    for old_cids in (False, True):
+        if old_cids:
+            node = Node(tuple(Link(link.name, Cid(DAG_PB, link.cid.digest), link.tsize) for link in node.links), b"")
+        block = dagpb.encode(node, old_cids=old_cids)
+
+        assert dagpb.decode(block) == node
+        assert dagpb.targets(block) == [link.cid for link in node.links]
+        assert dagpb.targets(block, each_once=True) == list(dict.fromkeys(link.cid for link in node.links))
+
+
+def test_of_a_node_of_more_links_than_can_be_none_is_read():
+    block = dagpb.encode(Node((Link("a", LEAF, 4),) * 3, b"data"))
+
+    assert len(dagpb.decode(block, LEAF, 3).links) == 3
+    with pytest.raises(MalformedBlock, match="3 links, where at most 2"):
+        dagpb.decode(block, LEAF, 2)
+
+
+#: name -> how often it stands in the directory below
+NAMES = {"a": 1, "": 1, "twice": 2, "\u00e9": 1, "not there": 0, "\x12\x01b": 1, "b": 0, "x" * 200: 1}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_name_is_found_without_reading_the_others(name):
+    names = [name for name, times in NAMES.items() for _ in range(times)]
+    made = [Link(name, Cid.of(DAG_PB, b"%d" % number), 4) for number, name in enumerate(names)]
+    there = [link.cid for link in made if link.name == name]
+
+    for old_cids in (False, True):
+        assert dagpb.find(dagpb.encode(Node(tuple(made), b"data"), old_cids=old_cids), name) == (there, b"data")
+
+
+def test_a_name_is_not_found_in_a_hash_or_in_the_data():
+    cid = Cid(RAW, bytes_field(2, b"a" * 30))
+    block = dagpb.encode(Node((Link("b", cid, 0), Link("c", LEAF, 0)), bytes_field(2, b"a" * 30)))
+
+    assert dagpb.find(block, "a" * 30)[0] == []
+
+
 def test_links_need_not_be_sorted_to_be_read():
     node = Node((Link("b", LEAF, 4), Link("a", LEAF, 4)), unixfs_node.encode_data(Data(TYPE_DIRECTORY)))
     block = dagpb.encode(node)
@@ -94,6 +145,12 @@ REFUSED_NODES = {
     "a group": b"\x0b\x0c",
     "a field longer than the node": b"\x0a\x05data",
     "a length of 2**63": b"\x0a" + varint.encode(2**63) + b"x",
+    "a link longer than the node": b"\x12\x7f" + HASH,
+    "a name longer than its link": bytes_field(2, HASH + b"\x12\x09name") + LINK,
+    "a size that is cut": bytes_field(2, HASH + NAME + b"\x18\x80") + LINK,
+    "a hash that is cut": bytes_field(2, HASH[:20]) + LINK,
+    "a hash of version 0 that is cut": bytes_field(2, b"\x0a\x22\x12\x20" + bytes(31)) + LINK,
+    "something behind a link's size": bytes_field(2, HASH + NAME + TSIZE + TSIZE),
     "a length bomb": b"\x0a" + b"\xff" * 20,
     "a length that is not the shortest": b"\x0a\x84\x00data",
     "cut inside a tag": b"\x80",
@@ -121,6 +178,8 @@ def test_what_is_not_dag_pb_is_refused_by_the_name_of_its_block(block):
         unixfs_node.parse(cid, block)
 
     assert caught.value.cid == cid
+    with pytest.raises(MalformedBlock):
+        dagpb.targets(block, cid)
 
 
 def unixfs(message, *links):

@@ -2,13 +2,13 @@
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
-from executor.content import dagpb, unixfs_node
 from executor.content.blocks import MemoryBlocks
-from executor.content.dagpb import Link, Node
+from executor.content.dagpb import Link
 from executor.content.importer import file_blocks, only_hash, tree_blocks
 from executor.content.unixfs import (
     EMPTY_DIRECTORY,
@@ -27,14 +27,15 @@ from executor.content.unixfs import (
     manifest,
     read_file,
 )
-from executor.content.unixfs_node import TYPE_DIRECTORY, TYPE_FILE, Data
 from executor.errors import (
     ContentTooLarge,
+    DiskFull,
     InvalidInput,
     SourceChanged,
     UnsafeName,
 )
-from executor.protocol.cid import DAG_PB, RAW, Cid
+from executor.protocol.cid import RAW, Cid
+from tests.dag_kit import directory, raw
 
 LIMITS = TreeLimits(max_bytes=50_000_000)
 MIB = 1024 * 1024
@@ -43,29 +44,6 @@ MIB = 1024 * 1024
 @pytest.fixture
 def store():
     return MemoryBlocks()
-
-
-def put(store, node):
-    block = dagpb.encode(node)
-    cid = Cid.of(DAG_PB, block)
-    store.put_many([(cid, block)])
-    return cid
-
-
-def directory(store, *links):
-    return put(store, Node(links, unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
-
-
-def file(store, children, size=None):
-    sizes = tuple(of for _, of in children)
-    data = Data(TYPE_FILE, file_size=sum(sizes) if size is None else size, block_sizes=sizes)
-    return put(store, Node(tuple(Link("", cid, 0) for cid, _ in children), unixfs_node.encode_data(data)))
-
-
-def raw(store, content):
-    cid = Cid.of(RAW, content)
-    store.put_many([(cid, content)])
-    return cid
 
 
 def contents(folder):
@@ -99,6 +77,28 @@ def test_import_keeps_one_chunk_in_memory(tmp_path):
             return sum(1 for _ in stream)
 
     assert str(import_file(Counting(), path, 40 * MIB)) == str(only_hash(file_blocks([bytes(MIB)] * 40)).cid)
+
+
+class Full:
+    """A sink that has room for two blocks."""
+
+    def put_many(self, stream):
+        for count, _ in enumerate(stream):
+            if count == 2:
+                raise DiskFull("no space left")
+
+
+@pytest.mark.parametrize("what", ["a file", "a folder"])
+def test_what_a_sink_does_not_take_leaves_no_thread_and_no_file_open_behind_its_error(tmp_path, what):
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(12 * MIB))
+    before = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+    with pytest.raises(DiskFull) as caught:
+        import_file(Full(), path, 12 * MIB) if what == "a file" else import_tree(Full(), tmp_path, LIMITS)
+
+    assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == before
+    assert caught.value.__traceback__  # which has hold of the frames that read
 
 
 def test_hidden_files_are_imported(store, tmp_path):

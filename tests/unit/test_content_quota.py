@@ -2,8 +2,10 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from executor.content.quota import Meter, StoreLimits, Usage, on_disk
 from executor.content.roots import RootSet
 from executor.errors import BlockMismatch, DiskFull
 from executor.protocol.cid import RAW, Cid
+from tests.chain_nodes import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = 4096
@@ -171,17 +174,92 @@ def test_garbage_collection_mends_a_count_and_takes_no_pin(store):
     assert used(store) == PAGE
 
 
-def test_what_is_written_while_it_is_counted_anew_counts(tmp_path):
-    meter = Meter(tmp_path, lambda: 0)
+def counted(tmp_path, beside):
+    """What is counted of a store of 7 pages where `beside(meter)` happens while the new count looks at the disk."""
+    meter = Meter(tmp_path, lambda: 7 * PAGE)
     meter.set_limits(StoreLimits(0, 0))
 
     def scan():
-        meter.reserve(1)
+        beside(meter)
         return 7 * PAGE
 
-    Meter(tmp_path, scan).recount()
+    new = Meter(tmp_path, scan)
+    new.recount(new.begin())
+    return meter.usage().used
 
-    assert meter.usage().used == 8 * PAGE
+
+def test_what_is_written_while_it_is_counted_anew_counts(tmp_path):
+    assert counted(tmp_path, lambda meter: meter.reserve(1)) == 8 * PAGE
+
+
+def test_what_is_removed_while_it_is_counted_anew_hides_nothing_that_is_written_then(tmp_path):
+    def removed_before_it_was_seen_and_another_one_written(meter):
+        meter.release(1, meter.era())
+        meter.reserve(1)
+
+    assert counted(tmp_path, removed_before_it_was_seen_and_another_one_written) == 8 * PAGE
+
+
+def test_a_removal_that_ends_after_the_new_count_is_not_taken_off_twice(tmp_path):
+    meter = Meter(tmp_path, lambda: 7 * PAGE)  # what is on disk once the block is gone
+    meter.set_limits(StoreLimits(0, 0))
+    before = meter.era()
+    meter.recount(meter.begin())
+    meter.release(1, before)
+
+    assert meter.usage().used == 7 * PAGE
+    meter.release(1, meter.era())
+    assert meter.usage().used == 6 * PAGE
+
+
+def test_a_write_that_fails_after_the_new_count_is_not_taken_off_it(tmp_path):
+    meter = Meter(tmp_path, lambda: 7 * PAGE)
+    meter.set_limits(StoreLimits(0, 0))
+    era = meter.reserve(1)
+    meter.recount(meter.begin())
+    meter.release(1, era)
+
+    assert meter.usage().used == 7 * PAGE
+
+
+def test_a_block_that_is_on_its_way_while_a_new_count_begins_is_waited_for(store):
+    store.meter.set_limits(StoreLimits(0, 0))
+    inode = f":{(store.root / 'lock').stat().st_ino} "
+
+    def waits():
+        return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
+
+    with store.locked():
+        counting = threading.Thread(target=store.recount)
+        counting.start()
+        wait_for(waits, 10, "the count waits for the writer")
+        store.meter.reserve(1)
+        (store.root / "blocks" / "aa").mkdir()
+        (store.root / "blocks" / "aa" / "block").write_bytes(b"1")
+    counting.join(10)
+
+    assert used(store) == PAGE
+
+
+def test_a_block_that_comes_before_any_limits_is_not_taken_off_what_is_counted_then(store):
+    era = store.meter.reserve(1)
+    store.meter.set_limits(StoreLimits(0, 0))
+    store.meter.reserve(1)
+    store.meter.release(1, era)
+
+    assert (era, used(store)) == (None, PAGE)
+
+
+def test_the_file_of_an_earlier_version_is_understood(store):
+    (store.root / "usage").write_bytes(struct.pack("<QQQ", 5 * PAGE, 6 * PAGE, 0))
+
+    store.put(*block(1))
+    assert used(store) == 6 * PAGE
+    with pytest.raises(DiskFull):
+        store.put(*block(2))
+    store.recount()
+
+    assert used(store) == PAGE
 
 
 WRITER = """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from executor.content import dagpb, hamt, unixfs_node
+from executor.content import hamt, unixfs_node
 from executor.content.blocks import MemoryBlocks
 from executor.content.dagpb import Link, Node
 from executor.content.murmur3 import murmur3_x64_64
@@ -25,7 +25,7 @@ from executor.content.unixfs import (
     tree_size,
     walk,
 )
-from executor.content.unixfs_node import MURMUR3_X64_64, TYPE_DIRECTORY, TYPE_FILE, TYPE_SHARD, Data
+from executor.content.unixfs_node import MURMUR3_X64_64, TYPE_FILE, TYPE_SHARD, Data
 from executor.errors import (
     BlockMissing,
     ContentTooLarge,
@@ -34,7 +34,8 @@ from executor.errors import (
     PathNotFound,
     UnsafeName,
 )
-from executor.protocol.cid import DAG_PB, RAW, Cid
+from executor.protocol.cid import RAW, Cid
+from tests.dag_kit import directory, file, put, raw
 
 LIMITS = TreeLimits(max_bytes=50_000_000)
 MIB = 1024 * 1024
@@ -43,29 +44,6 @@ MIB = 1024 * 1024
 @pytest.fixture
 def store():
     return MemoryBlocks()
-
-
-def put(store, node):
-    block = dagpb.encode(node)
-    cid = Cid.of(DAG_PB, block)
-    store.put_many([(cid, block)])
-    return cid
-
-
-def directory(store, *links):
-    return put(store, Node(links, unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
-
-
-def file(store, children, size=None):
-    sizes = tuple(of for _, of in children)
-    data = Data(TYPE_FILE, file_size=sum(sizes) if size is None else size, block_sizes=sizes)
-    return put(store, Node(tuple(Link("", cid, 0) for cid, _ in children), unixfs_node.encode_data(data)))
-
-
-def raw(store, content):
-    cid = Cid.of(RAW, content)
-    store.put_many([(cid, content)])
-    return cid
 
 
 def test_a_manifest_lists_everything_sorted_by_path(store):

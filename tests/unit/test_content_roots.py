@@ -448,6 +448,18 @@ def test_until_when_a_root_is_public_is_the_latest_end_of_those_that_publish_it(
     assert roots.public_until(root, 250.0) == float("inf")
 
 
+def test_what_is_public_is_prolonged_without_a_walk_and_nothing_else_is(store, roots):
+    root, private = import_bytes(store, b"root"), import_bytes(store, b"private")
+    roots.publish(root, "a", 100.0)
+    roots.keep(private, "a", None)
+    store.delete(root)
+
+    assert roots.prolong(root, "b", 200.0)
+    assert roots.public_until(root, 50.0) == 200.0
+    assert not roots.prolong(private, "b", 200.0)
+    assert roots.live(50.0, private) == [Root(private, "a", public=False, expires_at=None)]
+
+
 def test_one_look_at_what_is_public_sees_what_changes_meanwhile(store, roots):
     root, now = import_bytes(store, b"root"), 0.0
     with roots.public_view(lambda: now) as is_public:
@@ -468,3 +480,19 @@ def test_the_reasons_to_keep_one_root_can_be_asked_for_alone(store, roots):
 
     assert [kept.label for kept in roots.live(0.0, root)] == ["a"]
     assert len(roots.live(0.0)) == 2
+
+
+def test_what_is_private_under_a_label_is_shortened_and_nothing_else_is(store, roots):
+    one, sooner, signed, public, other = (import_bytes(store, b"%d" % number) for number in range(5))
+    roots.keep(one, "job")
+    roots.keep(sooner, "job", 1500.0)
+    roots.keep(signed, "job", 9000.0)
+    roots.publish(public, "job", 9000.0)
+    roots.keep(other, "another job", 9000.0)
+
+    assert roots.shorten("job", 2000.0, but=signed) == 1
+    assert roots.shorten("job", 2000.0, but=signed) == 0
+
+    ends = {root.cid: root.expires_at for root in roots.live(1000.0)}
+    assert ends == {one: 2000.0, sooner: 1500.0, signed: 9000.0, public: 9000.0, other: 9000.0}
+    assert roots.shorten("job", 2000.0) == 1

@@ -28,6 +28,16 @@ def test_a_fast_source_comes_before_an_unknown_one_and_that_before_a_slow_one():
     assert sorted([slow, Score(), fast], key=Score.order) == [fast, Score(), slow]
 
 
+def test_a_small_try_says_nothing_of_the_rate_unless_it_took_long():
+    quick = Score().brought(1000, 0.05, 0.05)
+    known = Score().brought(10 * MIB, 1.0, 0.1)
+
+    assert quick.rate is None
+    assert quick.order() < Score().order()
+    assert known.brought(1000, 0.05, 0.05).rate == known.rate
+    assert Score().brought(1000, 10.0, 10.0).rate == 100.0
+
+
 def test_a_source_that_failed_comes_after_all_others():
     best_but_failed = Score().brought(100 * MIB, 1.0, 0.01).failed(0.0)
 

@@ -7,16 +7,29 @@ from executor.content.blocks import MemoryBlocks
 from executor.content.cidtext import old_binary
 from executor.content.dagpb import Link, Node
 from executor.content.gateway_query import Scope, Span
-from executor.content.selection import MAX_PATH_BLOCKS, Located, file_size, locate, sections, select
+from executor.content.selection import (
+    MAX_DIRECTORY_DATA,
+    MAX_PATH_BLOCKS,
+    MAX_PATH_BYTES,
+    Known,
+    Located,
+    file_size,
+    locate,
+    sections,
+    select,
+)
 from executor.content.unixfs import TreeLimits, import_bytes, import_listing, resolve, walk
-from executor.content.unixfs_node import TYPE_DIRECTORY, Data
+from executor.content.unixfs_node import MAX_FANOUT, MURMUR3_X64_64, TYPE_DIRECTORY, TYPE_SHARD, Data
 from executor.errors import BlockMissing, ContentTooLarge, MalformedBlock, PathNotFound
 from executor.protocol.cid import DAG_PB
 from tests.gateway_kit import directory, file_of, leaf, old_link, put, put_block, symlink
+from tests.hostile_dags import Counted
 
 LIMITS = TreeLimits(max_bytes=50_000_000)
 MANY = {f"file-{number}": b"%d" % (number // 2) for number in range(6000)}
 """So many that their directory is sharded; every two have the same content."""
+
+DIRECTORY = unixfs_node.encode_data(Data(TYPE_DIRECTORY))
 
 
 @pytest.fixture
@@ -207,6 +220,86 @@ def test_a_path_of_too_many_blocks_is_given_up(store):
 
     with pytest.raises(ContentTooLarge):
         locate(store, root, ("a",) * (MAX_PATH_BLOCKS + 1))
+
+
+def test_a_path_through_more_bytes_of_directories_than_anybody_writes_is_given_up(store):
+    root = leaf(store, b"end")
+    for _ in range(5):
+        root = put(store, [Link("a", root, 0), Link("b" * (MAX_PATH_BYTES // 5), root, 0)], DIRECTORY)
+
+    assert locate(store, root, ("a",) * 4)
+    with pytest.raises(ContentTooLarge, match="bytes of the directories"):
+        locate(store, root, ("a",) * 5)
+
+
+def test_a_way_that_is_known_is_gone_again_without_reading():
+    whole = MemoryBlocks()
+    root = import_listing(whole, {"a/b/x": b"x", **{f"m/{name}": value for name, value in MANY.items()}}, LIMITS)
+    store, known = Counted((cid, whole.get(cid)) for cid in whole), Known()
+    for path in (("a", "b", "x"), ("m", "file-4711")):
+        first = locate(store, root, path, known)
+        reads = store.reads
+
+        assert locate(store, root, path, known) == first == locate(whole, root, path)
+        assert store.reads == reads
+
+
+def test_a_way_that_is_known_ends_where_a_block_of_it_is_gone(store, tree):
+    known = Known()
+    locate(store, tree, ("a", "y"), known)
+    left = MemoryBlocks([(tree, store.get(tree))])
+
+    with pytest.raises(BlockMissing):
+        locate(left, tree, ("a", "y"), known)
+
+
+def test_known_ways_are_few_and_their_names_short(store):
+    known, long = Known(most=2), "x" * 256
+    links = [Link(name, leaf(store, name.encode()), 0) for name in ("a", "b", "c", long)]
+    root = put(store, links, DIRECTORY)
+    for link in links:
+        locate(store, root, (link.name,), known)
+
+    assert [known.get(root, name) is not None for name in ("a", "b", "c", long)] == [False, False, True, False]
+
+
+def test_a_path_that_is_too_long_is_so_however_much_of_it_is_known(store):
+    known = Known()
+    root = leaf(store, b"end")
+    for _ in range(5):
+        root = put(store, [Link("a", root, 0), Link("b" * (MAX_PATH_BYTES // 5), root, 0)], DIRECTORY)
+    locate(store, root, ("a",) * 4, known)
+    below = locate(store, root, ("a",)).end
+    locate(store, below, ("a",) * 4, known)
+
+    with pytest.raises(ContentTooLarge):
+        locate(store, root, ("a",) * 5, known)
+
+
+#: what a path does not lead through
+NO_DIRECTORY = {
+    "a name that stands there twice": lambda store, to: put(store, [Link("a", to, 0)] * 2, DIRECTORY),
+    "a directory that says more than directories do": lambda store, to: put(
+        store, [Link("a", to, 0)], unixfs_node.encode_data(Data(TYPE_DIRECTORY, data=bytes(MAX_DIRECTORY_DATA)))
+    ),
+    "a shard of more links than can be": lambda store, to: put(
+        store,
+        [Link(f"{number:04}", to, 0) for number in range(MAX_FANOUT + 1)],
+        unixfs_node.encode_data(Data(TYPE_SHARD, data=b"", hash_type=MURMUR3_X64_64, fanout=MAX_FANOUT)),
+    ),
+    "no UnixFS": lambda store, to: put(store, [Link("a", to, 0)], b"\xff"),
+    "no dag-pb": lambda store, to: put_block(store, b"\xff"),
+    "a file": lambda store, to: file_of(store, b"chunk")[0],
+    "a symbolic link": lambda store, to: symlink(store, b"a"),
+}
+
+
+@pytest.mark.parametrize("name", NO_DIRECTORY)
+def test_what_is_no_sound_directory_leads_nowhere(store, name):
+    root = directory(store, x=NO_DIRECTORY[name](store, leaf(store, b"end")))
+
+    with pytest.raises(PathNotFound):
+        locate(store, root, ("x", "a"))
 
 
 def test_a_damaged_directory_ends_a_download_of_all(store):

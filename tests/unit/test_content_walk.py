@@ -2,10 +2,9 @@
 
 import pytest
 
-from executor.content import dagpb, unixfs_node
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
-from executor.content.dagpb import Link, Node
+from executor.content.dagpb import Link
 from executor.content.unixfs import (
     EMPTY_DIRECTORY,
     EMPTY_FILE,
@@ -20,13 +19,15 @@ from executor.content.unixfs import (
     stored_size,
     walk,
 )
-from executor.content.unixfs_node import TYPE_DIRECTORY, Data
+from executor.content.walk import Frontier
 from executor.errors import (
     BlockMissing,
     InvalidInput,
     MalformedBlock,
 )
 from executor.protocol.cid import DAG_CBOR, DAG_PB, RAW, Cid
+from tests.dag_kit import directory
+from tests.hostile_dags import Counted
 
 LIMITS = TreeLimits(max_bytes=50_000_000)
 MIB = 1024 * 1024
@@ -35,17 +36,6 @@ MIB = 1024 * 1024
 @pytest.fixture
 def store():
     return MemoryBlocks()
-
-
-def put(store, node):
-    block = dagpb.encode(node)
-    cid = Cid.of(DAG_PB, block)
-    store.put_many([(cid, block)])
-    return cid
-
-
-def directory(store, *links):
-    return put(store, Node(links, unixfs_node.encode_data(Data(TYPE_DIRECTORY))))
 
 
 def contents(folder):
@@ -93,6 +83,32 @@ def test_the_missing_frontier_can_be_asked_for_in_parts():
 
     assert len(missing(store, root, limit=3)) == 3
     assert missing(store, root, limit=3) == missing(store, root)[:3]
+
+
+def test_a_frontier_that_is_asked_again_says_what_a_walk_would_and_reads_each_block_once():
+    whole = MemoryBlocks()
+    root = import_listing(whole, {f"{i}/{j}/x": b"%d %d" % (i, j) for i in range(6) for j in range(6)}, LIMITS)
+    store, twin, frontier = Counted(), MemoryBlocks(), Frontier(root)
+    while absent := frontier.missing(store, limit=5):
+        assert absent == missing(twin, root, limit=5)
+        for blocks_of in (store, twin):
+            blocks_of.put_many((cid, whole.get(cid)) for cid in absent[::2])
+
+    assert set(store) == set(whole)
+    assert (frontier.looked_at, frontier.waiting) == (len(whole), 0)
+    assert store.reads == sum(cid.codec == DAG_PB for cid in whole)
+
+
+def test_a_frontier_of_what_can_never_be_whole_says_so_again_without_reading():
+    store = Counted()
+    broken = Cid.of(DAG_PB, b"broken")
+    store.put_many([(broken, b"broken")])
+    frontier = Frontier(broken)
+
+    for _ in range(3):
+        with pytest.raises(MalformedBlock):
+            frontier.missing(store)
+    assert store.reads == 1
 
 
 def test_a_damaged_block_counts_as_missing(tmp_path):

@@ -78,6 +78,15 @@ def test_the_state_table_is_the_code():
     assert table == {state.value: {target.value for target in targets} for state, targets in TRANSITIONS.items()}
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_that_a_page_sends_its_reader_to_is_there(page):
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`((?:bridge|contracts|executor|hardhat|tests|docs)/[\w./-]+)`", text)
+    linked = [(ROOT / page).parent / target for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", text)]
+
+    assert [str(path) for path in [*(ROOT / name for name in named), *linked] if not path.exists()] == []
+
+
 def keys_of(model, prefix=""):
     for name, field in model.model_fields.items():
         nested = field.annotation

@@ -56,6 +56,7 @@ class _Composer:
         self._events = _events(text)
 
     def document(self) -> Any:
+        """The value of the one document. InvalidSpec where there is none, or several."""
         for _ in range(2):  # the start of the stream and of a document
             event = next(self._events)
         if isinstance(event, yaml.StreamEndEvent):

@@ -45,6 +45,7 @@ class _Converter:
         self._draft = draft
 
     def convert(self, job: Fields) -> dict[str, Any]:
+        """The job as the JSON value of `insula/v1`. InvalidSpec names the field as its author wrote it."""
         self._check_job(job)
         task = _one_task(job)
         found = sources(task, "InputSources")

@@ -73,6 +73,7 @@ class _Converter:
         self._module = module
 
     def convert(self, job: Fields, quorum: int) -> dict[str, Any]:
+        """The module's job as the JSON value of `insula/v1`. InvalidSpec names the field as its author wrote it."""
         machine = self._machine(self._module.object("machine"))
         seconds = self._seconds()
         self._check_files(self._module.object("inputFiles"))

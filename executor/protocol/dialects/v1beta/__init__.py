@@ -58,6 +58,7 @@ class _Converter:
         self._presets = presets
 
     def convert(self, top: Fields, quorum: int) -> dict[str, Any]:
+        """A job or a bare spec as the JSON value of `insula/v1`. InvalidSpec names the field as its author wrote it."""
         spec = self._unwrapped(top)
         result: dict[str, Any] = {"version": "insula/v1", "engine": self._engine(spec)}
         if inputs := self._inputs(spec):

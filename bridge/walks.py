@@ -1,0 +1,103 @@
+"""How far each unfinished upload has been looked through, and how often one uploader may have that begun anew.
+
+To look through a DAG costs what its bytes cost. Each call about an upload would pay that again, for however little it
+brings, so what was looked at is remembered between calls; where it is not remembered any more, the walk from the root
+on is counted against whoever asks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridge.errors import AskedTooOften
+from executor.content.walk import Frontier
+from executor.protocol.cid import Cid
+
+AGAIN_SECONDS: Final = 5.0
+MOST_WALKS: Final = 1000
+MOST_CIDS: Final = 1_000_000
+"""In all walks that are remembered; each takes about 150 bytes."""
+BURST_BYTES: Final = 256 * 2**20
+"""What one uploader may have walked through anew at any time."""
+BYTES_PER_SECOND: Final = 2 * 2**20
+"""What he may have walked through anew in the long run."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """What is known of one upload. frontier: while something is missing. whole: its blocks when nothing was."""
+
+    frontier: Frontier | None = None
+    whole: int | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def cids(self) -> int:
+        """How many it keeps in memory."""
+        return 0 if self.frontier is None else self.frontier.looked_at + self.frontier.waiting
+
+
+class Walks:
+    """The walks that were used last. Any thread."""
+
+    def __init__(self, most_cids: int = MOST_CIDS) -> None:
+        self._most_cids = most_cids
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, Cid], Walk] = OrderedDict()
+
+    @contextmanager
+    def of(self, owner: str, root: Cid, *, waits: bool = True) -> Iterator[Walk]:
+        """The walk of an upload, or a new one; one thread at a time. AskedTooOften where another is at it."""
+        with self._lock:
+            walk = self._known.setdefault((owner, root), Walk())
+            self._known.move_to_end((owner, root))
+        if not walk.lock.acquire(blocking=waits):
+            raise AskedTooOften(AGAIN_SECONDS)
+        try:
+            yield walk
+        finally:
+            walk.lock.release()
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        with self._lock:
+            cids = sum(walk.cids for walk in self._known.values())
+            while cids > self._most_cids or len(self._known) > MOST_WALKS:
+                cids -= self._known.popitem(last=False)[1].cids
+
+
+class Budget:
+    """Bytes that each uploader may have walked through anew: a debt that time pays off. Any thread."""
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        burst: int = BURST_BYTES,
+        per_second: int = BYTES_PER_SECOND,
+    ) -> None:
+        self._monotonic = monotonic
+        self._burst = burst
+        self._per_second = per_second
+        self._lock = threading.Lock()
+        self._paid_at: dict[str, float] = {}
+
+    def take(self, who: str, size: int) -> float:
+        """Count a walk over so many bytes: 0. Or seconds until one may begin, and nothing is counted.
+
+        A walk larger than the burst may begin too, where little is owed.
+        """
+        with self._lock:
+            now = self._monotonic()
+            self._paid_at = {key: at for key, at in self._paid_at.items() if at > now}
+            paid_at = self._paid_at.get(who, now)
+            if size and paid_at - now > self._burst / self._per_second:
+                return paid_at - now - self._burst / self._per_second
+            self._paid_at[who] = paid_at + size / self._per_second
+            return 0.0
