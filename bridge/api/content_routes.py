@@ -62,7 +62,7 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
                 require_body(digest, declared)
                 cid = Cid.parse(root, "root")
                 act = partial(_upload, dispatcher, account, cid, bool(public), meant_for or account, file)
-                found = await run_in_threadpool(turns.run, account, act)
+                found = await turns.run(account, act)
         wake()
         return found
 
@@ -75,9 +75,7 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         gate.require_headers(request)
         body = await read_json(request)
         account = await gate.uploader(request, hashlib.sha256(body).digest())
-        act = partial(_withdraw, dispatcher, account, Cid.parse(root, "root"))
-        with places.taken(account):  # it waits for its turn in a thread, and those are everybody's
-            return await run_in_threadpool(turns.run, account, act)
+        return await turns.run(account, partial(_withdraw, dispatcher, account, Cid.parse(root, "root")))
 
     return routes
 

@@ -126,7 +126,7 @@ def _add_content(routes: APIRouter, dispatcher: Dispatcher, signed: Signed, gate
             async with read_car(request) as (file, digest):
                 require_body(digest, declared)
                 act = partial(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
-                return await run_in_threadpool(turns.run, key, act)
+                return await turns.run(key, act)
 
 
 def _body(model: type) -> dict[str, object]:

@@ -1,11 +1,13 @@
 """Who gets a place to upload, what is refused before a body comes, and that nobody waits for it."""
 
+import asyncio
 import contextlib
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from starlette.concurrency import run_in_threadpool
 
 from bridge.api.places import UPLOADS_AT_ONCE, UPLOADS_PER_KEY, KeyTurns, UploadPlaces
 from bridge.api.problems import Problem
@@ -121,7 +123,7 @@ def test_an_account_with_its_share_under_way_is_told_when_to_come_again_and_othe
         refused = api.call(UPLOADER, "PUT", PATH, CAR)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
         assert refused.json()["type"] == "urn:insula:problem:too-many-uploads"
-        assert api.call(UPLOADER, "DELETE", PATH).status_code == 429, "it would wait in a thread for its turn"
+        assert api.call(UPLOADER, "DELETE", PATH).status_code == 200
         assert api.call(OTHER, "PUT", PATH, CAR).status_code == 200
 
     wait_for(lambda: api.call(UPLOADER, "PUT", PATH, CAR).status_code == 200, 10, "a place")
@@ -292,24 +294,45 @@ def test_abuse_uploads_at_once_have_one_quota_between_them(api, bridge):
 
 
 def test_what_a_key_sends_is_stored_one_after_the_other_and_others_do_not_wait():
-    turns, at_work, go_on = KeyTurns(wait_seconds=0.1), threading.Event(), threading.Event()
+    at_work, go_on = threading.Event(), threading.Event()
 
     def slow():
         at_work.set()
         assert go_on.wait(10)
         return "first"
 
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(turns.run, "one", slow)
-        assert at_work.wait(10)
-        assert turns.run("another", lambda: "not kept waiting") == "not kept waiting"
+    async def case():
+        turns = KeyTurns(wait_seconds=0.1)
+        first = asyncio.create_task(turns.run("one", slow))
+        assert await asyncio.to_thread(at_work.wait, 10)
+        assert await turns.run("another", lambda: "not kept waiting") == "not kept waiting"
         with pytest.raises(Problem) as later:
-            turns.run("one", lambda: "second")
+            await turns.run("one", lambda: "second")
         assert later.value.status == 429
         go_on.set()
-        assert first.result(10) == "first"
+        assert await first == "first"
+        assert await turns.run("one", lambda: "second") == "second"
 
-    assert turns.run("one", lambda: "second") == "second"
+    asyncio.run(case())
+
+
+def test_who_waits_for_a_turn_takes_no_thread():
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def slow():
+        at_work.set()
+        assert go_on.wait(10)
+
+    async def case():
+        turns = KeyTurns()
+        first = asyncio.create_task(turns.run("one", slow))
+        assert await asyncio.to_thread(at_work.wait, 10)
+        waiting = [asyncio.create_task(turns.run("one", lambda: None)) for _ in range(100)]
+        assert await asyncio.wait_for(run_in_threadpool(lambda: "a thread"), 10) == "a thread"
+        go_on.set()
+        await asyncio.gather(first, *waiting)
+
+    asyncio.run(case())
 
 
 def test_withdrawals_beside_uploads_leave_nothing_that_is_kept_and_counts_for_nobody(api, bridge):
