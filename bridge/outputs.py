@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from bridge.errors import AskedTooOften
@@ -21,7 +21,7 @@ from bridge.store.engine import Engine, reading, transaction
 from bridge.walks import Budget, Walk, Walks
 from executor.content.blocks import Block, BlockSource
 from executor.content.blockstore import BlockStore
-from executor.content.walk import Descent, Frontier, links
+from executor.content.walk import Descent, Frontier, links, missing
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, MalformedBlock
 from executor.protocol.cid import DAG_PB, Cid
 from executor.protocol.leases import MAX_MISSING
@@ -110,15 +110,16 @@ class Holdings:
 
         While some are missing, only what came since the last call is looked at; before nothing is, all of it again.
         who: against whom it counts where all that is here has to be looked at; AskedTooOften then, and where that is
-        being done. brought: what came with
-        this call, which does not count. verify: read every block, so that those that are damaged on our disk are asked
-        for again; what is known already is said instead where that was asked for too often. MalformedBlock where a
-        block is no dag-pb.
+        being done. brought: what came with this call, which does not count. verify: read every block, so that those
+        that are damaged on our disk are asked for again; what is known already is said instead where that was asked
+        for too often. MalformedBlock where a block is no dag-pb.
         """
+        with reading(self._engine) as connection:
+            count, size = held_count(connection, owner), held_bytes(connection, owner)
+        if not count:
+            return [root]
         waits = who is None or brought is not None  # of uploads, few run at a time
         with self._walks.of(owner, root, waits=waits) as walk:
-            with reading(self._engine) as connection:
-                count, size = held_count(connection, owner), held_bytes(connection, owner)
             if walk.frontier is None or verify:
                 later = self._budget.take(who, size - (brought.fresh_bytes if brought else 0)) if who else 0.0
                 if not later:
@@ -134,7 +135,10 @@ class Holdings:
     def _walk_anew(self, walk: Walk, owner: str, root: Cid, *, verify: bool = False) -> list[Cid]:
         with reading(self._engine) as connection:
             held = held_cids(connection, owner)
-        return _look(walk, Frontier(root), HeldView(self._store, held), verify=verify)
+        absent = _look(walk, Frontier(root), HeldView(self._store, held), verify=verify)
+        if not absent:
+            walk.whole = len(held)
+        return absent
 
     def allowance(self, owner: str, limit: int) -> Allowance:
         """What an owner of output may still bring, of `limit` bytes."""
@@ -184,22 +188,23 @@ class Holdings:
                 descent.below(links(cid, block))
         return first
 
-    def is_below(self, roots: Iterable[Cid], wanted: Cid) -> bool:
-        """Whether `wanted` is one of `roots` or a block below them, as far as these DAGs are here."""
-        roots = list(roots)
-        if wanted in roots:
-            return True
-        descent = Descent(roots)
-        for cid in descent:
-            if cid == wanted:
-                return True
-            if cid.codec != DAG_PB:
-                continue
-            try:
-                descent.below(links(cid, self._store.get(cid)))
-            except (BlockMissing, BlockMismatch, MalformedBlock):
-                continue
-        return False
+    def is_below(self, owner: str, root: Cid, wanted: Cid, *, who: str) -> bool:
+        """Whether `wanted` is a block below `root`, as far as that is here; of a DAG that is here, looked up but once.
+
+        who: against whom it counts to look, each block as what it costs beside its bytes; AskedTooOften as `missing`.
+        """
+        with self._walks.of(owner, root, waits=False) as walk:
+            if walk.below:
+                return wanted in walk.below
+            with reading(self._engine) as connection:
+                count = held_count(connection, owner)
+            later = self._budget.take(who, count * BLOCK_OVERHEAD_BYTES)
+            if later:
+                raise AskedTooOften(later)
+            seen: set[Cid] = set()
+            if not missing(self._store, root, seen=seen):
+                walk.below = seen
+            return wanted in seen
 
 
 def _look(walk: Walk, frontier: Frontier, source: BlockSource, *, verify: bool = False) -> list[Cid]:
@@ -212,6 +217,4 @@ def _look(walk: Walk, frontier: Frontier, source: BlockSource, *, verify: bool =
         raise
     if absent:
         walk.frontier = frontier
-    else:
-        walk.whole = frontier.looked_at
     return absent

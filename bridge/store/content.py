@@ -27,6 +27,11 @@ def account_owner(account: str, root: Cid) -> str:
     return f"account:{account}:{root}"
 
 
+def uploader_of(owner: str) -> str:
+    """The node's key, or the account, in the name of an owner."""
+    return next((part for part in owner.split(":") if part.startswith("0x")), owner)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Upload:
     """A root that an account uploads. requester: whose jobs may read it while it is private."""
@@ -137,8 +142,14 @@ def is_meant_for(connection: Connection, root: Cid, requester: str) -> bool:
 
     An upload that is not complete opens nothing: naming a root is not having it.
     """
+    return brought_for(connection, root, requester) is not None
+
+
+def brought_for(connection: Connection, root: Cid, requester: str) -> str | None:
+    """The owner of a complete upload that is for the jobs of `requester`."""
     where = (uploads.c.root == root.binary, uploads.c.requester == requester, uploads.c.complete)
-    return connection.execute(select(uploads.c.account).where(*where).limit(1)).first() is not None
+    account = connection.scalar(select(uploads.c.account).where(*where).order_by(uploads.c.account).limit(1))
+    return account_owner(account, root) if account is not None else None
 
 
 def drop_old_uploads(connection: Connection, before: float) -> int:

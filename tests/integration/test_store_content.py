@@ -163,10 +163,13 @@ def test_a_dag_is_read_back_block_by_block(bridge):
 
     bridge.store.delete(TWO)
     assert holdings.unreadable(root) == TWO
-    assert holdings.is_below([root], ONE)
-    assert holdings.is_below([root], TWO)  # named by its parent, though it is not here
-    assert not holdings.is_below([root], Cid.of(RAW, b"three"))
-    assert not holdings.is_below([Cid.of(RAW, b"absent")], ONE)
+    for _ in range(2):
+        assert holdings.is_below("me", root, root, who="you")
+        assert holdings.is_below("me", root, ONE, who="you")
+        assert holdings.is_below("me", root, TWO, who="you")  # named by its parent, though it is not here
+        assert not holdings.is_below("me", root, Cid.of(RAW, b"three"), who="you")
+        assert not holdings.is_below("me", Cid.of(RAW, b"absent"), ONE, who="you")
+        bridge.store.put(TWO, b"two")
 
 
 def test_a_crash_between_storing_and_noting_blocks_costs_an_upload_and_nothing_else(bridge):
