@@ -114,6 +114,13 @@ def forget_block(connection: Connection, cid: Cid) -> None:
     connection.execute(delete(held_blocks).where(held_blocks.c.cid == cid.binary))
 
 
+def begin_account_upload(connection: Connection, upload: Upload, now: float) -> None:
+    """Remember an upload of which nothing is known yet, before its first block is stored: what is stored ends with it."""
+    where = (uploads.c.account == upload.account, uploads.c.root == upload.root)
+    if connection.scalar(select(uploads.c.account).where(*where)) is None:
+        note_account_upload(connection, upload, 0, now)
+
+
 def note_account_upload(connection: Connection, upload: Upload, stored_bytes: int, now: float) -> None:
     """Remember how far an account's upload is."""
     values = {

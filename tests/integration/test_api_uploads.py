@@ -17,7 +17,7 @@ from bridge.store.engine import reading
 from executor.content.car import write_car
 from executor.content.gc import collect_garbage
 from executor.content.quota import StoreLimits
-from executor.protocol.cid import RAW, Cid
+from executor.protocol.cid import DAG_PB, RAW, Cid
 from executor.protocol.leases import Withdrawn
 from executor.protocol.nodeauth import BODY, SIGNATURE
 from tests.bridge_kit import Bridge, key_of
@@ -291,6 +291,22 @@ def test_abuse_uploads_at_once_have_one_quota_between_them(api, bridge):
     assert stored <= QUOTA
     assert stored > QUOTA - 4 * 2 * quarter // 20
     assert sorted(set(ends)) == [200, 413]
+
+
+def test_what_was_stored_of_an_upload_that_failed_counts_no_longer_than_another(api, bridge):
+    broken = b"\xff no dag-pb"
+    root = Cid.of(DAG_PB, broken)
+    body = b"".join(write_car([root], [(root, broken)]))
+    assert api.call(UPLOADER, "PUT", f"/v1/content?root={root}", body).status_code == 422
+
+    def counted():
+        with reading(bridge.engine) as connection:
+            return account_bytes(connection, UPLOADER.address)
+
+    assert counted() == len(broken) + BLOCK_OVERHEAD_BYTES
+    bridge.clock.now += bridge.config.content.retention_seconds + 60
+    bridge.dispatcher.step()
+    assert counted() == 0
 
 
 def test_what_a_key_sends_is_stored_one_after_the_other_and_others_do_not_wait():
