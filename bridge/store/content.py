@@ -115,7 +115,7 @@ def forget_block(connection: Connection, cid: Cid) -> None:
 
 
 def begin_account_upload(connection: Connection, upload: Upload, now: float) -> None:
-    """Remember an upload of which nothing is known yet, before its first block is stored: what is stored ends with it."""
+    """Remember an upload that is new before its first block is stored, so that what is stored ends with it."""
     where = (uploads.c.account == upload.account, uploads.c.root == upload.root)
     if connection.scalar(select(uploads.c.account).where(*where)) is None:
         note_account_upload(connection, upload, 0, now)

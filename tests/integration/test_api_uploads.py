@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,12 +15,17 @@ from bridge.api.problems import Problem
 from bridge.config import ContentConfig
 from bridge.store.content import BLOCK_OVERHEAD_BYTES, account_bytes, is_meant_for
 from bridge.store.engine import reading
+from executor.content.blocks import MemoryBlocks
 from executor.content.car import write_car
 from executor.content.gc import collect_garbage
+from executor.content.patience import Patience
 from executor.content.quota import StoreLimits
+from executor.content.transfer import upload_dag
+from executor.content.web import Http, Signer, upload_peer
 from executor.protocol.cid import DAG_PB, RAW, Cid
 from executor.protocol.leases import Withdrawn
 from executor.protocol.nodeauth import BODY, SIGNATURE
+from tests.api_kit import AUDIENCE
 from tests.bridge_kit import Bridge, key_of
 from tests.chain_nodes import wait_for
 
@@ -127,6 +133,27 @@ def test_an_account_with_its_share_under_way_is_told_when_to_come_again_and_othe
         assert api.call(OTHER, "PUT", PATH, CAR).status_code == 200
 
     wait_for(lambda: api.call(UPLOADER, "PUT", PATH, CAR).status_code == 200, 10, "a place")
+
+
+def test_an_uploader_who_is_told_to_come_again_comes_when_it_was_told(api, bridge):
+    blocks, pauses = MemoryBlocks(), []
+    blocks.put_many([(ROOT, BLOCK)])
+    with contextlib.ExitStack() as stack:
+        for _ in range(UPLOADS_PER_KEY):
+            stack.enter_context(begin(api, api.headers(UPLOADER, "PUT", PATH, CAR), len(CAR)))
+        wait_for(lambda: nonces(bridge) == UPLOADS_PER_KEY, 10, "the uploads")
+
+        def pause(seconds):
+            if seconds:
+                pauses.append(seconds)
+                stack.close()
+                wait_for(lambda: api.call(UPLOADER, "PUT", PATH, b"").status_code != 429, 10, "a place")
+
+        with Http(api.base, Signer(UPLOADER, AUDIENCE, bridge.clock)) as http:
+            peer, patience = upload_peer(http, public=False), Patience(time.time() + 60, pause=pause)
+            assert upload_dag(peer, blocks, ROOT, patience=patience).blocks == 1
+
+    assert pauses == [5.0]
 
 
 def test_nobody_waits_where_all_places_are_taken_and_each_comes_free_again():
