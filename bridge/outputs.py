@@ -16,6 +16,7 @@ from bridge.store.content import (
     held_cids,
     held_count,
     hold_blocks,
+    holds_any,
 )
 from bridge.store.engine import Engine, reading, transaction
 from bridge.walks import Budget, Walk, Walks
@@ -115,22 +116,33 @@ class Holdings:
         for too often. MalformedBlock where a block is no dag-pb.
         """
         with reading(self._engine) as connection:
-            count, size = held_count(connection, owner), held_bytes(connection, owner)
-        if not count:
-            return [root]
+            if not holds_any(connection, owner):
+                return [root]
         waits = who is None or brought is not None  # of uploads, few run at a time
         with self._walks.of(owner, root, waits=waits) as walk:
             if walk.frontier is None or verify:
-                later = self._budget.take(who, size - (brought.fresh_bytes if brought else 0)) if who else 0.0
+                later = self._count_walk(who, owner, brought.fresh_bytes if brought else 0) if who else 0.0
                 if not later:
                     return self._walk_anew(walk, owner, root, verify=verify)
-                if walk.frontier is None and (walk.whole is None or count < walk.whole):
+                if walk.frontier is None and not self._is_still_whole(walk, owner):
                     raise AskedTooOften(later)
             if walk.frontier is None:
                 return []
             source = HeldView(self._store, _Brought(self._engine, owner, brought.fresh if brought else ()))
             absent = _look(walk, walk.frontier, source)
             return absent or self._walk_anew(walk, owner, root)
+
+    def _count_walk(self, who: str, owner: str, fresh_bytes: int) -> float:
+        """Count against `who` a walk over what an owner has but for what came just now: 0, or seconds to wait."""
+        later = 0.0 if fresh_bytes else self._budget.wait(who)
+        if later:
+            return later  # to sum up what a hundred thousand blocks hold takes long, too
+        with reading(self._engine) as connection:
+            return self._budget.take(who, held_bytes(connection, owner) - fresh_bytes)
+
+    def _is_still_whole(self, walk: Walk, owner: str) -> bool:
+        with reading(self._engine) as connection:
+            return walk.whole is not None and held_count(connection, owner) >= walk.whole
 
     def _walk_anew(self, walk: Walk, owner: str, root: Cid, *, verify: bool = False) -> list[Cid]:
         with reading(self._engine) as connection:
@@ -143,13 +155,13 @@ class Holdings:
     def allowance(self, owner: str, limit: int) -> Allowance:
         """What an owner of output may still bring, of `limit` bytes."""
         with reading(self._engine) as connection:
-            return Allowance(owner, limit, held_bytes(connection, owner), held_count(connection, owner) > 0)
+            return Allowance(owner, limit, held_bytes(connection, owner), holds_any(connection, owner))
 
     def account_allowance(self, account: str, root: Cid, limit: int) -> Allowance:
         """What an account may still bring, of `limit` bytes over all its uploads."""
         owner = account_owner(account, root)
         with reading(self._engine) as connection:
-            return Allowance(owner, limit, account_bytes(connection, account), held_count(connection, owner) > 0)
+            return Allowance(owner, limit, account_bytes(connection, account), holds_any(connection, owner))
 
     def take(self, allowance: Allowance, blocks: Sequence[Block]) -> None:
         """Store verified blocks for an owner. ContentTooLarge at the first that is too much; those before are kept."""

@@ -108,16 +108,23 @@ class Budget:
         self._lock = threading.Lock()
         self._paid_at: dict[str, float] = {}
 
+    def wait(self, who: str) -> float:
+        """Seconds until one more walk may begin; 0: now."""
+        with self._lock:
+            return self._wait(who, self._monotonic())
+
     def take(self, who: str, size: int) -> float:
         """Count a walk over so many bytes: 0. Or seconds until one may begin, and nothing is counted.
 
-        A walk larger than the burst may begin too, where little is owed.
+        A walk larger than the burst may begin too, where little is owed; one over nothing always.
         """
         with self._lock:
             now = self._monotonic()
             self._paid_at = {key: at for key, at in self._paid_at.items() if at > now}
-            paid_at = self._paid_at.get(who, now)
-            if size and paid_at - now > self._burst / self._per_second:
-                return paid_at - now - self._burst / self._per_second
-            self._paid_at[who] = paid_at + size / self._per_second
-            return 0.0
+            later = self._wait(who, now) if size else 0.0
+            if not later:
+                self._paid_at[who] = self._paid_at.get(who, now) + size / self._per_second
+            return later
+
+    def _wait(self, who: str, now: float) -> float:
+        return max(0.0, self._paid_at.get(who, now) - now - self._burst / self._per_second)

@@ -76,6 +76,11 @@ def held_among(connection: Connection, owner: str, cids: Sequence[Cid]) -> set[C
     return found
 
 
+def holds_any(connection: Connection, owner: str) -> bool:
+    """Whether this owner brought any block."""
+    return connection.scalar(select(held_blocks.c.cid).where(held_blocks.c.owner == owner).limit(1)) is not None
+
+
 def held_count(connection: Connection, owner: str) -> int:
     """How many blocks this owner brought."""
     query = select(func.count()).select_from(held_blocks).where(held_blocks.c.owner == owner)
@@ -90,9 +95,11 @@ def held_bytes(connection: Connection, owner: str) -> int:
 
 def account_bytes(connection: Connection, account: str) -> int:
     """What all uploads of an account cost."""
+    roots = connection.scalars(select(uploads.c.root).where(uploads.c.account == account)).all()
+    owners = [account_owner(account, Cid.from_binary(root)) for root in roots]
     query = select(func.coalesce(func.sum(held_blocks.c.size + BLOCK_OVERHEAD_BYTES), 0))
-    owned = held_blocks.c.owner.startswith(f"account:{account}:", autoescape=True)
-    return int(connection.execute(query.where(owned)).scalar_one())
+    chunks = (owners[at : at + _ROWS] for at in range(0, len(owners), _ROWS))
+    return sum(int(connection.execute(query.where(held_blocks.c.owner.in_(chunk))).scalar_one()) for chunk in chunks)
 
 
 def hold_blocks(connection: Connection, owner: str, blocks: Iterable[tuple[Cid, int]]) -> None:

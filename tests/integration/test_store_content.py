@@ -15,6 +15,7 @@ from bridge.store.content import (
     Upload,
     account_bytes,
     account_owner,
+    begin_account_upload,
     drop_old_uploads,
     forget_nonces,
     held_bytes,
@@ -105,9 +106,10 @@ def test_thousands_of_blocks_fit_into_one_call(bridge):
 
 def test_all_uploads_of_an_account_count_together_and_no_others(bridge):
     with transaction(bridge.engine) as connection:
-        hold_blocks(connection, account_owner(CURATOR, ONE), [(ONE, 10)])
-        hold_blocks(connection, account_owner(CURATOR, TWO), [(TWO, 10)])
-        hold_blocks(connection, account_owner(REQUESTER, ONE), [(ONE, 10)])
+        for account, root in ((CURATOR, ONE), (CURATOR, TWO), (REQUESTER, ONE)):
+            upload = Upload(account=account, root=root.binary, public=False, requester=account, complete=False)
+            begin_account_upload(connection, upload, 10.0)
+            hold_blocks(connection, account_owner(account, root), [(root, 10)])
 
     with reading(bridge.engine) as connection:
         assert account_bytes(connection, CURATOR) == 2 * (10 + BLOCK_OVERHEAD_BYTES)

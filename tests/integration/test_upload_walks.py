@@ -312,6 +312,16 @@ def test_a_debt_is_paid_off_by_time_alone():
     assert budget.take("a", 50) == 5.0
 
 
+def test_who_owes_is_told_how_long_before_it_is_counted():
+    now = [0.0]
+    budget = Budget(lambda: now[0], burst=100, per_second=10)
+
+    assert budget.wait("a") == 0.0
+    budget.take("a", 500)
+    assert budget.wait("a") == 40.0
+    assert budget.wait("b") == 0.0
+
+
 def test_who_asks_too_often_is_told_when_to_come_again():
     problem = problem_of(AskedTooOften(3.2))
 
