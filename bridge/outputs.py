@@ -138,7 +138,7 @@ class Holdings:
         if later:
             return later  # to sum up what a hundred thousand blocks hold takes long, too
         with reading(self._engine) as connection:
-            return self._budget.take(who, held_bytes(connection, owner) - fresh_bytes)
+            return self._budget.take(who, max(0, held_bytes(connection, owner) - fresh_bytes))
 
     def _is_still_whole(self, walk: Walk, owner: str) -> bool:
         with reading(self._engine) as connection:
