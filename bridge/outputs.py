@@ -17,6 +17,7 @@ from bridge.store.content import (
     held_count,
     hold_blocks,
     holds_any,
+    walk_bytes,
 )
 from bridge.store.engine import Engine, reading, transaction
 from bridge.walks import Budget, Walk, Walks
@@ -66,7 +67,7 @@ class Allowance:
     """What one upload may still store: bytes, each block counted with its overhead.
 
     used: what is counted already, of this upload or all of an account. holds: whether the owner has any block.
-    fresh: the blocks that came since this was asked for, and what they count.
+    fresh: the blocks that came since this was asked for, and what a walk through them costs (`walk_bytes`).
     """
 
     owner: str
@@ -74,7 +75,7 @@ class Allowance:
     used: int
     holds: bool
     fresh: set[Cid] = field(default_factory=set)
-    fresh_bytes: int = 0
+    fresh_walk_bytes: int = 0
 
     def take(self, cid: Cid, size: int) -> None:
         """Count one block that the owner had not; ContentTooLarge over the limit."""
@@ -82,7 +83,7 @@ class Allowance:
         if self.used + cost > self.limit:
             raise ContentTooLarge("bytes of this upload, each block counted with 1 KiB more", self.limit)
         self.used += cost
-        self.fresh_bytes += cost
+        self.fresh_walk_bytes += BLOCK_OVERHEAD_BYTES + (size if cid.codec == DAG_PB else 0)
         self.fresh.add(cid)
         self.holds = True
 
@@ -121,7 +122,7 @@ class Holdings:
         waits = who is None or brought is not None  # of uploads, few run at a time
         with self._walks.of(owner, root, waits=waits) as walk:
             if walk.frontier is None or verify:
-                later = self._count_walk(who, owner, brought.fresh_bytes if brought else 0) if who else 0.0
+                later = self._count_walk(who, owner, brought, verify=verify) if who else 0.0
                 if not later:
                     return self._walk_anew(walk, owner, root, verify=verify)
                 if walk.frontier is None and not self._is_still_whole(walk, owner):
@@ -132,13 +133,15 @@ class Holdings:
             absent = _look(walk, walk.frontier, source)
             return absent or self._walk_anew(walk, owner, root)
 
-    def _count_walk(self, who: str, owner: str, fresh_bytes: int) -> float:
+    def _count_walk(self, who: str, owner: str, brought: Allowance | None, *, verify: bool) -> float:
         """Count against `who` a walk over what an owner has but for what came just now: 0, or seconds to wait."""
-        later = 0.0 if fresh_bytes else self._budget.wait(who)
+        fresh = brought.fresh_walk_bytes if brought else 0
+        later = 0.0 if fresh else self._budget.wait(who)
         if later:
             return later  # to sum up what a hundred thousand blocks hold takes long, too
         with reading(self._engine) as connection:
-            return self._budget.take(who, max(0, held_bytes(connection, owner) - fresh_bytes))
+            size = held_bytes(connection, owner) if verify else walk_bytes(connection, owner)
+        return self._budget.take(who, max(0, size - fresh))
 
     def _is_still_whole(self, walk: Walk, owner: str) -> bool:
         with reading(self._engine) as connection:
@@ -203,14 +206,12 @@ class Holdings:
     def is_below(self, owner: str, root: Cid, wanted: Cid, *, who: str) -> bool:
         """Whether `wanted` is a block below `root`, as far as that is here; of a DAG that is here, looked up but once.
 
-        who: against whom it counts to look, each block as what it costs beside its bytes; AskedTooOften as `missing`.
+        who: against whom it counts to look; AskedTooOften as `missing`.
         """
         with self._walks.of(owner, root, waits=False) as walk:
             if walk.below:
                 return wanted in walk.below
-            with reading(self._engine) as connection:
-                count = held_count(connection, owner)
-            later = self._budget.take(who, count * BLOCK_OVERHEAD_BYTES)
+            later = self._count_walk(who, owner, None, verify=False)
             if later:
                 raise AskedTooOften(later)
             seen: set[Cid] = set()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bridge.store.engine import transaction
 from bridge.store.schema import api_nonces, held_blocks, uploads
-from executor.protocol.cid import Cid
+from executor.protocol.cid import DAG_PB, Cid
 
 #: What a block costs beside its bytes: its file and its rows.
 BLOCK_OVERHEAD_BYTES = 1024
@@ -90,6 +90,13 @@ def held_count(connection: Connection, owner: str) -> int:
 def held_bytes(connection: Connection, owner: str) -> int:
     """What this owner's blocks cost, each with its overhead."""
     query = select(func.coalesce(func.sum(held_blocks.c.size + BLOCK_OVERHEAD_BYTES), 0))
+    return int(connection.execute(query.where(held_blocks.c.owner == owner)).scalar_one())
+
+
+def walk_bytes(connection: Connection, owner: str) -> int:
+    """What it costs to walk through this owner's blocks: the bytes of those that have links, and each its overhead."""
+    is_linking = func.substr(held_blocks.c.cid, 2, 1) == bytes([DAG_PB])  # behind the version of the CID
+    query = select(func.coalesce(func.sum(case((is_linking, held_blocks.c.size), else_=0) + BLOCK_OVERHEAD_BYTES), 0))
     return int(connection.execute(query.where(held_blocks.c.owner == owner)).scalar_one())
 
 

@@ -176,6 +176,17 @@ def test_a_walk_that_is_not_remembered_counts_against_who_asks_and_nobody_else(b
     assert uploader.ask() == [uploader.blocks[-1][0]]
 
 
+def test_files_count_little_where_only_links_are_looked_at(bridge):
+    blocks = MemoryBlocks()
+    root = directory(blocks, a=leaf(blocks, bytes(2**20)), b=Cid.of(RAW, b"missing"))
+    uploader = Uploader(bridge, root, [(cid, blocks.get(cid)) for cid in blocks], walks=Walks(most_cids=0))
+    uploader.bring(*uploader.blocks)
+
+    for _ in range(5):
+        uploader.now += 1
+        assert len(uploader.ask()) == 1
+
+
 def test_what_can_never_be_a_directory_is_refused_again_without_a_look(bridge):
     broken = b"\xff no dag-pb"
     blocks = MemoryBlocks()
