@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from bridge.errors import AskedTooOften
@@ -16,12 +16,14 @@ from bridge.store.content import (
     held_cids,
     held_count,
     hold_blocks,
+    holds_any,
+    walk_bytes,
 )
 from bridge.store.engine import Engine, reading, transaction
 from bridge.walks import Budget, Walk, Walks
 from executor.content.blocks import Block, BlockSource
 from executor.content.blockstore import BlockStore
-from executor.content.walk import Descent, Frontier, links
+from executor.content.walk import Descent, Frontier, links, missing
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, MalformedBlock
 from executor.protocol.cid import DAG_PB, Cid
 from executor.protocol.leases import MAX_MISSING
@@ -65,7 +67,7 @@ class Allowance:
     """What one upload may still store: bytes, each block counted with its overhead.
 
     used: what is counted already, of this upload or all of an account. holds: whether the owner has any block.
-    fresh: the blocks that came since this was asked for, and what they count.
+    fresh: the blocks that came since this was asked for, and what a walk through them costs (`walk_bytes`).
     """
 
     owner: str
@@ -73,7 +75,7 @@ class Allowance:
     used: int
     holds: bool
     fresh: set[Cid] = field(default_factory=set)
-    fresh_bytes: int = 0
+    fresh_walk_bytes: int = 0
 
     def take(self, cid: Cid, size: int) -> None:
         """Count one block that the owner had not; ContentTooLarge over the limit."""
@@ -81,7 +83,7 @@ class Allowance:
         if self.used + cost > self.limit:
             raise ContentTooLarge("bytes of this upload, each block counted with 1 KiB more", self.limit)
         self.used += cost
-        self.fresh_bytes += cost
+        self.fresh_walk_bytes += BLOCK_OVERHEAD_BYTES + (size if cid.codec == DAG_PB else 0)
         self.fresh.add(cid)
         self.holds = True
 
@@ -110,20 +112,20 @@ class Holdings:
 
         While some are missing, only what came since the last call is looked at; before nothing is, all of it again.
         who: against whom it counts where all that is here has to be looked at; AskedTooOften then, and where that is
-        being done. brought: what came with
-        this call, which does not count. verify: read every block, so that those that are damaged on our disk are asked
-        for again; what is known already is said instead where that was asked for too often. MalformedBlock where a
-        block is no dag-pb.
+        being done. brought: what came with this call, which does not count. verify: read every block, so that those
+        that are damaged on our disk are asked for again; what is known already is said instead where that was asked
+        for too often. MalformedBlock where a block is no dag-pb.
         """
+        with reading(self._engine) as connection:
+            if not holds_any(connection, owner):
+                return [root]
         waits = who is None or brought is not None  # of uploads, few run at a time
         with self._walks.of(owner, root, waits=waits) as walk:
-            with reading(self._engine) as connection:
-                count, size = held_count(connection, owner), held_bytes(connection, owner)
             if walk.frontier is None or verify:
-                later = self._budget.take(who, size - (brought.fresh_bytes if brought else 0)) if who else 0.0
+                later = self._count_walk(who, owner, brought, verify=verify) if who else 0.0
                 if not later:
                     return self._walk_anew(walk, owner, root, verify=verify)
-                if walk.frontier is None and (walk.whole is None or count < walk.whole):
+                if walk.frontier is None and not self._is_still_whole(walk, owner):
                     raise AskedTooOften(later)
             if walk.frontier is None:
                 return []
@@ -131,21 +133,38 @@ class Holdings:
             absent = _look(walk, walk.frontier, source)
             return absent or self._walk_anew(walk, owner, root)
 
+    def _count_walk(self, who: str, owner: str, brought: Allowance | None, *, verify: bool) -> float:
+        """Count against `who` a walk over what an owner has but for what came just now: 0, or seconds to wait."""
+        fresh = brought.fresh_walk_bytes if brought else 0
+        later = 0.0 if fresh else self._budget.wait(who)
+        if later:
+            return later  # to sum up what a hundred thousand blocks hold takes long, too
+        with reading(self._engine) as connection:
+            size = held_bytes(connection, owner) if verify else walk_bytes(connection, owner)
+        return self._budget.take(who, max(0, size - fresh))
+
+    def _is_still_whole(self, walk: Walk, owner: str) -> bool:
+        with reading(self._engine) as connection:
+            return walk.whole is not None and held_count(connection, owner) >= walk.whole
+
     def _walk_anew(self, walk: Walk, owner: str, root: Cid, *, verify: bool = False) -> list[Cid]:
         with reading(self._engine) as connection:
             held = held_cids(connection, owner)
-        return _look(walk, Frontier(root), HeldView(self._store, held), verify=verify)
+        absent = _look(walk, Frontier(root), HeldView(self._store, held), verify=verify)
+        if not absent:
+            walk.whole = len(held)
+        return absent
 
     def allowance(self, owner: str, limit: int) -> Allowance:
         """What an owner of output may still bring, of `limit` bytes."""
         with reading(self._engine) as connection:
-            return Allowance(owner, limit, held_bytes(connection, owner), held_count(connection, owner) > 0)
+            return Allowance(owner, limit, held_bytes(connection, owner), holds_any(connection, owner))
 
     def account_allowance(self, account: str, root: Cid, limit: int) -> Allowance:
         """What an account may still bring, of `limit` bytes over all its uploads."""
         owner = account_owner(account, root)
         with reading(self._engine) as connection:
-            return Allowance(owner, limit, account_bytes(connection, account), held_count(connection, owner) > 0)
+            return Allowance(owner, limit, account_bytes(connection, account), holds_any(connection, owner))
 
     def take(self, allowance: Allowance, blocks: Sequence[Block]) -> None:
         """Store verified blocks for an owner. ContentTooLarge at the first that is too much; those before are kept."""
@@ -184,22 +203,21 @@ class Holdings:
                 descent.below(links(cid, block))
         return first
 
-    def is_below(self, roots: Iterable[Cid], wanted: Cid) -> bool:
-        """Whether `wanted` is one of `roots` or a block below them, as far as these DAGs are here."""
-        roots = list(roots)
-        if wanted in roots:
-            return True
-        descent = Descent(roots)
-        for cid in descent:
-            if cid == wanted:
-                return True
-            if cid.codec != DAG_PB:
-                continue
-            try:
-                descent.below(links(cid, self._store.get(cid)))
-            except (BlockMissing, BlockMismatch, MalformedBlock):
-                continue
-        return False
+    def is_below(self, owner: str, root: Cid, wanted: Cid, *, who: str) -> bool:
+        """Whether `wanted` is a block below `root`, as far as that is here; of a DAG that is here, looked up but once.
+
+        who: against whom it counts to look; AskedTooOften as `missing`.
+        """
+        with self._walks.of(owner, root, waits=False) as walk:
+            if walk.below:
+                return wanted in walk.below
+            later = self._count_walk(who, owner, None, verify=False)
+            if later:
+                raise AskedTooOften(later)
+            seen: set[Cid] = set()
+            if not missing(self._store, root, seen=seen):
+                walk.below = seen
+            return wanted in seen
 
 
 def _look(walk: Walk, frontier: Frontier, source: BlockSource, *, verify: bool = False) -> list[Cid]:
@@ -212,6 +230,4 @@ def _look(walk: Walk, frontier: Frontier, source: BlockSource, *, verify: bool =
         raise
     if absent:
         walk.frontier = frontier
-    else:
-        walk.whole = frontier.looked_at
     return absent

@@ -63,7 +63,14 @@ class PeerError(InsulaError):
 
 
 class PeerUnavailable(PeerError):
-    """The peer did not answer in time. The message says who and why."""
+    """The peer did not answer in time, or said "later". The message says who and why.
+
+    retry_after: seconds for which it asked to be left alone; 0 where it named none.
+    """
+
+    def __init__(self, problem: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(problem)
+        self.retry_after = retry_after
 
 
 class PeerRefused(PeerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import IO, Annotated
 
@@ -19,6 +20,7 @@ from bridge.store.content import (
     BLOCK_OVERHEAD_BYTES,
     Upload,
     account_owner,
+    begin_account_upload,
     drop_account_upload,
     held_bytes,
     note_account_upload,
@@ -62,7 +64,7 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
                 require_body(digest, declared)
                 cid = Cid.parse(root, "root")
                 act = partial(_upload, dispatcher, account, cid, bool(public), meant_for or account, file)
-                found = await run_in_threadpool(turns.run, account, act)
+                found = await turns.run(account, act)
         wake()
         return found
 
@@ -75,9 +77,7 @@ def router(dispatcher: Dispatcher, gate: Gate, wake: Callable[[], None]) -> APIR
         gate.require_headers(request)
         body = await read_json(request)
         account = await gate.uploader(request, hashlib.sha256(body).digest())
-        act = partial(_withdraw, dispatcher, account, Cid.parse(root, "root"))
-        with places.taken(account):  # it waits for its turn in a thread, and those are everybody's
-            return await run_in_threadpool(turns.run, account, act)
+        return await turns.run(account, partial(_withdraw, dispatcher, account, Cid.parse(root, "root")))
 
     return routes
 
@@ -92,6 +92,9 @@ def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, reque
     content = dispatcher.config.content
     until = now + content.retention_seconds
     label, private_label = _labels(account)
+    upload = Upload(account=account, root=root.binary, public=public, requester=requester, complete=False)
+    with transaction(dispatcher.engine) as connection:
+        begin_account_upload(connection, upload, now)
     allowance = dispatcher.holdings.account_allowance(account, root, content.upload_quota_bytes)
     try:
         store_car(dispatcher.holdings, allowance, pieces_of(file))
@@ -99,13 +102,10 @@ def _upload(dispatcher: Dispatcher, account: str, root: Cid, public: bool, reque
         if allowance.holds:
             dispatcher.roots.keep(root, private_label, until)
         absent = dispatcher.holdings.missing(allowance.owner, root, who=account, brought=allowance)
-        found = Missing(missing=tuple(map(str, absent)))
-        upload = Upload(
-            account=account, root=root.binary, public=public, requester=requester, complete=not found.missing
-        )
         with transaction(dispatcher.engine) as connection:
-            stored = held_bytes(connection, account_owner(account, root))
-            note_account_upload(connection, upload, stored, now)
+            stored = held_bytes(connection, allowance.owner)
+            note_account_upload(connection, replace(upload, complete=not absent), stored, now)
+    found = Missing(missing=tuple(map(str, absent)))
     if public and not found.missing and not dispatcher.roots.prolong(root, label, until):
         dispatcher.roots.publish(root, label, until)
     return found

@@ -20,14 +20,14 @@ from bridge.api.waiting import Waiting, wait
 from bridge.dispatcher import Dispatcher
 from bridge.outputs import Allowance
 from bridge.settlement import root_label
-from bridge.store.content import is_meant_for, slot_owner
+from bridge.store.content import brought_for, slot_owner
 from bridge.store.engine import reading, transaction
 from bridge.store.jobs import Job
 from bridge.store.leases import LeaseRow, note_upload
 from bridge.uploads import store_car
 from executor.content.car import MEDIA_TYPE as CAR_TYPE
 from executor.content.car import export_car
-from executor.content.walk import missing
+from executor.content.gateway import CutStream
 from executor.errors import InvalidInput
 from executor.protocol.cid import Cid
 from executor.protocol.leases import (
@@ -108,7 +108,7 @@ def _add_content(routes: APIRouter, dispatcher: Dispatcher, signed: Signed, gate
         key, _ = await signed(request)
         root = Cid.parse(cid)
         await run_in_threadpool(_require_input, dispatcher, key, lease_id, root)
-        return StreamingResponse(export_car(dispatcher.store, root), media_type=CAR_TYPE)
+        return CutStream(export_car(dispatcher.store, root), {"Content-Type": CAR_TYPE})
 
     @routes.get("/{lease_id}/missing")
     async def lacks(lease_id: str, root: Root, token: Token, request: Request) -> Missing:
@@ -126,7 +126,7 @@ def _add_content(routes: APIRouter, dispatcher: Dispatcher, signed: Signed, gate
             async with read_car(request) as (file, digest):
                 require_body(digest, declared)
                 act = partial(_upload, dispatcher, key, lease_id, token, Cid.parse(root, "root"), file)
-                return await run_in_threadpool(turns.run, key, act)
+                return await turns.run(key, act)
 
 
 def _body(model: type) -> dict[str, object]:
@@ -156,28 +156,27 @@ async def _ask(dispatcher: Dispatcher, waiting: Waiting, request: Request, key: 
         waiting.leave(event)
 
 
-def _require_input(dispatcher: Dispatcher, key: str, lease_id: str, root: Cid) -> None:
+def _require_input(dispatcher: Dispatcher, key: str, lease_id: str, wanted: Cid) -> None:
+    """Where a block below is lost, the stream is cut there, and the next call, for that block, is told so."""
     _, job = dispatcher.active_lease(key, lease_id, None)
-    if not dispatcher.holdings.is_below(_readable(dispatcher, job), root):
-        raise not_here(str(root))
-    absent = missing(dispatcher.store, root, limit=1)
-    if absent:
-        raise not_here(f"block {absent[0]} of {root}")
+    if not (_may_read(dispatcher, key, job, wanted) and dispatcher.store.has(wanted)):
+        raise not_here(str(wanted))
 
 
-def _readable(dispatcher: Dispatcher, job: Job) -> list[Cid]:
-    """What a job names and may read: what is public, and what was uploaded for its requester.
+def _may_read(dispatcher: Dispatcher, key: str, job: Job, wanted: Cid) -> bool:
+    """Whether a job may read a DAG: it is public, or below what the job names and was uploaded for its requester.
 
     A CID is no secret (orders are public), and anybody can order a job and register a node for it: naming somebody
-    else's private input must open nothing.
+    else's private input must open nothing. Each of the two opens a DAG as a whole.
     """
-    now = dispatcher.clock()
+    if dispatcher.roots.is_public(wanted, dispatcher.clock()):
+        return True
+    named = dispatcher.matcher.plan(job).content
     with reading(dispatcher.engine) as connection:
-        return [
-            root
-            for root in dispatcher.matcher.plan(job).content
-            if is_meant_for(connection, root, job.request.requester) or dispatcher.roots.is_public(root, now)
-        ]
+        owners = {root: brought_for(connection, root, job.request.requester) for root in named}
+    if owners.get(wanted):
+        return True
+    return any(owner and dispatcher.holdings.is_below(owner, root, wanted, who=key) for root, owner in owners.items())
 
 
 def _missing(

@@ -5,12 +5,14 @@ Those of one key are stored one after the other: what it may still store is look
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 from weakref import WeakValueDictionary
+
+from starlette.concurrency import run_in_threadpool
 
 from bridge.api.problems import Problem
 
@@ -46,21 +48,21 @@ class UploadPlaces:
 
 
 class KeyTurns:
-    """What changes how much a key has stored, one call at a time. Used by any thread."""
+    """What changes how much a key has stored, one call at a time. Who waits takes no thread. For one event loop."""
 
     def __init__(self, wait_seconds: float = TURN_SECONDS) -> None:
         self._wait_seconds = wait_seconds
-        self._guard = threading.Lock()
-        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def run(self, key: str, act: Callable[[], T]) -> T:
-        """`act`, when no other one of this key is under way. Problem 429 where that takes too long."""
-        with self._guard:
-            turn = self._locks.setdefault(key, threading.Lock())
-        if not turn.acquire(timeout=self._wait_seconds):
-            raise _later(429, f"what {key} sent before is still being stored")
+    async def run(self, key: str, act: Callable[[], T]) -> T:
+        """`act` in a thread, when no other one of this key is under way. Problem 429 where that takes too long."""
+        turn = self._locks.setdefault(key, asyncio.Lock())
         try:
-            return act()
+            await asyncio.wait_for(turn.acquire(), self._wait_seconds)
+        except TimeoutError as exc:
+            raise _later(429, f"what {key} sent before is still being stored") from exc
+        try:
+            return await run_in_threadpool(act)
         finally:
             turn.release()
 

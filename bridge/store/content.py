@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bridge.store.engine import transaction
 from bridge.store.schema import api_nonces, held_blocks, uploads
-from executor.protocol.cid import Cid
+from executor.protocol.cid import DAG_PB, Cid
 
 #: What a block costs beside its bytes: its file and its rows.
 BLOCK_OVERHEAD_BYTES = 1024
@@ -25,6 +25,11 @@ def slot_owner(request_hash: bytes, key: str) -> str:
 def account_owner(account: str, root: Cid) -> str:
     """The name under which an account's upload of one root is kept."""
     return f"account:{account}:{root}"
+
+
+def uploader_of(owner: str) -> str:
+    """The node's key, or the account, in the name of an owner."""
+    return next((part for part in owner.split(":") if part.startswith("0x")), owner)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,11 @@ def held_among(connection: Connection, owner: str, cids: Sequence[Cid]) -> set[C
     return found
 
 
+def holds_any(connection: Connection, owner: str) -> bool:
+    """Whether this owner brought any block."""
+    return connection.scalar(select(held_blocks.c.cid).where(held_blocks.c.owner == owner).limit(1)) is not None
+
+
 def held_count(connection: Connection, owner: str) -> int:
     """How many blocks this owner brought."""
     query = select(func.count()).select_from(held_blocks).where(held_blocks.c.owner == owner)
@@ -83,11 +93,20 @@ def held_bytes(connection: Connection, owner: str) -> int:
     return int(connection.execute(query.where(held_blocks.c.owner == owner)).scalar_one())
 
 
+def walk_bytes(connection: Connection, owner: str) -> int:
+    """What it costs to walk through this owner's blocks: the bytes of those that have links, and each its overhead."""
+    is_linking = func.substr(held_blocks.c.cid, 2, 1) == bytes([DAG_PB])  # behind the version of the CID
+    query = select(func.coalesce(func.sum(case((is_linking, held_blocks.c.size), else_=0) + BLOCK_OVERHEAD_BYTES), 0))
+    return int(connection.execute(query.where(held_blocks.c.owner == owner)).scalar_one())
+
+
 def account_bytes(connection: Connection, account: str) -> int:
     """What all uploads of an account cost."""
+    roots = connection.scalars(select(uploads.c.root).where(uploads.c.account == account)).all()
+    owners = [account_owner(account, Cid.from_binary(root)) for root in roots]
     query = select(func.coalesce(func.sum(held_blocks.c.size + BLOCK_OVERHEAD_BYTES), 0))
-    owned = held_blocks.c.owner.startswith(f"account:{account}:", autoescape=True)
-    return int(connection.execute(query.where(owned)).scalar_one())
+    chunks = (owners[at : at + _ROWS] for at in range(0, len(owners), _ROWS))
+    return sum(int(connection.execute(query.where(held_blocks.c.owner.in_(chunk))).scalar_one()) for chunk in chunks)
 
 
 def hold_blocks(connection: Connection, owner: str, blocks: Iterable[tuple[Cid, int]]) -> None:
@@ -107,6 +126,13 @@ def release_blocks(connection: Connection, owner: str) -> None:
 def forget_block(connection: Connection, cid: Cid) -> None:
     """A block turned out to be damaged: nobody has brought it."""
     connection.execute(delete(held_blocks).where(held_blocks.c.cid == cid.binary))
+
+
+def begin_account_upload(connection: Connection, upload: Upload, now: float) -> None:
+    """Remember an upload that is new before its first block is stored, so that what is stored ends with it."""
+    where = (uploads.c.account == upload.account, uploads.c.root == upload.root)
+    if connection.scalar(select(uploads.c.account).where(*where)) is None:
+        note_account_upload(connection, upload, 0, now)
 
 
 def note_account_upload(connection: Connection, upload: Upload, stored_bytes: int, now: float) -> None:
@@ -137,8 +163,14 @@ def is_meant_for(connection: Connection, root: Cid, requester: str) -> bool:
 
     An upload that is not complete opens nothing: naming a root is not having it.
     """
+    return brought_for(connection, root, requester) is not None
+
+
+def brought_for(connection: Connection, root: Cid, requester: str) -> str | None:
+    """The owner of a complete upload that is for the jobs of `requester`."""
     where = (uploads.c.root == root.binary, uploads.c.requester == requester, uploads.c.complete)
-    return connection.execute(select(uploads.c.account).where(*where).limit(1)).first() is not None
+    account = connection.scalar(select(uploads.c.account).where(*where).order_by(uploads.c.account).limit(1))
+    return account_owner(account, root) if account is not None else None
 
 
 def drop_old_uploads(connection: Connection, before: float) -> int:

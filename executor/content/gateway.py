@@ -103,20 +103,27 @@ class _PublicBlocks:
         return self._is_public(cid) and self._store.has(cid)
 
 
-class _Cut(StreamingResponse):
+class CutStream(StreamingResponse):
     """A stream that ends without its end mark where a block is missing, so that nobody takes it for complete."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], headers: dict[str, str], ended: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes] | Iterator[bytes],
+        headers: dict[str, str],
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(pieces, headers=headers)
         self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and say that it has ended, however it did."""
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._ended()
 
     async def stream_response(self, send: Send) -> None:
+        """Send it as far as it goes."""
         try:
             await super().stream_response(send)
         except (ContentError, OSError) as exc:
@@ -223,7 +230,7 @@ class Gateway:
         if self._running.total() >= self._streams or self._running[who] >= self._streams_each:
             return problem(429, f"too many downloads are under way, or too many of yours; again in {AGAIN_SECONDS} s")
         self._running[who] += 1
-        return _Cut(self._stepped(_batched(self._pieces(asked, opened)), who), headers, partial(self._ended, who))
+        return CutStream(self._stepped(_batched(self._pieces(asked, opened)), who), headers, partial(self._ended, who))
 
     def _ended(self, who: str) -> None:
         self._running[who] -= 1

@@ -33,21 +33,27 @@ class Patience:
         """Seconds until the deadline; never negative."""
         return max(0.0, self.deadline - self.clock())
 
-    def rest(self, tries: int) -> bool:
-        """Pause after the `tries`-th failure in a row (from 1); False, without a pause, when the time is over."""
-        seconds = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (min(tries, 10) - 1))
+    def rest(self, tries: int, at_least: float = 0.0) -> bool:
+        """Pause after the `tries`-th failure in a row (from 1), `at_least` so many seconds.
+
+        False, without a pause, when the time would be over.
+        """
+        seconds = max(at_least, min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (min(tries, 10) - 1)))
         if self.left <= seconds:
             return False
         self.pause(seconds)
         return True
 
     def persist(self, call: Callable[[], T]) -> T:
-        """Call until it does not raise PeerUnavailable; the last one when the time is over, or `stubborn` is."""
+        """Call until it does not raise PeerUnavailable, no sooner than the peer asks to be called again.
+
+        The last one when the time is over, or `stubborn` is; at once where the peer asks for longer than that.
+        """
         tries, began = 0, self.clock()
         while True:
             try:
                 return call()
-            except PeerUnavailable:
+            except PeerUnavailable as exc:
                 tries += 1
-                if self.clock() - began >= self.stubborn or not self.rest(tries):
+                if self.clock() - began + exc.retry_after >= self.stubborn or not self.rest(tries, exc.retry_after):
                     raise

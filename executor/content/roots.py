@@ -147,6 +147,7 @@ class RootSet:
     def drop_expired(self, now: float) -> int:
         """Forget every root whose time is over; how many."""
         with self._writing() as db:
+            db.execute("BEGIN IMMEDIATE")  # nobody prolongs one between the look and the removal
             gone = db.execute(f"SELECT root, label FROM roots WHERE NOT {_LIVE}", {"now": now}).fetchall()  # noqa: S608
             for root, label in gone:
                 db.execute("DELETE FROM roots WHERE root = ? AND label = ?", (root, label))

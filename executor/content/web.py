@@ -173,7 +173,8 @@ class Http:
             return
         problem, name = _problem(self._read(response, _MAX_PROBLEM_BYTES, cut=True))
         if response.status_code in _LATER:
-            raise PeerUnavailable(f"{self._name} says {response.status_code}: {problem}")
+            wait = _seconds(response.headers.get("Retry-After", ""))
+            raise PeerUnavailable(f"{self._name} says {response.status_code}: {problem}", wait)
         raise PeerRefused(response.status_code, problem, name)
 
     def _read(self, response: httpx.Response, max_bytes: int, *, cut: bool = False) -> bytes:
@@ -275,6 +276,11 @@ def _missing(reply: Reply) -> tuple[Cid, ...]:
         return tuple(Cid.parse(text) for text in Missing.model_validate_json(reply.body).missing)
     except (ValidationError, InvalidInput) as exc:
         raise PeerRefused(reply.status, "the list of missing blocks is not understood") from exc
+
+
+def _seconds(retry_after: str) -> float:
+    """Of a Retry-After in seconds; 0 of anything else, such as a date."""
+    return float(retry_after) if retry_after.isascii() and retry_after.isdecimal() and len(retry_after) < 10 else 0.0
 
 
 def _problem(body: bytes) -> tuple[str, str]:

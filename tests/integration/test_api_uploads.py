@@ -1,23 +1,31 @@
 """Who gets a place to upload, what is refused before a body comes, and that nobody waits for it."""
 
+import asyncio
 import contextlib
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from starlette.concurrency import run_in_threadpool
 
 from bridge.api.places import UPLOADS_AT_ONCE, UPLOADS_PER_KEY, KeyTurns, UploadPlaces
 from bridge.api.problems import Problem
 from bridge.config import ContentConfig
 from bridge.store.content import BLOCK_OVERHEAD_BYTES, account_bytes, is_meant_for
 from bridge.store.engine import reading
+from executor.content.blocks import MemoryBlocks
 from executor.content.car import write_car
 from executor.content.gc import collect_garbage
+from executor.content.patience import Patience
 from executor.content.quota import StoreLimits
-from executor.protocol.cid import RAW, Cid
+from executor.content.transfer import upload_dag
+from executor.content.web import Http, Signer, upload_peer
+from executor.protocol.cid import DAG_PB, RAW, Cid
 from executor.protocol.leases import Withdrawn
 from executor.protocol.nodeauth import BODY, SIGNATURE
+from tests.api_kit import AUDIENCE
 from tests.bridge_kit import Bridge, key_of
 from tests.chain_nodes import wait_for
 
@@ -121,10 +129,31 @@ def test_an_account_with_its_share_under_way_is_told_when_to_come_again_and_othe
         refused = api.call(UPLOADER, "PUT", PATH, CAR)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
         assert refused.json()["type"] == "urn:insula:problem:too-many-uploads"
-        assert api.call(UPLOADER, "DELETE", PATH).status_code == 429, "it would wait in a thread for its turn"
+        assert api.call(UPLOADER, "DELETE", PATH).status_code == 200
         assert api.call(OTHER, "PUT", PATH, CAR).status_code == 200
 
     wait_for(lambda: api.call(UPLOADER, "PUT", PATH, CAR).status_code == 200, 10, "a place")
+
+
+def test_an_uploader_who_is_told_to_come_again_comes_when_it_was_told(api, bridge):
+    blocks, pauses = MemoryBlocks(), []
+    blocks.put_many([(ROOT, BLOCK)])
+    with contextlib.ExitStack() as stack:
+        for _ in range(UPLOADS_PER_KEY):
+            stack.enter_context(begin(api, api.headers(UPLOADER, "PUT", PATH, CAR), len(CAR)))
+        wait_for(lambda: nonces(bridge) == UPLOADS_PER_KEY, 10, "the uploads")
+
+        def pause(seconds):
+            if seconds:
+                pauses.append(seconds)
+                stack.close()
+                wait_for(lambda: api.call(UPLOADER, "PUT", PATH, b"").status_code != 429, 10, "a place")
+
+        with Http(api.base, Signer(UPLOADER, AUDIENCE, bridge.clock)) as http:
+            peer, patience = upload_peer(http, public=False), Patience(time.time() + 60, pause=pause)
+            assert upload_dag(peer, blocks, ROOT, patience=patience).blocks == 1
+
+    assert pauses == [5.0]
 
 
 def test_nobody_waits_where_all_places_are_taken_and_each_comes_free_again():
@@ -291,25 +320,62 @@ def test_abuse_uploads_at_once_have_one_quota_between_them(api, bridge):
     assert sorted(set(ends)) == [200, 413]
 
 
+def test_what_was_stored_of_an_upload_that_failed_counts_no_longer_than_another(api, bridge):
+    broken = b"\xff no dag-pb"
+    root = Cid.of(DAG_PB, broken)
+    body = b"".join(write_car([root], [(root, broken)]))
+    assert api.call(UPLOADER, "PUT", f"/v1/content?root={root}", body).status_code == 422
+
+    def counted():
+        with reading(bridge.engine) as connection:
+            return account_bytes(connection, UPLOADER.address)
+
+    assert counted() == len(broken) + BLOCK_OVERHEAD_BYTES
+    bridge.clock.now += bridge.config.content.retention_seconds + 60
+    bridge.dispatcher.step()
+    assert counted() == 0
+
+
 def test_what_a_key_sends_is_stored_one_after_the_other_and_others_do_not_wait():
-    turns, at_work, go_on = KeyTurns(wait_seconds=0.1), threading.Event(), threading.Event()
+    at_work, go_on = threading.Event(), threading.Event()
 
     def slow():
         at_work.set()
         assert go_on.wait(10)
         return "first"
 
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(turns.run, "one", slow)
-        assert at_work.wait(10)
-        assert turns.run("another", lambda: "not kept waiting") == "not kept waiting"
+    async def case():
+        turns = KeyTurns(wait_seconds=0.1)
+        first = asyncio.create_task(turns.run("one", slow))
+        assert await asyncio.to_thread(at_work.wait, 10)
+        assert await turns.run("another", lambda: "not kept waiting") == "not kept waiting"
         with pytest.raises(Problem) as later:
-            turns.run("one", lambda: "second")
+            await turns.run("one", lambda: "second")
         assert later.value.status == 429
         go_on.set()
-        assert first.result(10) == "first"
+        assert await first == "first"
+        assert await turns.run("one", lambda: "second") == "second"
 
-    assert turns.run("one", lambda: "second") == "second"
+    asyncio.run(case())
+
+
+def test_who_waits_for_a_turn_takes_no_thread():
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def slow():
+        at_work.set()
+        assert go_on.wait(10)
+
+    async def case():
+        turns = KeyTurns()
+        first = asyncio.create_task(turns.run("one", slow))
+        assert await asyncio.to_thread(at_work.wait, 10)
+        waiting = [asyncio.create_task(turns.run("one", lambda: None)) for _ in range(100)]
+        assert await asyncio.wait_for(run_in_threadpool(lambda: "a thread"), 10) == "a thread"
+        go_on.set()
+        await asyncio.gather(first, *waiting)
+
+    asyncio.run(case())
 
 
 def test_withdrawals_beside_uploads_leave_nothing_that_is_kept_and_counts_for_nobody(api, bridge):

@@ -15,6 +15,7 @@ from bridge.store.content import (
     Upload,
     account_bytes,
     account_owner,
+    begin_account_upload,
     drop_old_uploads,
     forget_nonces,
     held_bytes,
@@ -105,9 +106,10 @@ def test_thousands_of_blocks_fit_into_one_call(bridge):
 
 def test_all_uploads_of_an_account_count_together_and_no_others(bridge):
     with transaction(bridge.engine) as connection:
-        hold_blocks(connection, account_owner(CURATOR, ONE), [(ONE, 10)])
-        hold_blocks(connection, account_owner(CURATOR, TWO), [(TWO, 10)])
-        hold_blocks(connection, account_owner(REQUESTER, ONE), [(ONE, 10)])
+        for account, root in ((CURATOR, ONE), (CURATOR, TWO), (REQUESTER, ONE)):
+            upload = Upload(account=account, root=root.binary, public=False, requester=account, complete=False)
+            begin_account_upload(connection, upload, 10.0)
+            hold_blocks(connection, account_owner(account, root), [(root, 10)])
 
     with reading(bridge.engine) as connection:
         assert account_bytes(connection, CURATOR) == 2 * (10 + BLOCK_OVERHEAD_BYTES)
@@ -163,10 +165,13 @@ def test_a_dag_is_read_back_block_by_block(bridge):
 
     bridge.store.delete(TWO)
     assert holdings.unreadable(root) == TWO
-    assert holdings.is_below([root], ONE)
-    assert holdings.is_below([root], TWO)  # named by its parent, though it is not here
-    assert not holdings.is_below([root], Cid.of(RAW, b"three"))
-    assert not holdings.is_below([Cid.of(RAW, b"absent")], ONE)
+    for _ in range(2):
+        assert holdings.is_below("me", root, root, who="you")
+        assert holdings.is_below("me", root, ONE, who="you")
+        assert holdings.is_below("me", root, TWO, who="you")  # named by its parent, though it is not here
+        assert not holdings.is_below("me", root, Cid.of(RAW, b"three"), who="you")
+        assert not holdings.is_below("me", Cid.of(RAW, b"absent"), ONE, who="you")
+        bridge.store.put(TWO, b"two")
 
 
 def test_a_crash_between_storing_and_noting_blocks_costs_an_upload_and_nothing_else(bridge):

@@ -8,17 +8,18 @@ from sqlalchemy import event
 from bridge.jobs import OPEN_STATES, JobState
 from bridge.store import chain, leases, outbox, senders, standing
 from bridge.store import jobs as rows
-from bridge.store.content import is_meant_for
+from bridge.store.content import Upload, account_bytes, begin_account_upload, is_meant_for
 from bridge.store.engine import reading, transaction
 from executor.protocol.cid import RAW, Cid
 from tests.bridge_kit import CHAIN_ID, CONTRACT, RELAYER, Bridge, order_of
 from tests.history import add_history
 
 HISTORY = 300
-GROWS = "jobs|events|outbox|slots|leases|transactions|transaction_items|uploads"
+GROWS = "jobs|events|outbox|slots|leases|transactions|transaction_items|uploads|held_blocks"
 #: indexes that are read from an end, or that hold only what is still to be done
 SMALL = ("USING INDEX jobs_by_block", "USING INDEX jobs_taken_back")
 HASH = bytes(32)
+UPLOAD = Upload(account=RELAYER, root=Cid.of(RAW, b"input").binary, public=False, requester=RELAYER, complete=False)
 
 HOT = {
     "jobs whose lease may be given": lambda c: rows.leasable(c, 64, 2000),
@@ -57,6 +58,7 @@ HOT = {
     "jobs that are final": lambda c: chain.finalise(c, 10**6, 1.0),
     "a request's events": lambda c: chain.mirror(c, chain.Scope(CHAIN_ID, CONTRACT), HASH, 1.0),
     "events of blocks that left": lambda c: chain.delete_blocks(c, [chain.Block(1, HASH, HASH, 1)]),
+    "what an account has uploaded": lambda c: begin_account_upload(c, UPLOAD, 1.0) or account_bytes(c, RELAYER),
     "whose a specification is": lambda c: is_meant_for(c, Cid.of(RAW, b"spec"), RELAYER),
 }
 

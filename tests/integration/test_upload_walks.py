@@ -13,7 +13,7 @@ from bridge.walks import Budget, Walks
 from executor.content.blocks import MemoryBlocks
 from executor.content.blockstore import BlockStore
 from executor.errors import ContentTooLarge, MalformedBlock
-from executor.protocol.cid import DAG_PB, Cid
+from executor.protocol.cid import DAG_PB, RAW, Cid
 from tests.bridge_kit import CURATOR, REQUESTER, Bridge
 from tests.gateway_kit import directory, leaf, put_block
 
@@ -176,6 +176,17 @@ def test_a_walk_that_is_not_remembered_counts_against_who_asks_and_nobody_else(b
     assert uploader.ask() == [uploader.blocks[-1][0]]
 
 
+def test_files_count_little_where_only_links_are_looked_at(bridge):
+    blocks = MemoryBlocks()
+    root = directory(blocks, a=leaf(blocks, bytes(2**20)), b=Cid.of(RAW, b"missing"))
+    uploader = Uploader(bridge, root, [(cid, blocks.get(cid)) for cid in blocks], walks=Walks(most_cids=0))
+    uploader.bring(*uploader.blocks)
+
+    for _ in range(5):
+        uploader.now += 1
+        assert len(uploader.ask()) == 1
+
+
 def test_what_can_never_be_a_directory_is_refused_again_without_a_look(bridge):
     broken = b"\xff no dag-pb"
     blocks = MemoryBlocks()
@@ -217,16 +228,86 @@ def test_a_walk_that_a_failing_disk_cut_is_begun_anew(uploader):
     assert uploader.bring() == []
 
 
+def remembered(walks, owner, root):
+    with walks.of(owner, root) as walk:
+        return walk.frontier is not None
+
+
+def bring_part(holdings, owner, name):
+    """Something of a DAG of which not all is here: its root."""
+    blocks = MemoryBlocks()
+    root = directory(blocks, a=leaf(blocks, name))
+    holdings.take(holdings.allowance(owner, GIB), [(root, blocks.get(root))])
+    assert len(holdings.missing(owner, root)) == 1
+    return root
+
+
 def test_walks_that_were_not_used_for_long_are_forgotten_first(bridge):
-    walks = Walks(most_cids=3)
-    kept, other = Cid.of(DAG_PB, b"kept"), Cid.of(DAG_PB, b"other")
+    walks = Walks(most_walks=2)
     holdings = Holdings(bridge.engine, bridge.store, walks)
-    for root in (kept, other):
-        for owner in ("a", "b"):
-            holdings.missing(owner, root)
-    with walks.of("a", kept) as first, walks.of("b", other) as last:
-        assert first.frontier is None
-        assert last.frontier is not None
+    roots = [bring_part(holdings, "a", name) for name in (b"1", b"2", b"3")]
+
+    assert [remembered(walks, "a", root) for root in reversed(roots)] == [True, True, False]
+
+
+@pytest.mark.parametrize("most", [{"most_cids": 8}, {"most_walks": 4}], ids=["of their CIDs", "of them"])
+def test_an_uploader_of_many_things_makes_us_forget_his_own_walks_only(bridge, most):
+    walks = Walks(**most)
+    holdings = Holdings(bridge.engine, bridge.store, walks)
+    others = bring_part(holdings, f"slot:00:{CURATOR}", b"another's")
+    for number in range(20):
+        bring_part(holdings, account_owner(REQUESTER, Cid.of(DAG_PB, b"%d" % number)), b"%d" % number)
+
+    assert remembered(walks, f"slot:00:{CURATOR}", others)
+
+
+def test_asking_for_what_one_has_nothing_of_is_not_remembered(bridge):
+    walks = Walks(most_walks=1)
+    holdings = Holdings(bridge.engine, bridge.store, walks)
+    root = bring_part(holdings, "a", b"mine")
+    for number in range(3):
+        nothing = Cid.of(DAG_PB, b"%d" % number)
+        assert holdings.missing("a-", nothing, who="a-") == [nothing]
+
+    assert remembered(walks, "a", root)
+
+
+def test_who_brought_more_than_the_dag_is_not_told_that_it_is_whole_when_a_block_is_lost(uploader):
+    unneeded = Cid.of(RAW, b"unneeded"), b"unneeded"
+    uploader.bring(*uploader.blocks, unneeded)
+    uploader.ask()
+    with transaction(uploader.engine) as connection:
+        forget_block(connection, uploader.blocks[3][0])
+
+    with pytest.raises(AskedTooOften) as caught:
+        uploader.ask()
+    uploader.now += caught.value.seconds
+    assert uploader.ask() == [uploader.blocks[3][0]]
+
+
+def test_what_is_below_a_root_is_looked_up_once_and_against_who_asks(uploader):
+    uploader.bring(*uploader.blocks)
+    below = [cid for cid, _ in uploader.blocks]
+
+    def ask():
+        assert all(uploader.holdings.is_below(uploader.owner, uploader.root, cid, who="node") for cid in below)
+        assert not uploader.holdings.is_below(uploader.owner, uploader.root, Cid.of(RAW, b"other"), who="node")
+
+    assert uploader.reads(ask) == LENGTH
+    assert uploader.reads(ask) == 0
+
+
+def test_who_has_looked_up_what_is_not_all_here_is_told_to_come_later(uploader):
+    uploader.bring(*uploader.blocks[:-1])
+    last = uploader.blocks[-1][0]
+
+    def ask():
+        return uploader.holdings.is_below(uploader.owner, uploader.root, last, who="node")
+
+    assert ask()
+    with pytest.raises(AskedTooOften):
+        while True:
+            ask()
 
 
 def test_a_debt_is_paid_off_by_time_alone():
@@ -240,6 +321,16 @@ def test_a_debt_is_paid_off_by_time_alone():
     now[0] = 40.0
     assert budget.take("a", 50) == 0.0
     assert budget.take("a", 50) == 5.0
+
+
+def test_who_owes_is_told_how_long_before_it_is_counted():
+    now = [0.0]
+    budget = Budget(lambda: now[0], burst=100, per_second=10)
+
+    assert budget.wait("a") == 0.0
+    budget.take("a", 500)
+    assert budget.wait("a") == 40.0
+    assert budget.wait("b") == 0.0
 
 
 def test_who_asks_too_often_is_told_when_to_come_again():

@@ -1,5 +1,6 @@
 """Kept and public roots, and garbage collection."""
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -458,6 +459,21 @@ def test_what_is_public_is_prolonged_without_a_walk_and_nothing_else_is(store, r
     assert roots.public_until(root, 50.0) == 200.0
     assert not roots.prolong(private, "b", 200.0)
     assert roots.live(50.0, private) == [Root(private, "a", public=False, expires_at=None)]
+
+
+def test_what_is_prolonged_while_the_expired_are_forgotten_stays(store, roots):
+    root = tree(store, a="1")
+    roots.publish(root, "old", expires_at=10.0)
+    with contextlib.closing(sqlite3.connect(store.root / "roots.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        forgetting = threading.Thread(target=roots.drop_expired, args=[20.0])
+        forgetting.start()
+        forgetting.join(0.3)  # it has to wait
+        other.execute("UPDATE roots SET expires_at = 100.0")
+        other.execute("COMMIT")
+        forgetting.join(20)
+
+    assert roots.is_public(root, 20.0)
 
 
 def test_one_look_at_what_is_public_sees_what_changes_meanwhile(store, roots):
