@@ -20,6 +20,9 @@ FRONTIER: Final = 32
 """Missing blocks that a source is asked for before it is taken to have nothing of the rest."""
 PROGRESS_BYTES: Final = 256 * 1024
 """So many bytes of a block that is not whole yet count as progress: on a slow line a block of 1 MiB takes its time."""
+STALLED: Final = "brought no block in time"
+"""Why an attempt was ended that brought nothing for too long."""
+LOST: Final = "another source was faster"
 _NOT_THERE: Final = frozenset({404, 410})
 
 
