@@ -140,11 +140,8 @@ def in_time(seconds: float, stubborn: float = math.inf, *, as_json: bool) -> Ite
 
 
 def sources_of(bridge: str, gateways: list[str], kubos: list[str]) -> list[Source]:
-    """Where content is looked for, the nearest first; none where only the bridge is asked. InvalidInput."""
-    if not gateways and not kubos:
-        bridge_url(bridge)
-        return []
-    own = [gateway_source(bridge_url(bridge))] if bridge else []
+    """Where content is looked for, the nearest first. InvalidInput where there is nowhere."""
+    own = [gateway_source(bridge_url(bridge))] if bridge or not (gateways or kubos) else []
     return [*own, *map(kubo_source, kubos), *map(gateway_source, gateways)]
 
 
@@ -283,18 +280,12 @@ def get(
         raise InvalidInput("--output", f"{output} exists already")
     sources = sources_of(bridge, gateway or [], kubo or [])
     store = local_store()
-    shares: list[dict[str, object]] = []
     with (
         in_time(timeout, as_json=as_json) as patience,
         arriving(RootSet(store), [root], kept, now),
         progress("fetching", None, as_json=as_json) as advance,
     ):
-        watched = Watched(store, advance)
-        if sources:
-            shares = retrieve(watched, root, sources, patience)
-        else:
-            with bridge_at(bridge) as http:
-                download(http, watched, root, patience.left)
+        shares = retrieve(Watched(store, advance), root, sources, patience)
     target = unixfs.resolve(store, root, inner)
     with progress("writing", None, as_json=as_json) as advance:
         write_out(WatchedSource(store, advance), target, output)

@@ -15,9 +15,11 @@ import pytest
 
 from executor.content.blocks import MemoryBlocks
 from executor.content.patience import Patience
-from executor.content.retrieval import Pace, Retriever
+from executor.content.retrieval import PARALLEL, Pace, Retriever
+from executor.content.sources import MAX_OPEN
 from executor.errors import PeerRefused, PeerUnavailable
 from tests.faulty_sources import elsewhere, patient_source, seeded
+from tests.raw_server import RawServer
 
 MIB = 2**20
 ROUNDS = 8
@@ -52,6 +54,39 @@ def retrieve(urls):
         retriever.fetch(ROOT, max_bytes=100 * MIB, patience=patience)
         return True
     return False
+
+
+class Counting:
+    """The script of a server that says nothing. most: connections at a time."""
+
+    def __init__(self):
+        self.most = self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, connection, _):
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        with suppress(ConnectionError):
+            connection.recv(1)  # until it is hung up on
+        with self._lock:
+            self._now -= 1
+
+
+def test_of_60_silent_sources_few_are_asked_at_a_time_and_few_clients_stay_open():
+    counting = Counting()
+    with RawServer(counting) as server:
+        sources = [patient_source(f"{server.url}/{number}") for number in range(60)]
+        pace = Pace(hedge=0.03, progress=0.1, rounds=0)
+        with Retriever(sources, MemoryBlocks(), pace=pace, max_tried=60) as retriever:
+            with pytest.raises(PeerUnavailable):
+                retriever.fetch(ROOT, max_bytes=MIB, patience=Patience(time.time() + 60))
+            threads = [thread for thread in threading.enumerate() if thread.name.startswith("retrieval")]
+
+            assert len(server.calls) >= 60
+            assert counting.most <= 2 * PARALLEL  # the server hears late that one hung up
+            assert len(threads) <= PARALLEL
+            assert len(retriever.clients._open) <= MAX_OPEN
 
 
 @pytest.mark.parametrize("mix", MIXES)

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import threading
 
 import pytest
 import structlog
@@ -356,6 +357,41 @@ def test_a_root_that_is_kept_while_collecting_is_seen(tmp_path):
 
     assert collect_garbage(store, roots, NOW, GRACE).blocks == 0
     assert store.event is None
+
+
+#: what makes a block needed -> how; each time it is there already, and old
+NEEDS = {
+    "it is put again": lambda store, roots, cid: store.put(cid, b"needed"),
+    "it is put in a group": lambda store, roots, cid: store.put_many([(cid, b"needed"), (Cid.of(RAW, b"2"), b"2")]),
+    "it is kept": lambda store, roots, cid: roots.keep(cid, "job"),
+    "it is published": lambda store, roots, cid: roots.publish(cid, "job"),
+}
+
+
+@pytest.mark.parametrize("what", NEEDS)
+def test_whoever_needs_a_block_waits_while_collection_decides_on_it(store, roots, what):
+    cid = import_bytes(store, b"needed")
+    done = []
+
+    def need():
+        try:
+            NEEDS[what](store, roots, cid)
+        except BlockMissing:
+            done.append("told that it is gone")
+        else:
+            done.append("needed")
+
+    thread = threading.Thread(target=need)
+    with store.locked(exclusive=True):  # as collection does, between its last look at the roots and its deletes
+        thread.start()
+        thread.join(0.2)
+        assert done == []
+        store.delete(cid)
+    thread.join(30)
+
+    if "put" in what:
+        assert store.get(cid) == b"needed"
+    assert done == ["told that it is gone" if what == "it is published" else "needed"]
 
 
 def test_a_parent_that_arrives_while_collecting_protects_its_old_children(tmp_path):
