@@ -12,7 +12,6 @@ from executor.content.pacing import Measured, Runner
 from executor.content.patience import Patience
 from executor.content.sources import OpenSources, Source
 from executor.content.transfer import CarSource, Download
-from executor.content.walk import Frontier
 from executor.errors import CarError, ContentError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -23,6 +22,8 @@ PROGRESS_BYTES: Final = 256 * 1024
 STALLED: Final = "brought no block in time"
 """Why an attempt was ended that brought nothing for too long."""
 LOST: Final = "another source was faster"
+Absent = Callable[[int], list[Cid]]
+"""Gives at most so many blocks that are not here, of those whose parent is."""
 _NOT_THERE: Final = frozenset({404, 410})
 
 
@@ -108,23 +109,22 @@ class Attempt:
         if download is not None:
             download.flush()
 
-    def run(self, clients: OpenSources, store: BlockStoreLike, root: Cid, room: int, patience: Patience) -> None:
+    def run(self, clients: OpenSources, store: BlockStoreLike, absent: Absent, room: int, patience: Patience) -> None:
         """Bring all that is missing. Whatever is expected to go wrong is found in `failure` afterwards."""
         try:
-            frontier = Frontier(root)
             with self.cancel.scope(), clients.using(self.source) as client:
-                while absent := frontier.missing(store, FRONTIER):
-                    self._bring(client, store, absent, room, patience)
+                while wanted := absent(FRONTIER):
+                    self._bring(client, store, wanted, room, patience)
         except (PeerUnavailable, PeerRefused, ContentError) as exc:
             self.failure = exc
 
     def _bring(
-        self, client: CarSource, store: BlockStoreLike, absent: list[Cid], room: int, patience: Patience
+        self, client: CarSource, store: BlockStoreLike, wanted: list[Cid], room: int, patience: Patience
     ) -> None:
         """The DAGs below some blocks. A source that lacks one may have the next; PeerRefused where it has none."""
         refusal: PeerRefused | None = None
         before = self.taken
-        for cid in absent:
+        for cid in wanted:
             if self.cancel.done:
                 raise PeerUnavailable(self.ended_for)
             if store.has(cid):

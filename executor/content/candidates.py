@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from executor.content.attempt import LOST, STALLED, Attempt
+from executor.content.pacing import hope, is_slow
 from executor.content.scoring import Score
 from executor.content.sources import Source
 from executor.errors import PeerRefused, PeerUnavailable
@@ -48,7 +49,7 @@ class Candidates:
 
     scores: what is known of sources for later; other fetches may add to it meanwhile. first: a source of this fetch
     alone, asked before all others, whose mistakes are held against it here only. records: of sources that were asked,
-    in that order. sizes: of blocks that were verified and stored. round: how often all were asked again.
+    in that order. sizes, bytes: of blocks that were verified and stored. round: how often all were asked again.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Candidates:
         self.sources = (*best,) if first is None else (first, *best)
         self.records: dict[str, Record] = {}
         self.sizes: dict[Cid, int] = {}
+        self.bytes = 0
+        self._shared: set[Cid] = set()
         self.round = 0
 
     def score(self, source: Source) -> Score:
@@ -80,6 +83,19 @@ class Candidates:
         free = [source for source in self.sources if source.name not in busy and self._is_due(source, now)]
         return min(free, key=self._order, default=None)
 
+    def rival(self, rate: float | None, busy: Collection[str], now: float) -> Source | None:
+        """The best one that may be far faster than another, which brings so many bytes a second; None where none is.
+
+        One that brought nothing when it was asked is asked for this too, and each ever more seldom.
+        """
+        free = [source for source in self.sources if source.name not in busy and self._may_race(source, now)]
+        faster = [source for source in free if is_slow(rate, [hope(self.score(source).rate)])]
+        return min(faster, key=self._order, default=None)
+
+    def _may_race(self, source: Source, now: float) -> bool:
+        record = self.records.get(source.name) or Record()
+        return self._may_try(source, now) and not record.out and now >= record.rested
+
     def _is_due(self, source: Source, now: float) -> bool:
         record = self.records.get(source.name)
         return self._may_try(source, now) and (record is None or not (record.out or record.idle > self.round))
@@ -96,10 +112,6 @@ class Candidates:
         known = [(source, self.records.get(source.name)) for source in self.sources]
         return any(record and not record.out and self._may_try(source, now) for source, record in known)
 
-    def rests(self, source: Source, now: float) -> bool:
-        """Whether it is too early to ask it once more because another is slow."""
-        return now < self.records.get(source.name, Record()).rested
-
     # --- what they do
 
     def begin(self, source: Source) -> None:
@@ -115,10 +127,7 @@ class Candidates:
     def note(self, attempt: Attempt, now: float) -> None:
         """What an attempt that is over says of its source, here and for later."""
         score, record = self.score(attempt.source), self.records[attempt.source.name]
-        new = attempt.sizes.keys() - attempt.had - self.sizes.keys()  # in a race two sources bring the same blocks
-        record.blocks += len(new)
-        record.bytes += sum(attempt.sizes[cid] for cid in new)
-        self.sizes |= attempt.sizes
+        self._count(attempt, record)
         if attempt.taken:
             silence = now - attempt.last_block if attempt.failure else 0.0
             score = score.brought(attempt.bytes, now - attempt.started, max(attempt.longest_wait, silence))
@@ -133,6 +142,17 @@ class Candidates:
             score = self._judged(attempt, record, score, now)
         if not self.score(attempt.source).lie:  # another retriever may have found that out meanwhile
             self.scores[attempt.source.name] = score
+
+    def _count(self, attempt: Attempt, record: Record) -> None:
+        """In a race two sources bring the same blocks, which count once, for the one that is over first."""
+        for cid, size in attempt.sizes.items():
+            if cid not in self.sizes:
+                self.sizes[cid] = size
+                self.bytes += size
+            if cid not in attempt.had and cid not in self._shared:
+                self._shared.add(cid)
+                record.blocks += 1
+                record.bytes += size
 
     def _judged(self, attempt: Attempt, record: Record, score: Score, now: float) -> Score:
         """The score after an attempt that did not bring everything; `record.out` where it is not to be asked again."""

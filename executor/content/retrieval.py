@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from executor.content.attempt import LOST, STALLED, Attempt, Watcher
+from executor.content.attempt import LOST, STALLED, Absent, Attempt, Watcher
 from executor.content.blocks import BlockStoreLike
 from executor.content.candidates import MAX_TRIED, Candidates, Share
 from executor.content.pacing import WINDOW_SECONDS, hope, is_slow, winner
@@ -31,7 +31,7 @@ from executor.content.patience import Patience
 from executor.content.scoring import Score
 from executor.content.sources import OpenSources, Source
 from executor.content.transfer import TRIES
-from executor.content.walk import missing, stored_size
+from executor.content.walk import Frontier, missing, stored_size
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -142,8 +142,7 @@ class Retriever:
             candidates = Candidates(self.sources, self.scores, first, self.max_tried, time.monotonic())
             fetch = _Fetch(self, target, candidates, root, max_bytes, patience)
             for _ in range(TRIES):
-                if missing(target, root, limit=1):
-                    fetch.run()
+                fetch.run()
                 try:
                     size = stored_size(target, root, candidates.sizes)
                 except (BlockMismatch, BlockMissing) as exc:
@@ -155,9 +154,11 @@ class Retriever:
                     return Retrieved(candidates.shares(), len(candidates.records))
             raise failure
 
-    def start(self, attempt: Attempt, store: BlockStoreLike, root: Cid, room: int, patience: Patience) -> Future[None]:
+    def start(
+        self, attempt: Attempt, store: BlockStoreLike, absent: Absent, room: int, patience: Patience
+    ) -> Future[None]:
         """Run an attempt in one of the threads."""
-        return self._pool.submit(attempt.run, self.clients, store, root, room, patience)
+        return self._pool.submit(attempt.run, self.clients, store, absent, room, patience)
 
     @contextmanager
     def _alone(self, patience: Patience) -> Iterator[None]:
@@ -181,9 +182,14 @@ class _Fetch:
     patience: Patience
     running: list[tuple[Attempt, Future[None]]] = field(default_factory=list)
     wake: threading.Event = field(default_factory=threading.Event)
+    frontier: Frontier = field(init=False)  # of all attempts of a run, so that each block is looked at once
+    looking: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
-        """Until nothing is missing, or no source brings it."""
+        """Until nothing is missing, or no source brings it. Blocks that go meanwhile are missed by the next run."""
+        self.frontier = Frontier(self.root)
+        if not self._absent(1):
+            return
         try:
             while True:
                 self.wake.clear()
@@ -201,6 +207,11 @@ class _Fetch:
                 self.patience.pause(0.0)
         finally:
             self._end_all()
+
+    def _absent(self, limit: int) -> list[Cid]:
+        """The first blocks that are not here, of those whose parent is; any thread may ask."""
+        with self.looking:
+            return self.frontier.missing(self.store, limit)
 
     def _end_all(self) -> None:
         for attempt, _ in self.running:
@@ -220,7 +231,7 @@ class _Fetch:
             self._note(attempt)
         if any(attempt.failure is None for attempt, _ in ended):
             return True
-        if ended and not self.running and not missing(self.store, self.root, limit=1):
+        if ended and not self.running and not self._absent(1):
             return True
         for attempt, _ in ended:
             if attempt.is_fatal and attempt.failure is not None:
@@ -275,20 +286,21 @@ class _Fetch:
     def _start(self) -> None:
         """Ask the next source, where none is at work or those that are have been silent for too long or are slow."""
         working, now = self.working, time.monotonic()
-        source = self.candidates.next({attempt.source.name for attempt, _ in self.running}, now)
-        is_raced = source is not None and self._is_raced(working, source, now)
-        if working and now < self._hedge_at(working) and not is_raced:
+        busy = {attempt.source.name for attempt, _ in self.running}
+        rival = self.candidates.rival(working[0].measured.rate, busy, now) if len(working) == 1 else None
+        if working and now < self._hedge_at(working) and rival is None:
             return
+        source = rival or self.candidates.next(busy, now)
         if source is None:
             if not self.running:
                 self._next_round(now)
         elif len(self.running) < self.retriever.parallel:
             self.candidates.begin(source)
-            if is_raced:
+            if rival is not None:
                 self.candidates.rest(source, now, self.retriever.pace.window)
             for attempt in working:
                 attempt.race_mark = attempt.taken
-                attempt.is_slow |= is_raced
+                attempt.is_slow |= rival is not None
                 attempt.flush()
             self._ask(source, is_alone=not working)
         elif len(working) == len(self.running):
@@ -298,18 +310,12 @@ class _Fetch:
         watcher = self.retriever.watcher
         attempt = Attempt(source, self.wake.set, watcher)
         attempt.race_mark = None if is_alone else 0
-        room = self.max_bytes - sum(self.candidates.sizes.values())  # what two brought counts once
+        room = self.max_bytes - self.candidates.bytes
         if watcher is not None:
             watcher.began(attempt)
-        future = self.retriever.start(attempt, self.store, self.root, room, self.patience)
+        future = self.retriever.start(attempt, self.store, self._absent, room, self.patience)
         future.add_done_callback(lambda _: self.wake.set())
         self.running.append((attempt, future))
-
-    def _is_raced(self, working: Sequence[Attempt], source: Source, now: float) -> bool:
-        """Whether the only one at work is far slower than another may be; each is asked for that ever more seldom."""
-        if len(working) != 1 or self.candidates.rests(source, now):
-            return False
-        return is_slow(working[0].measured.rate, [hope(self.retriever.score(source).rate)])
 
     def _hedge_at(self, working: Sequence[Attempt]) -> float:
         """When the silence has lasted long enough; each further source that is silent too halves what is long."""
