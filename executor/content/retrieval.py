@@ -29,7 +29,7 @@ from executor.content.candidates import MAX_TRIED, Candidates, Share
 from executor.content.pacing import WINDOW_SECONDS, hope, is_slow, winner
 from executor.content.patience import Patience
 from executor.content.scoring import Score
-from executor.content.sources import OpenSources, Source
+from executor.content.sources import OpenSources, Source, told_apart
 from executor.content.transfer import TRIES
 from executor.content.walk import Frontier, missing, stored_size
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, PeerRefused, PeerUnavailable
@@ -87,7 +87,7 @@ class Retriever:
         watcher: Watcher | None = None,
         scores: dict[str, Score] | None = None,
     ) -> None:
-        self.sources = tuple({source.name: source for source in sources}.values())
+        self.sources = told_apart(sources)
         self.store = store
         self.pace = pace or Pace()
         self.parallel = parallel
