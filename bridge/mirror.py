@@ -145,7 +145,7 @@ class Mirror:
         self._cut &= public
         for root in sorted(public - self._refused.keys(), key=lambda one: (one in self._cut, str(one))):
             if root not in known or not known[root].done:
-                self._give(peer, known.get(root) or self._begin(peer, root))
+                self._give(peer, root, known.get(root))
                 return True
         return False
 
@@ -221,19 +221,20 @@ class Mirror:
             keep_mirrored(connection, peer, found)
         return found
 
-    def _give(self, peer: str, one: Mirrored) -> None:
+    def _give(self, peer: str, root: Cid, known: Mirrored | None) -> None:
         try:
-            self._daemon.publish(self._store, one.root)
+            one = known or self._begin(peer, root)
+            self._daemon.publish(self._store, root)
         except (PeerRefused, ContentError) as exc:  # the daemon has no room, or garbage collection was faster
-            self._wait("kubo does not take a result", one.root, exc)
+            self._wait("kubo does not take a result", root, exc)
             return
         except PeerUnavailable:
-            self._cut.add(one.root)  # the others first: it may be this root that the daemon hangs over
+            self._cut.add(root)  # the others first: it may be this root that the daemon hangs over
             raise
-        self._cut.discard(one.root)
+        self._cut.discard(root)
         with transaction(self._engine) as connection:
-            keep_mirrored(connection, peer, Mirrored(one.root, ours=one.ours, done=True))
-        log.info("result copied to kubo", cid=str(one.root))
+            keep_mirrored(connection, peer, Mirrored(root, ours=one.ours, done=True))
+        log.info("result copied to kubo", cid=str(root))
 
     def _take_back(self, peer: str, one: Mirrored) -> None:
         try:
@@ -242,6 +243,9 @@ class Mirror:
         except PeerRefused as exc:
             self._wait("kubo does not give a result back", one.root, exc)
             return
+        except PeerUnavailable:
+            self._refused[one.root] = self._clock() + OWED_AGAIN_SECONDS  # what others wait for first
+            raise
         with transaction(self._engine) as connection:
             forget_mirrored(connection, peer, one.root)
             forget_copies(connection, peer, one.root)
