@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from executor.content.blocks import BlockStoreLike
 from executor.content.cancel import Cancel
-from executor.content.pacing import Measured, Runner
+from executor.content.pacing import Measured, Runner, overall
 from executor.content.patience import Patience
 from executor.content.sources import OpenSources, Source
 from executor.content.transfer import CarSource, Download
@@ -94,9 +94,9 @@ class Attempt:
         """Whether it brought a block since the race began."""
         return self.race_mark is not None and self.taken > self.race_mark
 
-    def runner(self, now: float) -> Runner:
+    def runner(self, now: float, window: float) -> Runner:
         """How it does in a race of rates."""
-        return Runner(self.bytes / max(now - self.started, 1e-3), self.measured.rate, self.is_slow, self.leads)
+        return Runner(overall(self.bytes, now - self.started, window), self.measured.rate, self.is_slow, self.leads)
 
     def end(self, why: str) -> None:
         """Have it stop at once; its sockets are closed by its own thread, which this wakes."""

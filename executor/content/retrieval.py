@@ -265,7 +265,7 @@ class _Fetch:
         working = self.working
         if any(attempt.is_slow for attempt in working):
             now = time.monotonic()
-            first = winner([attempt.runner(now) for attempt in working])
+            first = winner([attempt.runner(now, self.retriever.pace.window) for attempt in working])
             best = None if first is None else working[first]
         else:  # whoever brought a block
             leaders = [attempt for attempt in working if attempt.leads]

@@ -11,7 +11,7 @@ from executor.content.patience import Patience
 from executor.content.retrieval import Pace, Retriever
 from executor.content.scoring import Score
 from executor.content.unixfs import TreeLimits, import_listing
-from tests.faulty_sources import Content, Gateway, Pacing, faulty, patient_source
+from tests.faulty_sources import Content, Gateway, Pacing, cid_in, faulty, patient_source
 from tests.raw_server import RawServer, head, send
 
 MIB = 2**20
@@ -140,3 +140,26 @@ def test_a_source_that_is_known_to_be_slow_does_not_keep_a_faster_one_behind_it_
 
     assert {share.source for share in found.shares} == {first.url, good.url}
     assert (len(good.calls) > 1, slow.calls) == (True, [])
+
+
+class Bursting(RawServer):
+    """Answers the first call at once, and each later one late: a line that is fast for one block only."""
+
+    def __init__(self, content, seconds):
+        super().__init__(self._script)
+        self._content, self._seconds = content, seconds
+
+    def _script(self, connection, stopping):
+        if path := self.calls[-1]:
+            if len(self.calls) > 1:
+                stopping.wait(self._seconds)
+            connection.sendall(head() + self._content.car_of(cid_in(path)))
+
+
+def test_one_block_at_once_wins_no_race_against_a_source_that_brings_one_after_the_other():
+    content = many_blocks(60)
+    with Pacing(content, 0.05) as steady, Bursting(content, 0.4) as bursting:
+        _, seconds = fetch(content, steady.url, bursting.url, pace=UNHURRIED)
+
+    assert len(steady.calls) == 1
+    assert seconds < 2 * 60 * 0.05
