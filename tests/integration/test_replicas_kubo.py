@@ -402,6 +402,8 @@ def test_a_deadline_that_passes_while_a_result_waits_leaves_the_cause_with_the_j
 
     assert two.of(job) == WAITING
     assert two.bridge.outbox.deliveries == []
+    found = explain(two.bridge.dispatcher, two.bridge.job(job.request_hash), two.bridge.clock.now)
+    assert (found.reason, found.awaiting.split(":")[0]) == (Reason.COPIES_MISSING, "its refund")
 
 
 def test_a_request_that_comes_back_into_the_chain_has_its_result_copied_anew(places, first):
