@@ -2,8 +2,8 @@
 
 One source is asked at a time, the best by its record, for what is missing. While it brings no block for as long as
 nearly all its waits were (2 s where it is unknown, 4 s at most), further ones are asked too; the first that brings a
-verified block goes on, the others are ended and their sockets closed. Where it brings blocks, but far fewer than the
-next one may (`pacing`), that one is asked too, and the faster goes on. Whoever brings nothing for 10 s is dropped,
+verified block goes on, the others are ended and their sockets closed. Where it brings blocks, but far fewer than
+another may (`pacing`), that one is asked too, and the faster goes on. Whoever brings nothing for 10 s is dropped,
 whoever sends wrong bytes is never asked again. What one source could not bring is asked of the next: several complete
 a DAG together.
 
