@@ -97,11 +97,12 @@ def explain(dispatcher: Dispatcher, job: Job, now: float) -> Explanation:
         nodes = tuple(item for item in seen if not isinstance(item, RpcError))
         if reason is Reason.NONE or reason in LASTING:
             reason, detail = _why_waiting(dispatcher, job, scene.slots, nodes, running, now)
+    is_too_late = job.state is JobState.STORED and refundable is None and now >= job.request.deadline
     return Explanation(
         job=job,
         reason=reason,
         detail=detail,
-        awaiting=_awaiting(dispatcher, job, scene, scanned, refundable),
+        awaiting=_TOO_LATE if is_too_late else _awaiting(dispatcher, job, scene, scanned, refundable),
         nodes=nodes,
         slots=scene.slots,
         leases=scene.leases,
@@ -140,6 +141,9 @@ def _why_waiting(
         share = config.max_running_per_requester
         return Reason.NODES_BUSY, f"its requester has {running} leases, and its share is {share}"
     return summary(nodes)
+
+
+_TOO_LATE = "its refund: the deadline has passed, and the contract takes no result any more"
 
 
 def _awaiting(dispatcher: Dispatcher, job: Job, scene: Scene, scanned: int | None, refundable: int | None) -> str:

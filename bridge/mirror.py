@@ -18,7 +18,7 @@ from typing import Protocol
 import structlog
 
 from bridge.outputs import HeldView
-from bridge.replicas import Replicas
+from bridge.replicas import AWAY, Replicas
 from bridge.settlement import OUTPUT_LABEL
 from bridge.store.engine import Engine, reading, transaction
 from bridge.store.mirror import (
@@ -137,7 +137,7 @@ class Mirror:
         self._refused = {root: until for root, until in self._refused.items() if until > now}
         for one in owed:
             if one.root not in self._refused:
-                self._pay(peer, one, known.get(one.root) or self._begin(peer, one.root))
+                self._pay(peer, one, known.get(one.root))
                 return True
         for root in sorted(known.keys() - public - unposted - self._refused.keys(), key=str):
             self._take_back(peer, known[root])
@@ -145,7 +145,7 @@ class Mirror:
         self._cut &= public
         for root in sorted(public - self._refused.keys(), key=lambda one: (one in self._cut, str(one))):
             if root not in known or not known[root].done:
-                self._give(peer, known.get(root) or self._begin(peer, root))
+                self._give(peer, root, known.get(root))
                 return True
         return False
 
@@ -153,7 +153,7 @@ class Mirror:
         try:
             peer = self._daemon.peer_id()
         except PeerUnavailable:
-            self._replicas.note(self._name, "does not answer")
+            self._replicas.note(self._name, AWAY)
             self._told = ""
             raise
         except PeerRefused as exc:
@@ -164,6 +164,7 @@ class Mirror:
             raise PeerUnavailable(f"{self._name} does not say which peer it is")
         if peer != self._told:
             self._meet(peer)
+        self._replicas.found(self._name, peer)
         now = self._clock()
         if peer != self._told or now >= self._tell_again:
             self._told, self._tell_again = peer, now + PEERS_AGAIN_SECONDS
@@ -174,7 +175,6 @@ class Mirror:
         """Another daemon than at the last call, or the first one."""
         with transaction(self._engine) as connection:
             earlier = note_peer(connection, self._address, peer, self._clock())
-        self._replicas.found(self._name, peer)
         if earlier:
             log.warning("another kubo answers at this address", place=self._name, peer=peer, earlier=earlier)
 
@@ -193,14 +193,15 @@ class Mirror:
                 if isinstance(exc, PeerUnavailable):
                     return  # if it is away, what comes next says so
 
-    def _pay(self, peer: str, owed: Owed, one: Mirrored) -> None:
+    def _pay(self, peer: str, owed: Owed, known: Mirrored | None) -> None:
         """Give the daemon a result that a job waits for, and read all of it back."""
         try:
+            one = known or self._begin(peer, owed.root)
             self._daemon.publish(self._store, owed.root)
             read_back(self._daemon, self._store, owed.root, Patience(self._clock() + READ_BACK_SECONDS, self._clock))
         except PeerUnavailable:
             self._refused[owed.root] = self._clock() + OWED_AGAIN_SECONDS  # others may have more luck meanwhile
-            self._replicas.note(self._name, "does not answer")
+            self._replicas.note(self._name, f"stopped answering over {owed.root}")
             raise
         except (PeerRefused, ContentError) as exc:
             self._wait("kubo does not keep a result", owed.root, exc, OWED_AGAIN_SECONDS)
@@ -220,19 +221,20 @@ class Mirror:
             keep_mirrored(connection, peer, found)
         return found
 
-    def _give(self, peer: str, one: Mirrored) -> None:
+    def _give(self, peer: str, root: Cid, known: Mirrored | None) -> None:
         try:
-            self._daemon.publish(self._store, one.root)
+            one = known or self._begin(peer, root)
+            self._daemon.publish(self._store, root)
         except (PeerRefused, ContentError) as exc:  # the daemon has no room, or garbage collection was faster
-            self._wait("kubo does not take a result", one.root, exc)
+            self._wait("kubo does not take a result", root, exc)
             return
         except PeerUnavailable:
-            self._cut.add(one.root)  # the others first: it may be this root that the daemon hangs over
+            self._cut.add(root)  # the others first: it may be this root that the daemon hangs over
             raise
-        self._cut.discard(one.root)
+        self._cut.discard(root)
         with transaction(self._engine) as connection:
-            keep_mirrored(connection, peer, Mirrored(one.root, ours=one.ours, done=True))
-        log.info("result copied to kubo", cid=str(one.root))
+            keep_mirrored(connection, peer, Mirrored(root, ours=one.ours, done=True))
+        log.info("result copied to kubo", cid=str(root))
 
     def _take_back(self, peer: str, one: Mirrored) -> None:
         try:
@@ -241,6 +243,9 @@ class Mirror:
         except PeerRefused as exc:
             self._wait("kubo does not give a result back", one.root, exc)
             return
+        except PeerUnavailable:
+            self._refused[one.root] = self._clock() + OWED_AGAIN_SECONDS  # what others wait for first
+            raise
         with transaction(self._engine) as connection:
             forget_mirrored(connection, peer, one.root)
             forget_copies(connection, peer, one.root)

@@ -14,6 +14,8 @@ from bridge.store.mirror import Owed, count_copies, waiting_results
 from bridge.watch import Alarm, Watch
 from executor.protocol.cid import Cid
 
+AWAY = "does not answer"
+"""What is said of a place until it answers."""
 LATE_SECONDS = 300.0
 """A result that has waited so long for its copies raises an alarm."""
 
@@ -28,8 +30,10 @@ class Replicas:
         self._peers: dict[str, str] = {}
 
     def found(self, place: str, peer: str) -> None:
-        """Which daemon is at a place now, by its peer id."""
+        """Which daemon is at a place now, by its peer id: it answers."""
         self._peers[place] = peer
+        if self._problems.get(place) == AWAY:
+            self._problems[place] = ""
 
     def note(self, place: str, problem: str) -> None:
         """What a place's last try came to; empty where it went well."""

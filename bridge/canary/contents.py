@@ -21,7 +21,7 @@ from executor.content.blockstore import BlockStore
 from executor.content.kubo import Kubo
 from executor.content.patience import Patience
 from executor.content.retrieval import Pace, Retriever
-from executor.content.sources import Source, gateway_source, kubo_source
+from executor.content.sources import Source, gateway_source, kubo_source, told_apart
 from executor.content.transfer import upload_dag
 from executor.content.transport import until
 from executor.content.web import Http, upload_peer
@@ -52,7 +52,7 @@ def places_of(bridge: str, gateways: Sequence[str], kubos: Sequence[str]) -> lis
     daemons = [kubo_source(address) for address in kubos]
     return [
         *(Place(f"bridge {source.name}", source) for source in [gateway_source(bridge)]),
-        *(Place(f"gateway {source.name}", source) for source in map(gateway_source, gateways)),
+        *(Place(f"gateway {source.name}", source) for source in told_apart(map(gateway_source, gateways))),
         *(Place(f"kubo {daemon.name}", daemon, daemon.name) for daemon in daemons),
     ]
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.canary.records import Fault
-from executor.content.attempt import Attempt
-from executor.content.retrieval import STALLED
+from executor.content.attempt import STALLED, Attempt
 
 _NEARLY: Final = 0.9
 """Of the time after which a source is dropped: it may notice its own silence a little earlier."""

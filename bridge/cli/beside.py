@@ -8,6 +8,7 @@ call that has a goal in the same PARENT.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from executor.errors import InvalidInput
 
 _PREFIX: Final = ".insula-part-"
 _NAME: Final = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")  # as tempfile.mkdtemp makes them
@@ -33,6 +36,43 @@ def folder_beside(goal: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+
+
+def check_free(goal: Path, field: str) -> None:
+    """InvalidInput(field) where something is at `goal`, or nothing can be made there: before work that takes long."""
+    if os.path.lexists(goal):
+        raise InvalidInput(field, f"{goal} exists already; give another place")
+    above = next(folder for folder in goal.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise InvalidInput(field, f"{above} is no folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InvalidInput(field, f"nothing can be written in {above}; give another place")
+
+
+def put_in_place(made: Path, goal: Path, field: str) -> None:
+    """Rename what was made beside `goal`; InvalidInput(field) where something has come there meanwhile, which stays."""
+    try:
+        if made.is_dir() and not made.is_symlink():
+            made.rename(goal)  # the kernel replaces nothing but an empty folder
+        elif not _linked(made, goal):
+            check_free(goal, field)
+            made.rename(goal)
+    except OSError as exc:
+        if exc.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            problem = f"{goal} has come into being meanwhile, and stays as it is; give another place"
+            raise InvalidInput(field, problem) from exc
+        raise
+
+
+def _linked(made: Path, goal: Path) -> bool:
+    """A second name for a file, which no other is replaced for; False on a disk that has none."""
+    try:
+        os.link(made, goal, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            return False
+        raise
+    return True
 
 
 def _made(parent: Path) -> tuple[Path, int]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.beside import folder_beside
+from bridge.cli.beside import check_free, folder_beside, put_in_place
 from bridge.cli.car_verbs import export, import_car
 from bridge.cli.context import (
     BridgeOption,
@@ -24,7 +24,7 @@ from bridge.cli.context import (
     signed_bridge,
     understood,
 )
-from bridge.cli.output import Exit, JsonFlag, emit, fail
+from bridge.cli.output import Exit, JsonFlag, emit, errors, fail
 from bridge.cli.pin_verbs import ls, pin, stat, unpin
 from bridge.cli.progress import Watched, WatchedSink, WatchedSource, WatchedUpload, is_shown, progress
 from bridge.cli.stores import (
@@ -125,7 +125,7 @@ def download(http: Http, store: BlockStoreLike, root: Cid, seconds: float) -> No
 
 @contextmanager
 def in_time(seconds: float, stubborn: float = math.inf, *, as_json: bool) -> Iterator[Patience]:
-    """So long for what is inside: where it fails because nothing more could be tried then, the exit code says so.
+    """So long for a transfer: where it fails because nothing more could be tried then, the exit code says so.
 
     stubborn: as `Patience` has it.
     """
@@ -133,6 +133,9 @@ def in_time(seconds: float, stubborn: float = math.inf, *, as_json: bool) -> Ite
     try:
         with until(seconds):  # a server that is silent, too, is left then
             yield patience
+    except KeyboardInterrupt:
+        errors.print("stopped before all was there: the same command goes on from here")
+        raise
     except PeerUnavailable as exc:
         if patience.left > FIRST_PAUSE_SECONDS:
             raise
@@ -276,8 +279,7 @@ def get(
     root, inner = named(cid)
     now = time.time()
     kept = pin_for(GET_LABEL, seconds, now)
-    if output.exists() or output.is_symlink():
-        raise InvalidInput("--output", f"{output} exists already")
+    check_free(output, "--output")
     sources = sources_of(bridge, gateway or [], kubo or [])
     store = local_store()
     with (
@@ -297,7 +299,7 @@ def write_out(store: BlockSource, cid: Cid, output: Path) -> None:
     """Write a DAG beside its goal, then put it in place: a reader never sees half of it."""
     with folder_beside(output) as partial:
         unixfs.export_tree(store, cid, partial / "content", LIMITS)
-        (partial / "content").rename(output)
+        put_in_place(partial / "content", output, "--output")
 
 
 app.command()(stat)

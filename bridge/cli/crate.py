@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bridge.cli.beside import folder_beside
+from bridge.cli.beside import folder_beside, put_in_place
 from bridge.cli.stores import LIMITS
 from bridge.rocrate import BUNDLE, METADATA, OUTPUT, SPEC, ResultFile, envelope_name, process_crate
 from executor.content import unixfs
@@ -37,7 +37,7 @@ def write_crate(folder: Path, bundle: Bundle, source: BlockSource) -> Path:
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(json.dumps(envelope(item.receipt, item.key, item.dsse_signature)), encoding="utf-8")
         (made / METADATA).write_text(json.dumps(crate, indent=1, ensure_ascii=False), encoding="utf-8")
-        made.rename(folder)
+        put_in_place(made, folder, "--ro-crate")
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bridge.cli.beside import check_free
 from bridge.cli.content_verbs import download
 from bridge.cli.context import BridgeOption, bridge_at
 from bridge.cli.output import Exit, JsonFlag, emit
@@ -91,8 +91,8 @@ def _check_asked(out: Path | None, dsse: Path | None, ro_crate: Path | None, *, 
         raise InvalidInput("--out", "is needed, or --dsse or --ro-crate: say what is to be written, and where")
     if content and not out:
         raise InvalidInput("--content", "goes beside the bundle: give --out FILE, too")
-    if ro_crate and os.path.lexists(ro_crate):
-        raise InvalidInput("--ro-crate", f"{ro_crate} exists already; give another place")
+    if ro_crate:
+        check_free(ro_crate, "--ro-crate")
 
 
 def _check_asked_for(bundle: Bundle, asked: str) -> None:

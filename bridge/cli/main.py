@@ -64,10 +64,7 @@ def run(action: Callable[[], object], *, as_json: bool = False) -> int:
     try:
         action()
     except SystemExit as exc:
-        code = exc.code if isinstance(exc.code, int) else int(Exit.NOT_SO)
-        if as_json and code == Exit.BAD_INPUT:  # only a call that does not parse ends so; why is on standard error
-            emit({"ok": False, "error": "the call is not understood; see --help", "exit": code}, as_json=True)
-        return code
+        return _ended(exc.code if isinstance(exc.code, int) else int(Exit.NOT_SO), as_json=as_json)
     except KeyboardInterrupt:
         return _report("stopped", Exit.STOPPED, as_json=as_json)
     except FatalError as exc:
@@ -77,6 +74,15 @@ def run(action: Callable[[], object], *, as_json: bool = False) -> int:
     except InsulaError as exc:
         return _report(f"error: {exc}", exit_code_of(exc), as_json=as_json)
     return int(Exit.OK)
+
+
+def _ended(code: int, *, as_json: bool) -> int:
+    """What typer says nothing of, or not in JSON: a Ctrl-C, and a call that does not parse."""
+    if code == Exit.STOPPED:
+        return _report("stopped", Exit.STOPPED, as_json=as_json)
+    if as_json and code == Exit.BAD_INPUT:  # only a call that does not parse ends so; why is on standard error
+        emit({"ok": False, "error": "the call is not understood; see --help", "exit": code}, as_json=True)
+    return code
 
 
 def _report(message: str, code: Exit, *, as_json: bool) -> int:

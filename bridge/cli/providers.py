@@ -31,7 +31,8 @@ class Found:
         if self.count is None:
             return f"providers not looked for: {self.problem}"
         most = " or more" if self.count >= MOST else ""
-        return f"{self.count}{most} providers found" + (f" in {SECONDS:.0f} s, when the time was over" * self.is_cut)
+        what = "provider" if self.count == 1 else "providers"
+        return f"{self.count}{most} {what} found" + (f" in {SECONDS:.0f} s, when the time was over" * self.is_cut)
 
 
 def find_providers(address: str, root: Cid) -> Found:

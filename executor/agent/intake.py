@@ -13,9 +13,9 @@ from executor.agent.errors import GiveBack
 from executor.agent.parts import Work
 from executor.agent.provenance import Origins
 from executor.audit.policy import PolicyRefused
+from executor.content.candidates import Share
 from executor.content.patience import Patience
 from executor.content.reader import read_file
-from executor.content.retrieval import Share
 from executor.content.transfer import fetch_dag
 from executor.content.walk import stored_size
 from executor.content.weburl import shown

@@ -18,8 +18,9 @@ from typing import Final
 
 from executor.agent.classes import Classes
 from executor.content.blocks import Block, BlockStoreLike
+from executor.content.candidates import Share
 from executor.content.patience import Patience
-from executor.content.retrieval import Pace, Retriever, Share
+from executor.content.retrieval import Pace, Retriever
 from executor.content.scoring import Score
 from executor.content.sources import Source, gateway_source, kubo_source
 from executor.content.transfer import TRIES, CarSource

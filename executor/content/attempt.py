@@ -8,11 +8,10 @@ from typing import Final, Protocol
 
 from executor.content.blocks import BlockStoreLike
 from executor.content.cancel import Cancel
-from executor.content.pacing import Measured, Runner
+from executor.content.pacing import Measured, Runner, overall
 from executor.content.patience import Patience
 from executor.content.sources import OpenSources, Source
 from executor.content.transfer import CarSource, Download
-from executor.content.walk import Frontier
 from executor.errors import CarError, ContentError, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
@@ -20,6 +19,11 @@ FRONTIER: Final = 32
 """Missing blocks that a source is asked for before it is taken to have nothing of the rest."""
 PROGRESS_BYTES: Final = 256 * 1024
 """So many bytes of a block that is not whole yet count as progress: on a slow line a block of 1 MiB takes its time."""
+STALLED: Final = "brought no block in time"
+"""Why an attempt was ended that brought nothing for too long."""
+LOST: Final = "another source was faster"
+Absent = Callable[[int], list[Cid]]
+"""Gives at most so many blocks that are not here, of those whose parent is."""
 _NOT_THERE: Final = frozenset({404, 410})
 
 
@@ -90,9 +94,9 @@ class Attempt:
         """Whether it brought a block since the race began."""
         return self.race_mark is not None and self.taken > self.race_mark
 
-    def runner(self, now: float) -> Runner:
+    def runner(self, now: float, window: float) -> Runner:
         """How it does in a race of rates."""
-        return Runner(self.bytes / max(now - self.started, 1e-3), self.measured.rate, self.is_slow, self.leads)
+        return Runner(overall(self.bytes, now - self.started, window), self.measured.rate, self.is_slow, self.leads)
 
     def end(self, why: str) -> None:
         """Have it stop at once; its sockets are closed by its own thread, which this wakes."""
@@ -105,23 +109,22 @@ class Attempt:
         if download is not None:
             download.flush()
 
-    def run(self, clients: OpenSources, store: BlockStoreLike, root: Cid, room: int, patience: Patience) -> None:
+    def run(self, clients: OpenSources, store: BlockStoreLike, absent: Absent, room: int, patience: Patience) -> None:
         """Bring all that is missing. Whatever is expected to go wrong is found in `failure` afterwards."""
         try:
-            frontier = Frontier(root)
             with self.cancel.scope(), clients.using(self.source) as client:
-                while absent := frontier.missing(store, FRONTIER):
-                    self._bring(client, store, absent, room, patience)
+                while wanted := absent(FRONTIER):
+                    self._bring(client, store, wanted, room, patience)
         except (PeerUnavailable, PeerRefused, ContentError) as exc:
             self.failure = exc
 
     def _bring(
-        self, client: CarSource, store: BlockStoreLike, absent: list[Cid], room: int, patience: Patience
+        self, client: CarSource, store: BlockStoreLike, wanted: list[Cid], room: int, patience: Patience
     ) -> None:
         """The DAGs below some blocks. A source that lacks one may have the next; PeerRefused where it has none."""
         refusal: PeerRefused | None = None
         before = self.taken
-        for cid in absent:
+        for cid in wanted:
             if self.cancel.done:
                 raise PeerUnavailable(self.ended_for)
             if store.has(cid):

@@ -13,6 +13,8 @@ from typing import Final
 WINDOW_SECONDS: Final = 8.0
 """For which a rate is measured: at those that are too slow for a source of which nothing is known, up to four blocks of
 1 MiB fall into it."""
+LEAST_SHARE: Final = 0.125
+"""Of a window: whoever has been at work for less is rated as over so long, or one block at once would win any race."""
 SLOW_SHARE: Final = 0.25
 """Who brings less than this share of what another may bring is raced; for less of a gain no block is brought twice."""
 UNKNOWN_HOPE: Final = 2.0 * 2**20
@@ -51,6 +53,11 @@ class Runner:
     rate: float | None
     is_slow: bool
     leads: bool
+
+
+def overall(size: int, seconds: float, window: float) -> float:
+    """Bytes a second of one that brought `size` bytes in `seconds` since it began."""
+    return size / max(seconds, LEAST_SHARE * window)
 
 
 def hope(known: float | None) -> float:

@@ -2,8 +2,8 @@
 
 One source is asked at a time, the best by its record, for what is missing. While it brings no block for as long as
 nearly all its waits were (2 s where it is unknown, 4 s at most), further ones are asked too; the first that brings a
-verified block goes on, the others are ended and their sockets closed. Where it brings blocks, but far fewer than the
-next one may (`pacing`), that one is asked too, and the faster goes on. Whoever brings nothing for 10 s is dropped,
+verified block goes on, the others are ended and their sockets closed. Where it brings blocks, but far fewer than
+another may (`pacing`), that one is asked too, and the faster goes on. Whoever brings nothing for 10 s is dropped,
 whoever sends wrong bytes is never asked again. What one source could not bring is asked of the next: several complete
 a DAG together.
 
@@ -23,36 +23,23 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from executor.content.attempt import Attempt, Watcher
+from executor.content.attempt import LOST, STALLED, Absent, Attempt, Watcher
 from executor.content.blocks import BlockStoreLike
+from executor.content.candidates import MAX_TRIED, Candidates, Share
 from executor.content.pacing import WINDOW_SECONDS, hope, is_slow, winner
 from executor.content.patience import Patience
 from executor.content.scoring import Score
-from executor.content.sources import OpenSources, Source
+from executor.content.sources import OpenSources, Source, told_apart
 from executor.content.transfer import TRIES
-from executor.content.walk import missing, stored_size
+from executor.content.walk import Frontier, missing, stored_size
 from executor.errors import BlockMismatch, BlockMissing, ContentTooLarge, PeerRefused, PeerUnavailable
 from executor.protocol.cid import Cid
 
 HEDGE_SECONDS: Final = 2.0
 PROGRESS_SECONDS: Final = 10.0
 PARALLEL: Final = 4
-MAX_TRIED: Final = 20
 IDLE_ROUNDS: Final = 4
 _LONGEST_WAIT: Final = 1.0
-_SHOWN: Final = 160
-STALLED: Final = "brought no block in time"
-"""Why an attempt was ended that brought nothing for too long."""
-_LOST: Final = "another source was faster"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one source brought: verified blocks that were not here, and their bytes."""
-
-    source: str
-    blocks: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +87,7 @@ class Retriever:
         watcher: Watcher | None = None,
         scores: dict[str, Score] | None = None,
     ) -> None:
-        self.sources = tuple({source.name: source for source in sources}.values())
+        self.sources = told_apart(sources)
         self.store = store
         self.pace = pace or Pace()
         self.parallel = parallel
@@ -152,31 +139,26 @@ class Retriever:
         """
         target = self.store if store is None else store
         with self._alone(patience):
-            fetch = _Fetch(self, target, self._best_sources(first), first, root, max_bytes, patience)
+            candidates = Candidates(self.sources, self.scores, first, self.max_tried, time.monotonic())
+            fetch = _Fetch(self, target, candidates, root, max_bytes, patience)
             for _ in range(TRIES):
-                if missing(target, root, limit=1):
-                    fetch.run()
+                fetch.run()
                 try:
-                    size = stored_size(target, root, fetch.sizes)
+                    size = stored_size(target, root, candidates.sizes)
                 except (BlockMismatch, BlockMissing) as exc:
                     failure = exc
                     missing(target, root, verify=True)  # reads every block, so that damaged ones are absent now
                 else:
                     if size.bytes > max_bytes:
                         raise ContentTooLarge("bytes of all blocks", max_bytes)
-                    return fetch.result()
+                    return Retrieved(candidates.shares(), len(candidates.records))
             raise failure
 
-    def _best_sources(self, first: Source | None) -> tuple[Source, ...]:
-        """Those that one DAG may be asked of."""
-        now = time.monotonic()
-        usable = [source for source in self.sources if self.score(source).may_try(now)]
-        best = sorted(usable, key=lambda source: self.score(source).order())[: self.max_tried]
-        return (*best,) if first is None else (first, *best)
-
-    def start(self, attempt: Attempt, store: BlockStoreLike, root: Cid, room: int, patience: Patience) -> Future[None]:
+    def start(
+        self, attempt: Attempt, store: BlockStoreLike, absent: Absent, room: int, patience: Patience
+    ) -> Future[None]:
         """Run an attempt in one of the threads."""
-        return self._pool.submit(attempt.run, self.clients, store, root, room, patience)
+        return self._pool.submit(attempt.run, self.clients, store, absent, room, patience)
 
     @contextmanager
     def _alone(self, patience: Patience) -> Iterator[None]:
@@ -189,46 +171,25 @@ class Retriever:
 
 
 @dataclass(slots=True)
-class _Record:
-    """One source in one fetch. idle: tries in a row without a block. failed: tries that did not end well. out: not to
-    be asked again. lacks: it said that it has it not. races: how often it was asked because another was slow, which it
-    is not before `rested`.
-    """
-
-    idle: int = 0
-    failed: int = 0
-    out: bool = False
-    lacks: bool = False
-    problem: str = ""
-    blocks: int = 0
-    bytes: int = 0
-    races: int = 0
-    rested: float = 0.0
-
-
-@dataclass(slots=True)
 class _Fetch:
-    """The thread of the caller: starts attempts, watches them, ends them."""
+    """The thread of the caller: starts attempts, watches them, ends them. Who is asked next, `candidates` says."""
 
     retriever: Retriever
     store: BlockStoreLike
-    candidates: tuple[Source, ...]
-    first: Source | None
+    candidates: Candidates
     root: Cid
     max_bytes: int
     patience: Patience
-    records: dict[str, _Record] = field(default_factory=dict)  # of sources that were tried, in that order
     running: list[tuple[Attempt, Future[None]]] = field(default_factory=list)
-    sizes: dict[Cid, int] = field(default_factory=dict)  # of blocks that were verified and stored
-    round: int = 0
     wake: threading.Event = field(default_factory=threading.Event)
-
-    def result(self) -> Retrieved:
-        shares = [Share(name, record.blocks, record.bytes) for name, record in self.records.items() if record.blocks]
-        return Retrieved(tuple(shares), len(self.records))
+    frontier: Frontier = field(init=False)  # of all attempts of a run, so that each block is looked at once
+    looking: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
-        """Until nothing is missing, or no source brings it."""
+        """Until nothing is missing, or no source brings it. Blocks that go meanwhile are missed by the next run."""
+        self.frontier = Frontier(self.root)
+        if not self._absent(1):
+            return
         try:
             while True:
                 self.wake.clear()
@@ -246,6 +207,11 @@ class _Fetch:
                 self.patience.pause(0.0)
         finally:
             self._end_all()
+
+    def _absent(self, limit: int) -> list[Cid]:
+        """The first blocks that are not here, of those whose parent is; any thread may ask."""
+        with self.looking:
+            return self.frontier.missing(self.store, limit)
 
     def _end_all(self) -> None:
         for attempt, _ in self.running:
@@ -265,7 +231,7 @@ class _Fetch:
             self._note(attempt)
         if any(attempt.failure is None for attempt, _ in ended):
             return True
-        if ended and not self.running and not missing(self.store, self.root, limit=1):
+        if ended and not self.running and not self._absent(1):
             return True
         for attempt, _ in ended:
             if attempt.is_fatal and attempt.failure is not None:
@@ -273,40 +239,9 @@ class _Fetch:
         return False
 
     def _note(self, attempt: Attempt) -> None:
-        """What an attempt says of its source, here and for later."""
-        retriever, now = self.retriever, time.monotonic()
-        score, record = retriever.score(attempt.source), self.records[attempt.source.name]
-        if retriever.watcher is not None:
-            retriever.watcher.ended(attempt)
-        new = attempt.sizes.keys() - attempt.had - self.sizes.keys()  # in a race two sources bring the same blocks
-        record.blocks += len(new)
-        record.bytes += sum(attempt.sizes[cid] for cid in new)
-        self.sizes |= attempt.sizes
-        if attempt.taken:
-            silence = now - attempt.last_block if attempt.failure else 0.0
-            score = score.brought(attempt.bytes, now - attempt.started, max(attempt.longest_wait, silence))
-            self.round = record.idle = 0
-            for other in self.records.values():
-                other.idle = 0
-                other.out = other.out and not other.lacks  # it may have what is missing now
-        if attempt.failure is not None:
-            record.problem = attempt.ended_for or " ".join(str(attempt.failure).split())[:_SHOWN]
-            record.failed += 1
-            record.idle += not attempt.taken and attempt.ended_for != _LOST
-            score = self._judged(attempt, record, score, now)
-        if not retriever.score(attempt.source).lie:  # another retriever may have found that out meanwhile
-            retriever.scores[attempt.source.name] = score
-
-    def _judged(self, attempt: Attempt, record: _Record, score: Score, now: float) -> Score:
-        """The score after an attempt that did not bring everything; `record.out` where it is not to be asked again."""
-        if attempt.has_lied:
-            record.out = True
-            return score.failed(now) if attempt.source is self.first else score.lied(record.problem)
-        if attempt.ended_for and attempt.ended_for != STALLED:
-            return score if attempt.taken else score.silent(now - attempt.started)
-        record.out = isinstance(attempt.failure, PeerRefused)
-        record.lacks = attempt.has_it_not
-        return score if attempt.taken or attempt.has_it_not or attempt.is_fatal else score.failed(now)
+        if self.retriever.watcher is not None:
+            self.retriever.watcher.ended(attempt)
+        self.candidates.note(attempt, time.monotonic())
 
     @property
     def working(self) -> list[Attempt]:
@@ -330,7 +265,7 @@ class _Fetch:
         working = self.working
         if any(attempt.is_slow for attempt in working):
             now = time.monotonic()
-            first = winner([attempt.runner(now) for attempt in working])
+            first = winner([attempt.runner(now, self.retriever.pace.window) for attempt in working])
             best = None if first is None else working[first]
         else:  # whoever brought a block
             leaders = [attempt for attempt in working if attempt.leads]
@@ -340,7 +275,7 @@ class _Fetch:
         best.race_mark = None
         for attempt, _ in self.running:
             if attempt is not best:
-                attempt.end(_LOST)
+                attempt.end(LOST)
 
     def _drop(self) -> None:
         now = time.monotonic()
@@ -350,87 +285,61 @@ class _Fetch:
 
     def _start(self) -> None:
         """Ask the next source, where none is at work or those that are have been silent for too long or are slow."""
-        working = self.working
-        now = time.monotonic()
-        source = self._next_source(now)
-        is_raced = source is not None and self._is_raced(working, source, now)
-        if working and now < self._hedge_at(working) and not is_raced:
+        working, now = self.working, time.monotonic()
+        busy = {attempt.source.name for attempt, _ in self.running}
+        rival = self.candidates.rival(working[0].measured.rate, busy, now) if len(working) == 1 else None
+        if working and now < self._hedge_at(working) and rival is None:
             return
+        source = rival or self.candidates.next(busy, now)
         if source is None:
             if not self.running:
                 self._next_round(now)
-            return
-        if len(self.running) >= self.retriever.parallel:
-            if len(working) == len(self.running):
-                self._yield_place(working, now)
-            return
-        record = self.records.setdefault(source.name, _Record())
-        record.problem = record.problem or "no answer"
-        if is_raced:
-            record.rested = now + self.retriever.pace.window * 2**record.races
-            record.races += 1
-        for attempt in working:
-            attempt.race_mark = attempt.taken
-            attempt.is_slow |= is_raced
-            attempt.flush()
+        elif len(self.running) < self.retriever.parallel:
+            self.candidates.begin(source)
+            if rival is not None:
+                self.candidates.rest(source, now, self.retriever.pace.window)
+            for attempt in working:
+                attempt.race_mark = attempt.taken
+                attempt.is_slow |= rival is not None
+                attempt.flush()
+            self._ask(source, is_alone=not working)
+        elif len(working) == len(self.running):
+            self._yield_place(working, now)
+
+    def _ask(self, source: Source, *, is_alone: bool) -> None:
         watcher = self.retriever.watcher
         attempt = Attempt(source, self.wake.set, watcher)
-        attempt.race_mark = 0 if working else None
-        room = self.max_bytes - sum(self.sizes.values())  # what two brought counts once
+        attempt.race_mark = None if is_alone else 0
+        room = self.max_bytes - self.candidates.bytes
         if watcher is not None:
             watcher.began(attempt)
-        future = self.retriever.start(attempt, self.store, self.root, room, self.patience)
+        future = self.retriever.start(attempt, self.store, self._absent, room, self.patience)
         future.add_done_callback(lambda _: self.wake.set())
         self.running.append((attempt, future))
-
-    def _is_raced(self, working: Sequence[Attempt], source: Source, now: float) -> bool:
-        """Whether the only one at work is far slower than another may be; each is asked for that ever more seldom."""
-        if len(working) != 1 or now < self.records.get(source.name, _Record()).rested:
-            return False
-        return is_slow(working[0].measured.rate, [hope(self.retriever.score(source).rate)])
 
     def _hedge_at(self, working: Sequence[Attempt]) -> float:
         """When the silence has lasted long enough; each further source that is silent too halves what is long."""
         newest = working[-1]
         pace = self.retriever.pace
         usual = self.retriever.score(newest.source).hedge_after(pace.hedge, newest.longest_wait)
-        if newest.source is self.first:
+        if newest.source is self.candidates.first:
             usual = max(usual, pace.hedge)
         return max(attempt.last_block for attempt in working) + min(usual, pace.progress) * 0.5 ** (len(working) - 1)
 
     def _yield_place(self, working: Sequence[Attempt], now: float) -> None:
         """All places are taken: who has been silent for longest, and had its time, goes to the end of the queue."""
-        patient = self.retriever.pace.hedge * 2**self.round
+        patient = self.retriever.pace.hedge * 2**self.candidates.round
         silent = [attempt for attempt in working if not attempt.taken and now - attempt.started >= patient]
         if silent:
             min(silent, key=lambda attempt: attempt.started).end("was silent while others waited for its place")
 
-    def _next_source(self, now: float) -> Source | None:
-        """The best one that may be asked now."""
-        busy = {attempt.source.name for attempt, _ in self.running}
-        best: tuple[tuple[int, int, bool, int, float], Source] | None = None
-        for source in self.candidates:
-            record = self.records.get(source.name)
-            if source.name in busy or not self._may_try(source, now):
-                continue
-            if record is not None and (record.out or record.idle > self.round):
-                continue
-            order = self.retriever.score(source).order()
-            key = (record.idle if record else 0, record.failed if record else 0, source is not self.first, *order)
-            if best is None or key < best[0]:
-                best = (key, source)
-        return best[1] if best else None
-
-    def _may_try(self, source: Source, now: float) -> bool:
-        return source is self.first or self.retriever.score(source).may_try(now)
-
     def _next_round(self, now: float) -> None:
         """Nobody is at work and nobody is left: ask all again after a pause, or give up."""
-        known = [(source, self.records.get(source.name)) for source in self.candidates]
-        if not any(record and not record.out and self._may_try(source, now) for source, record in known):
-            raise self._error("no source has it" if self.records else "there is no source to ask")
-        self.round += 1
-        if self.round > self.retriever.pace.rounds or not self.patience.rest(self.round):
+        candidates = self.candidates
+        if not candidates.may_ask_again(now):
+            raise self._error("no source has it" if candidates.records else "there is no source to ask")
+        candidates.round += 1
+        if candidates.round > self.retriever.pace.rounds or not self.patience.rest(candidates.round):
             raise self._error("no source brings it")
 
     def _seconds(self) -> float:
@@ -447,20 +356,4 @@ class _Fetch:
 
     def _error(self, what: str) -> PeerRefused | PeerUnavailable:
         """One error that names each source that was tried and what it did."""
-        at_work = {at.source.name: f"brought {at.taken} blocks until then" for at, _ in self.running if at.taken}
-        said = [f"{name}: {at_work.get(name, record.problem)}" for name, record in self.records.items()]
-        others = [source for source in self.retriever.sources if source.name not in self.records]
-        said += [f"{source.name}: {self._why_not(source)}" for source in others[: max(0, MAX_TRIED - len(said))]]
-        unnamed = len(self.retriever.sources) - len(said)
-        if unnamed > 0:
-            said.append(f"{unnamed} more were not asked")
-        text = f"{self.root}: {what}. {'; '.join(said)}".rstrip()
-        if not others and said and all(record.lacks for record in self.records.values()):
-            return PeerRefused(404, text)
-        return PeerUnavailable(text)
-
-    def _why_not(self, source: Source) -> str:
-        score = self.retriever.score(source)
-        if score.lie:
-            return f"it sent wrong bytes before ({score.lie})"
-        return f"it failed {score.failures} times in a row" if score.failures else "not asked"
+        return self.candidates.error(f"{self.root}: {what}", [attempt for attempt, _ in self.running])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from executor.content.kuboaddress import rpc_address
@@ -23,12 +23,29 @@ MAX_OPEN: Final = 20
 class Source:
     """name: how it is shown, unique among the sources. open: makes its one client, which connects when called.
 
-    is_lent: the client is somebody else's and for one fetch only, so that it is not kept.
+    is_lent: the client is somebody else's and for one fetch only, so that it is not kept. address: where it is, whole,
+    and never shown: two that have the same are one.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[CarSource]]
     is_lent: bool = False
+    address: str = field(default="", repr=False)
+
+
+def told_apart(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """Each place once, in their order, with a name of its own: of those that differ only in what is not shown, a user
+    or password, the second is called "NAME (2)".
+    """
+    places = {source.address or source.name: source for source in sources}
+    found: dict[str, Source] = {}
+    for source in places.values():
+        name, number = source.name, 1
+        while name in found:
+            number += 1
+            name = f"{source.name} ({number})"
+        found[name] = replace(source, name=name)
+    return tuple(found.values())
 
 
 def gateway_source(url: str, silence_seconds: float = SILENCE_SECONDS, dial_seconds: float = DIAL_SECONDS) -> Source:
@@ -40,7 +57,7 @@ def gateway_source(url: str, silence_seconds: float = SILENCE_SECONDS, dial_seco
         with Http(base, silence_seconds=silence_seconds, dial_seconds=dial_seconds) as http:
             yield gateway_peer(http)
 
-    return Source(shown(base), opened)
+    return Source(shown(base), opened, address=base)
 
 
 def kubo_source(address: str, silence_seconds: float = SILENCE_SECONDS) -> Source:

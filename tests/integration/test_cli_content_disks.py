@@ -269,3 +269,17 @@ def test_an_add_beside_garbage_collection_of_everything_keeps_what_it_adds(progr
 
     assert answer("stat", BIG.root, "--verify")[1]["verified"] is True
     assert list((own_store.root / "tmp").iterdir()) == []
+
+
+def test_a_disk_that_may_only_be_read_is_told_before_anything_is_fetched(tmp_path):
+    command = [sys.executable, "-m", "bridge.cli", "content", "get", str(CONTENT.root), "-o", "/mnt/new/out"]
+    script = 'mount -t tmpfs -o ro none /mnt && exec "$@"'
+    with Gateway(CONTENT) as good:
+        command = [*UNSHARE, "sh", "-c", script, "sh", *command, "--gateway", good.url]
+        environment = {**os.environ, "INSULA_HOME": str(tmp_path)}
+        options = {"cwd": REPOSITORY, "env": environment, "capture_output": True, "text": True}
+        done = subprocess.run(command, check=False, timeout=60, **options)
+        assert good.calls == []
+
+    told = "error: --output: nothing can be written in /mnt; give another place\n"
+    assert (done.returncode, done.stderr) == (Exit.BAD_INPUT, told)

@@ -1,8 +1,12 @@
 """`insula content get`: what it keeps, what it leaves, and how it says that its time is over."""
 
+import errno
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -10,8 +14,11 @@ import pytest
 from bridge.cli.content_verbs import write_out
 from bridge.cli.output import Exit
 from executor.content.blocks import MemoryBlocks
-from executor.content.importer import import_listing
+from executor.content.importer import import_bytes, import_listing
 from executor.content.limits import TreeLimits
+from executor.content.reader import resolve
+from executor.errors import InvalidInput
+from tests.chain_nodes import wait_for
 from tests.content_kit import CONTENT
 from tests.faulty_sources import Gateway, faulty
 from tests.raw_server import RawServer, drip, head, send, silent
@@ -146,3 +153,98 @@ def test_what_only_looks_like_a_leftover_stays(answer, tmp_path, what):
     before = sorted(path.name for path in place.iterdir())
 
     assert got(answer, place) == sorted([*before, "out"])
+
+
+# --- where it is to be
+
+
+#: what keeps it from being written -> the goal, and what is said of it
+NO_PLACES = {
+    "a file": (lambda place: place.write_text("mine"), "exists already"),
+    "a link that leads nowhere": (lambda place: place.symlink_to("nowhere"), "exists already"),
+    "in a file": (lambda place: place.parent.rmdir() or place.parent.write_text("mine"), "is no folder"),
+}
+
+
+@pytest.mark.parametrize("what", NO_PLACES)
+def test_what_cannot_be_written_is_told_before_anything_is_fetched(answer, tmp_path, what):
+    make, words = NO_PLACES[what]
+    place = tmp_path / "place" / "out"
+    place.parent.mkdir()
+    make(place)
+    with Gateway(CONTENT) as good:
+        code, found = answer("get", CONTENT.root, "-o", place, "--gateway", good.url)
+        assert good.calls == []
+
+    assert code == Exit.BAD_INPUT
+    assert words in found["error"]
+
+
+#: what is written, and what came to its place meanwhile
+MEANWHILE = {
+    "a file where a file is written": ("file", "file"),
+    "a folder where a file is written": ("file", "folder"),
+    "a file where a folder is written": ("folder", "file"),
+    "a folder where a folder is written": ("folder", "folder"),
+}
+
+
+@pytest.mark.parametrize("has_links", [True, False], ids=["links", "a disk without links"])
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_what_came_to_its_place_meanwhile_stays_and_is_told(tmp_path, monkeypatch, what, has_links):
+    written, other = MEANWHILE[what]
+    goal = tmp_path / "out"
+    blocks = MemoryBlocks()
+    root = import_listing(blocks, {"a": b"a"}, TreeLimits(10**9))
+    mine = goal if other == "file" else goal / "mine"
+
+    class Coming:
+        """Blocks that are read when somebody else is there."""
+
+        def get(self, cid):
+            mine.parent.mkdir(exist_ok=True)
+            mine.write_text("mine")
+            return blocks.get(cid)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "no links here")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(InvalidInput, match="has come into being meanwhile" if has_links else "out"):
+        write_out(Coming(), root if written == "folder" else resolve(blocks, root, "a"), goal)
+
+    assert (mine.read_text(), [path.name for path in tmp_path.iterdir()]) == ("mine", ["out"])
+
+
+def test_a_file_is_put_in_its_place_on_a_disk_without_links(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    blocks = MemoryBlocks()
+    write_out(blocks, import_bytes(blocks, b"new"), tmp_path / "out")
+
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
+
+
+# --- Ctrl-C
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "JSON"])
+def test_a_get_that_is_stopped_says_so_and_how_to_go_on(tmp_path, as_json):
+    words = ["content", "get", str(CONTENT.root), "-o", str(tmp_path / "place" / "out"), "--gateway"]
+    environment = {**os.environ, "INSULA_HOME": str(tmp_path / "home")}
+    with RawServer(silent) as server:
+        command = [sys.executable, "-m", "bridge.cli", *words, server.url, *["--json"] * as_json]
+        with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as process:
+            wait_for(lambda: server.calls, 30, "a call")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=15)
+
+    assert (process.returncode, err) == (
+        Exit.STOPPED,
+        "stopped before all was there: the same command goes on from here\nstopped\n",
+    )
+    assert (json.loads(out) if as_json else out) == ({"ok": False, "error": "stopped", "exit": 130} if as_json else "")
+    assert not (tmp_path / "place").exists()

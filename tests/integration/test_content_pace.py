@@ -9,9 +9,10 @@ import pytest
 from executor.content.blocks import MemoryBlocks
 from executor.content.patience import Patience
 from executor.content.retrieval import Pace, Retriever
+from executor.content.scoring import Score
 from executor.content.unixfs import TreeLimits, import_listing
-from tests.faulty_sources import Content, Gateway, Pacing, faulty, patient_source
-from tests.raw_server import RawServer, head
+from tests.faulty_sources import Content, Gateway, Pacing, cid_in, faulty, patient_source
+from tests.raw_server import RawServer, head, send
 
 MIB = 2**20
 PACE = Pace(hedge=0.15, progress=30)
@@ -59,11 +60,11 @@ def test_of_two_sources_that_are_equally_slow_the_first_loses_no_time_to_the_sec
     assert seconds < 2 * 8 * wait + 1
 
 
-def many_blocks(count):
+def many_blocks(count, size=1000):
     """A directory of small files, each of one block."""
     blocks = MemoryBlocks()
-    files = {f"{number}": os.urandom(1000) for number in range(count)}
-    return Content(blocks, import_listing(blocks, files, TreeLimits(10**6)))
+    files = {f"{number}": os.urandom(size) for number in range(count)}
+    return Content(blocks, import_listing(blocks, files, TreeLimits(10**7)))
 
 
 def _late(gateway, seconds):
@@ -124,3 +125,41 @@ def test_a_good_source_behind_others_that_pace_is_reached():
 
     assert seconds < 15  # of 30
     assert good.url in [share.source for share in retrieved.shares]
+
+
+def test_a_source_that_is_known_to_be_slow_does_not_keep_a_faster_one_behind_it_from_being_asked():
+    """The fast one is busy at first. The next goes on, than which the third, known as slow, may be no faster."""
+    content = many_blocks(150, 8000)
+    with Pacing(content, 0.05) as first, Pacing(content, 0.2) as slow, Gateway(content) as good:
+        good._scripts.insert(0, send(head("503 Service Unavailable")))
+        known = {good.url: Score(rate=100.0 * MIB), first.url: Score(rate=2.0 * MIB), slow.url: Score(rate=1.0)}
+        with Retriever(
+            [patient_source(url) for url in known], MemoryBlocks(), pace=UNHURRIED, scores=known
+        ) as retriever:
+            found = retriever.fetch(content.root, max_bytes=100 * MIB, patience=Patience(time.time() + 30))
+
+    assert {share.source for share in found.shares} == {first.url, good.url}
+    assert (len(good.calls) > 1, slow.calls) == (True, [])
+
+
+class Bursting(RawServer):
+    """Answers the first call at once, and each later one late: a line that is fast for one block only."""
+
+    def __init__(self, content, seconds):
+        super().__init__(self._script)
+        self._content, self._seconds = content, seconds
+
+    def _script(self, connection, stopping):
+        if path := self.calls[-1]:
+            if len(self.calls) > 1:
+                stopping.wait(self._seconds)
+            connection.sendall(head() + self._content.car_of(cid_in(path)))
+
+
+def test_one_block_at_once_wins_no_race_against_a_source_that_brings_one_after_the_other():
+    content = many_blocks(60)
+    with Pacing(content, 0.05) as steady, Bursting(content, 0.4) as bursting:
+        _, seconds = fetch(content, steady.url, bursting.url, pace=UNHURRIED)
+
+    assert len(steady.calls) == 1
+    assert seconds < 2 * 60 * 0.05

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from bridge.cli.kubo_checks import check_kubo
 from bridge.config import ContentConfig
-from bridge.mirror import AGAIN_SECONDS, PEERS_AGAIN_SECONDS, Mirror
+from bridge.mirror import AGAIN_SECONDS, OWED_AGAIN_SECONDS, PEERS_AGAIN_SECONDS, Mirror
 from bridge.store.engine import reading, transaction
 from bridge.store.mirror import KEPT_PEERS, Mirrored, keep_mirrored, mirrored, note_peer
 from bridge.store.schema import mirror_peers, mirrored_roots
@@ -132,6 +132,25 @@ def test_a_root_that_is_not_given_back_waits_and_keeps_no_other_one(bridge, daem
     assert set(known(bridge, daemon)) == {third}
 
 
+def test_a_root_that_the_daemon_hangs_over_when_it_is_to_be_given_back_keeps_no_other_one_waiting(bridge, daemon):
+    clock = Clock()
+    old = stored(bridge, until=clock.now + 100)
+    flaky = Unreliable(daemon)
+    mirror = mirror_of(bridge, flaky, clock)
+    rest(mirror)
+    new = stored(bridge)
+    clock.now += 100
+    flaky._failures = [PeerUnavailable("timed out")]
+    with pytest.raises(PeerUnavailable):
+        mirror.step()
+    assert mirror.step()
+    assert [daemon.is_pinned(root) for root in (old, new)] == [True, True]
+
+    clock.now += OWED_AGAIN_SECONDS
+    rest(mirror)
+    assert not daemon.is_pinned(old)
+
+
 def test_what_is_public_no_longer_is_taken_back(bridge, daemon):
     clock = Clock()
     root = stored(bridge, until=clock.now + 10)
@@ -246,10 +265,11 @@ def test_a_daemon_that_is_at_another_address_too_is_remembered_when_it_leaves_on
         assert mirrored(connection, "gone") == []
 
 
-def test_a_root_that_is_refused_waits_and_keeps_no_other_one(bridge, daemon):
+@pytest.mark.parametrize("before", [[], [None]], ids=["when it is asked for", "when it is given"])
+def test_a_root_that_is_refused_waits_and_keeps_no_other_one(bridge, daemon, before):
     clock = Clock()
     first, second = sorted((stored(bridge), stored(bridge)), key=str)
-    mirror = mirror_of(bridge, Unreliable(daemon, None, PeerRefused(500, "no space")), clock)
+    mirror = mirror_of(bridge, Unreliable(daemon, *before, PeerRefused(500, "no space")), clock)
 
     rest(mirror)
     assert not daemon.is_pinned(first)
@@ -260,9 +280,10 @@ def test_a_root_that_is_refused_waits_and_keeps_no_other_one(bridge, daemon):
     assert daemon.is_pinned(first)
 
 
-def test_a_root_that_the_daemon_hangs_over_keeps_no_other_one_waiting(bridge, daemon):
+@pytest.mark.parametrize("before", [[], [None]], ids=["when it is asked for", "when it is given"])
+def test_a_root_that_the_daemon_hangs_over_keeps_no_other_one_waiting(bridge, daemon, before):
     first, second = sorted((stored(bridge), stored(bridge)), key=str)
-    mirror = mirror_of(bridge, Unreliable(daemon, None, PeerUnavailable("timed out")), Clock())
+    mirror = mirror_of(bridge, Unreliable(daemon, *before, PeerUnavailable("timed out")), Clock())
 
     with pytest.raises(PeerUnavailable):
         mirror.step()

@@ -85,8 +85,8 @@ LIES = {
     "keeps no block": "not found locally",
     "gives back other bytes": "hash",
     "gives back a part": "does not come back",
-    "gives back a stream that is cut": "does not answer",
-    "falls silent": "does not answer",
+    "gives back a stream that is cut": "stopped answering over",
+    "falls silent": "stopped answering over",
 }
 
 

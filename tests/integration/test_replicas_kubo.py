@@ -14,7 +14,7 @@ from bridge.store.mirror import mirrored
 from bridge.store.schema import copies
 from bridge.watch import Alarm
 from executor.content.kubo import Kubo
-from executor.errors import InvalidInput, PeerUnavailable
+from executor.errors import InvalidInput, PeerRefused, PeerUnavailable
 from executor.protocol.reasons import Reason
 from executor.protocol.wire import OnChainState, Outcome, Status
 from tests.bridge_kit import CHAIN_ID, CONTRACT, attested, order_of
@@ -175,6 +175,51 @@ def test_a_daemon_that_is_dead_before_keeps_the_result_waiting_and_is_named(plac
     )
     assert found.detail == "its output is at 1 of 2 places: kubo 1 does not answer"
     assert daemon.api not in found.detail
+
+
+def test_a_daemon_that_is_back_is_not_said_to_be_away(places, own_daemon, first):
+    daemon = own_daemon()
+    daemon.stop()
+    with Kubo(daemon.api) as client:
+        three = places(3, first, client)
+        job, root = three.answered()
+        three.copy(three.mirrors[0])
+        with pytest.raises(PeerUnavailable):
+            three.mirrors[1].step()
+        three.settle()
+        assert three.bridge.job(job.request_hash).detail.endswith("kubo 2 does not answer")
+
+    three.copy(three.mirror(Full(), "kubo 2"))
+    assert three.bridge.job(job.request_hash).detail == f"its output is at 2 of 3 places: kubo 2 {Full.words(root)}"
+
+
+class Full:
+    """A daemon that answers, and refuses all that it is asked about a result."""
+
+    def peer_id(self):
+        return "12D3 back"
+
+    def is_pinned(self, root):
+        raise PeerRefused(500, "its disk is full")
+
+    @staticmethod
+    def words(root):
+        return f"does not keep {root}: {PeerRefused(500, 'its disk is full')}"
+
+
+def test_a_result_of_which_a_daemon_cannot_even_say_whether_it_keeps_it_keeps_no_other_waiting(places):
+    asked = []
+
+    class One(Full):
+        def is_pinned(self, root):
+            asked.append(root)
+            return super().is_pinned(root)
+
+    two = places(2, One())
+    roots = [two.answered()[1] for _ in range(3)]
+    two.copy()
+
+    assert sorted(asked, key=str) == sorted(roots, key=str)
 
 
 class Dying:
@@ -357,6 +402,8 @@ def test_a_deadline_that_passes_while_a_result_waits_leaves_the_cause_with_the_j
 
     assert two.of(job) == WAITING
     assert two.bridge.outbox.deliveries == []
+    found = explain(two.bridge.dispatcher, two.bridge.job(job.request_hash), two.bridge.clock.now)
+    assert (found.reason, found.awaiting.split(":")[0]) == (Reason.COPIES_MISSING, "its refund")
 
 
 def test_a_request_that_comes_back_into_the_chain_has_its_result_copied_anew(places, first):

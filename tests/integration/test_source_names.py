@@ -2,10 +2,12 @@
 
 import json
 import os
+import time
 
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.canary.contents import places_of
 from executor.agent.classes import Classes
 from executor.agent.outside import outside_of
 from executor.agent.reviewclient import open_remote
@@ -71,6 +73,27 @@ def test_sources_are_named_without_the_password_and_bring_what_they_have():
     names = [gateway_source(url).name, *(source.name for source in outside._sources)]
     assert names == ["http://***@127.0.0.1:1", "gateway:http://***@127.0.0.1:1"]
     outside.close()
+
+
+def test_two_gateways_that_differ_only_in_their_passwords_are_two_and_told_apart():
+    with RawServer(send(head("401 Unauthorized"))) as locked, Gateway(CONTENT) as good:
+        urls = [url.replace("://", "://u:other@") for url in (locked.url, good.url)] + [with_password(good.url)]
+        good._scripts.insert(0, send(head("401 Unauthorized")))
+        with Retriever([gateway_source(url) for url in [*urls, urls[0]]], MemoryBlocks()) as retriever:
+            found = retriever.fetch(CONTENT.root, max_bytes=10**8, patience=Patience(time.time() + 20))
+            names = [source.name for source in retriever.sources]
+
+    shown = [f"http://***@{url.rpartition('/')[2]}" for url in (locked.url, good.url)]
+    assert names == [*shown, f"{shown[1]} (2)"]
+    assert [share.source for share in found.shares] == names[2:]
+
+
+def test_the_canary_tells_them_apart_too():
+    urls = [url.replace("HOST", "127.0.0.1:1") for url in ("http://HOST", "http://u:1@HOST", "http://u:2@HOST")]
+
+    names = [place.name for place in places_of(urls[0], [*urls[1:], urls[1]], [])]
+    masked = "http://***@127.0.0.1:1"
+    assert names == [f"bridge {urls[0]}", f"gateway {masked}", f"gateway {masked} (2)"]
 
 
 #: a call of ours with a URL that it does not take

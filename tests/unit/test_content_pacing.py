@@ -3,6 +3,7 @@
 import pytest
 
 from executor.content.pacing import LEAST_HOPE, SLOW_SHARE, UNKNOWN_HOPE, Measured, Runner, hope, is_slow, winner
+from executor.content.pacing import overall as rated
 
 MIB = 2**20
 
@@ -102,3 +103,7 @@ def test_a_source_is_slow_only_where_another_may_be_far_faster(rate, hopes, expe
 )
 def test_the_faster_goes_on_once_it_is_known_who_that_is(runners, expected):
     assert winner(runners) == expected
+
+
+def test_a_rate_over_less_than_an_eighth_of_the_window_counts_as_over_that():
+    assert [rated(1000, seconds, 8.0) for seconds in (0.0, 0.5, 1.0, 4.0)] == [1000, 1000, 1000, 250]
