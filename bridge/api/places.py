@@ -58,7 +58,8 @@ class KeyTurns:
         """`act` in a thread, when no other one of this key is under way. Problem 429 where that takes too long."""
         turn = self._locks.setdefault(key, asyncio.Lock())
         try:
-            await asyncio.wait_for(turn.acquire(), self._wait_seconds)
+            async with asyncio.timeout(self._wait_seconds):
+                await turn.acquire()
         except TimeoutError as exc:
             raise _later(429, f"what {key} sent before is still being stored") from exc
         try:
