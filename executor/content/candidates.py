@@ -30,7 +30,7 @@ class Share:
 class Record:
     """One source in one fetch. idle: tries in a row without a block. failed: tries that did not end well. out: not to
     be asked again. lacks: it said that it has it not. races: how often it was asked because another was slow, which it
-    is not before `rested`.
+    is not before `rested`. asks: seconds for which it wants to be left alone.
     """
 
     idle: int = 0
@@ -42,6 +42,7 @@ class Record:
     bytes: int = 0
     races: int = 0
     rested: float = 0.0
+    asks: float = 0.0
 
 
 class Candidates:
@@ -112,6 +113,12 @@ class Candidates:
         known = [(source, self.records.get(source.name)) for source in self.sources]
         return any(record and not record.out and self._may_try(source, now) for source, record in known)
 
+    @property
+    def pause(self) -> float:
+        """Seconds before all are asked again, as `first` wants it; what others want is no reason to wait."""
+        record = self.records.get(self.first.name) if self.first is not None else None
+        return record.asks if record is not None and not record.out else 0.0
+
     # --- what they do
 
     def begin(self, source: Source) -> None:
@@ -138,6 +145,7 @@ class Candidates:
         if attempt.failure is not None:
             record.problem = attempt.ended_for or " ".join(str(attempt.failure).split())[:_SHOWN]
             record.failed += 1
+            record.asks = attempt.failure.retry_after if isinstance(attempt.failure, PeerUnavailable) else 0.0
             record.idle += not attempt.taken and attempt.ended_for != LOST
             score = self._judged(attempt, record, score, now)
         if not self.score(attempt.source).lie:  # another retriever may have found that out meanwhile

@@ -339,7 +339,7 @@ class _Fetch:
         if not candidates.may_ask_again(now):
             raise self._error("no source has it" if candidates.records else "there is no source to ask")
         candidates.round += 1
-        if candidates.round > self.retriever.pace.rounds or not self.patience.rest(candidates.round):
+        if candidates.round > self.retriever.pace.rounds or not self.patience.rest(candidates.round, candidates.pause):
             raise self._error("no source brings it")
 
     def _seconds(self) -> float:

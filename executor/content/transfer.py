@@ -105,7 +105,8 @@ def _fetch_absent(
         moved = Moved(moved.blocks + download.blocks, moved.bytes + download.bytes)
         sizes |= download.sizes
         is_hopeless = idle >= TRIES or (idle and patience.clock() - since >= patience.stubborn)
-        if (download.failed or not download.blocks) and (is_hopeless or not patience.rest(max(1, idle))):
+        wants_rest = download.failed or not download.blocks
+        if wants_rest and (is_hopeless or not patience.rest(max(1, idle), failure.retry_after)):
             raise failure
     return moved
 
