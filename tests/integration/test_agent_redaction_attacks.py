@@ -208,7 +208,8 @@ def test_abuse_what_the_audit_refuses_is_withheld_whoever_signed_it(twin, folder
     assert (kept.ruling, kept.root, kept.salt, kept.outcome_hash) == ("refused", "", b"", b"")
 
 
-def test_nothing_of_the_original_is_kept_where_the_part_that_was_approved_is_not_what_was_signed(twin, folder):
+def ruled_on(folder, twin):
+    """A redaction that was approved and ruled on by a node that ended then, and its hold."""
     with running(folder, WritesMore()):
         holding(folder, twin)
     made = redact(folder, ["outputs/private"])
@@ -216,6 +217,11 @@ def test_nothing_of_the_original_is_kept_where_the_part_that_was_approved_is_not
     with holds_of(folder) as holds:
         (hold,) = holds.open()
         holds.settle(hold.execution_id, lambda votes: Ruling(True, Reason.NONE, votes, made["id"]))
+    return made, hold
+
+
+def test_nothing_of_the_original_is_kept_where_the_part_that_was_approved_is_not_what_was_signed(twin, folder):
+    _, hold = ruled_on(folder, twin)
     with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as db, db:
         db.execute("UPDATE redactions SET findings = 'x'")
         db.execute("UPDATE holds SET until = ?", (time.time(),))
@@ -231,13 +237,8 @@ def test_nothing_of_the_original_is_kept_where_the_part_that_was_approved_is_not
 
 
 def test_what_the_audit_refused_before_a_kill_9_is_withheld_after_it(twin, folder):
-    with running(folder, WritesMore()):
-        holding(folder, twin)
-    made = redact(folder, ["outputs/private"])
-    approve(folder, KEYS[0], made["id"])
+    made, hold = ruled_on(folder, twin)
     with holds_of(folder) as holds:
-        (hold,) = holds.open()
-        holds.settle(hold.execution_id, lambda votes: Ruling(True, Reason.NONE, votes, made["id"]))
         holds.overrule(hold.execution_id)
     roots = RootSet(BlockStore(folder / "content"))
     roots.keep(Cid.parse(made["outputCid"]), f"job:0x{hold.request_hash.hex()}")  # it was let out, and not yet signed

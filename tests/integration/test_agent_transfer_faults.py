@@ -19,6 +19,7 @@ from executor.errors import BlockMismatch, CarError, ContentTooLarge, PeerRefuse
 from executor.protocol.cid import DAG_PB, RAW, Cid
 from executor.protocol.signing import Key
 from tests.agent_twin import Fault
+from tests.clocks import PausedClock
 
 MIB = 2**20
 CAR = "/car/"
@@ -300,19 +301,6 @@ def test_abuse_an_upload_to_a_peer_that_always_lacks_another_block_ends_in_time(
         )
 
 
-class Clock:
-    """Stands still but for pauses."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-    def pause(self, seconds):
-        self.now += seconds
-
-
 class Dripping:
     """A source whose answer takes a minute to fail; of the first `good` answers something comes."""
 
@@ -332,7 +320,7 @@ class Dripping:
 
 
 def test_a_download_that_brings_nothing_for_long_is_given_up_after_one_try(twin):
-    clock, root = Clock(), tree(twin.blocks)
+    clock, root = PausedClock(), tree(twin.blocks)
     for good in (0, 3):
         source, store = Dripping(clock, twin.blocks, root, good), MemoryBlocks()
         with pytest.raises(PeerUnavailable, match="drips"):
@@ -345,7 +333,7 @@ def test_a_download_that_brings_nothing_for_long_is_given_up_after_one_try(twin)
 
 
 def test_an_upload_that_a_bridge_takes_nothing_of_is_given_up_with_what_it_did(twin, peer):
-    store, clock = MemoryBlocks(), Clock()
+    store, clock = MemoryBlocks(), PausedClock()
     root = tree(store)
     twin.faults["/content"] = Fault(status=503, times=1000)
 
@@ -373,7 +361,7 @@ class Slow:
 
 
 def test_an_upload_goes_on_for_as_long_as_each_segment_arrives_in_time():
-    store, clock = MemoryBlocks(), Clock()
+    store, clock = MemoryBlocks(), PausedClock()
     lacks = list(walk(store, tree(store)))[:4]
 
     upload_dag(Slow(clock, lacks), store, lacks[0], patience=Patience(3600, clock, clock.pause, stubborn=300))

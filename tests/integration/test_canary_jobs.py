@@ -19,23 +19,11 @@ from executor.protocol.nodeauth import Audience
 from executor.protocol.wire import OnChainState
 from tests.bridge_kit import CHAIN_ID, CONTRACT, SCOPE, order_of
 from tests.canary_kit import UPLOADER, serving
+from tests.clocks import PausedClock
 from tests.raw_server import RawServer, head, send
 
 ORDER = order_of(ttl=30)
 PRICE = ORDER.price
-
-
-class Time:
-    """Passes when somebody waits."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-    def pause(self, seconds):
-        self.now += seconds
 
 
 @pytest.fixture
@@ -48,7 +36,7 @@ def served(tmp_path):
 def probe_of(served, tmp_path):
     """A probe, whose orders are placed by what is given; `look` runs it, its traces stay open until the end."""
     traces = Traces.open(tmp_path / "canary", "one")
-    time = Time()
+    time = PausedClock()
 
     def make(place, max_spend=10 * PRICE):
         return JobProbe(
